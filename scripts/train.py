@@ -1,0 +1,63 @@
+"""Train an experiment on a dataset, fold by fold.
+
+  python scripts/train.py unet --data tgs                       all folds
+  python scripts/train.py unet --data tgs --folds 0,1           two of them
+  python scripts/train.py unet_spec --data tgs --holdout 0.1    the case study's random 10 % instead of folds
+  python scripts/train.py unet --data tgs --set train.epochs=3 --set data.size=128 --name quick
+  python scripts/train.py output/runs/quick/config.yaml --data tgs --name again
+
+Finished folds are skipped; an interrupted fold goes on from its last finished epoch, with the same result as if
+it had never stopped. Results: output/runs/RUN/fold_K/.
+"""
+
+from saltseg import cli
+
+
+def main() -> None:
+    from dataclasses import replace
+
+    from saltseg import config, experiments, runs
+    from saltseg.errors import InputError
+
+    parser = cli.parser(__doc__)
+    parser.add_argument("experiment", help=f"one of {', '.join(experiments.EXPERIMENTS)}, or a config.yaml")
+    parser.add_argument("--data", required=True, metavar="DATASET", help="folder under input/, for example synthetic or tgs")
+    parser.add_argument("--folds", default="all", help="all (default) or numbers such as 0,1")
+    parser.add_argument("--holdout", type=float, metavar="SHARE", help="one random validation part instead of folds")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated")
+    parser.add_argument("--name", help="the run's name (default: DATASET-EXPERIMENT)")
+    parser.add_argument("--overwrite", action="store_true", help="train finished folds again, dropping their results")
+    cli.add_directories(parser)
+    arguments = parser.parse_args()
+
+    settings = config.override(experiments.named(arguments.experiment), arguments.set)
+    if arguments.holdout is not None:
+        settings = config.override(settings, ["folds.scheme=holdout", f"folds.holdout={arguments.holdout}"])
+    if arguments.folds == "all":
+        wanted = None
+    elif all(part.strip().isdigit() for part in arguments.folds.split(",")):
+        wanted = [int(part) for part in arguments.folds.split(",")]
+    else:
+        raise InputError(f"--folds {arguments.folds!r}; write all, or numbers such as 0,1")
+    name = arguments.name or f"{arguments.data}-{settings.name}" + ("-holdout" if arguments.holdout else "")
+    run = runs.run_dir(arguments.output, name)
+
+    from saltseg.training import experiment
+
+    skipped = experiment.train(
+        replace(settings), arguments.data, run, arguments.input, arguments.output, wanted, arguments.overwrite
+    )
+    for number in skipped:
+        print(f"fold {number} of {name} is finished already; skipped")
+    for fold in run.finished_folds():
+        figures = runs.read_json(fold.metrics)
+        print(
+            f"fold {fold.number}: score {figures['score_at_half']:.4f} at threshold 0.5, "
+            f"log-loss {figures['valid_loss']:.4f}, pixel accuracy {figures['valid_pixel_accuracy']:.4f}, "
+            f"best epoch {figures['best_epoch']} of {figures['epochs']}, {figures['seconds'] / 60:.1f} min"
+        )
+    cli.next_step(f"python scripts/predict.py {name}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

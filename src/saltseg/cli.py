@@ -1,0 +1,44 @@
+"""What every script shares: one line per bad input, exit codes, directories, the next command to type."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+from saltseg.errors import InputError
+
+
+def run(main: Callable[[], int | None]) -> NoReturn:
+    """Run a script's ``main`` and leave the process.
+
+    Exit code 0 (or what ``main`` returns), 2 after bad input with one line on stderr, 130 after Ctrl-C.
+    """
+    try:
+        code = main() or 0
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        code = 2
+    except KeyboardInterrupt:
+        print("\nstopped; the same command goes on from the last finished epoch or step", file=sys.stderr)
+        code = 130
+    except BrokenPipeError:  # the reader (head, less) has seen enough
+        sys.stderr.close()
+        code = 0
+    raise SystemExit(code)
+
+
+def next_step(command: str) -> None:
+    """Tell the user what to type next."""
+    print(f"next: {command}")
+
+
+def parser(description: str | None) -> argparse.ArgumentParser:
+    """A parser whose ``--help`` keeps the layout of the script's docstring."""
+    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+
+def add_directories(arguments: argparse.ArgumentParser) -> None:
+    """Add ``--input`` and ``--output``: where datasets are read and where results go."""
+    arguments.add_argument("--input", type=Path, default=Path("input"), metavar="DIR", help="datasets (default: input)")
+    arguments.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="results (default: output)")

@@ -1,0 +1,227 @@
+"""One frozen configuration: the only home of defaults, typed, validated, saved beside every result.
+
+``override(config, ["train.epochs=3"])`` is what ``--set`` does; ``to_mapping`` and ``from_mapping`` are inverse to
+each other, so a saved ``config.yaml`` can be trained from again.
+"""
+
+import dataclasses
+import difflib
+import math
+import typing
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, TypeVar
+
+import yaml
+
+from saltseg.errors import InputError
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class ModelConfig:
+    """The network."""
+
+    architecture: str = "unet"  # "unet" is ours, by hand; any other name is smp's: "smp.Unet", "smp.FPN", …
+    encoder: str = "resnet34"  # smp only
+    filters: int = 16  # unet only: filters of the first level
+    dropout: float = 0.05  # unet only
+    in_channels: Literal[1, 3] = 1
+
+
+@dataclass(frozen=True)
+class DataConfig:
+    """From tiles of 101x101 to what the network sees."""
+
+    fit: Literal["resize", "pad"] = "resize"
+    size: int = 128  # pixels, height and width
+    augment: Literal["none", "light"] = "none"
+
+
+@dataclass(frozen=True)
+class FoldsConfig:
+    """Who validates whom."""
+
+    scheme: Literal["stratified", "grouped", "holdout"] = "stratified"
+    count: int = 5
+    holdout: float = 0.1  # share of the images that validate, scheme "holdout" only
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """Optimisation; the defaults are the case study's."""
+
+    epochs: int = 50
+    batch_size: int = 32
+    learning_rate: float = 1e-3
+    plateau_factor: float = 0.1
+    plateau_patience: int = 5  # epochs without a better validation loss before the rate drops
+    minimum_learning_rate: float = 1e-5
+    stop_patience: int = 10  # epochs without a better validation loss before training stops
+    seed: int = 0
+    workers: int = -1  # processes that load data; -1: none on a CPU, up to 8 for a GPU
+    precision: Literal["auto", "32", "bf16"] = "auto"  # auto: bf16 mixed on a GPU that has it, else 32
+
+
+@dataclass(frozen=True)
+class PredictConfig:
+    """Inference."""
+
+    views: tuple[str, ...] = ("identity",)
+    batch_size: int = 64
+    decision: Literal["half", "tuned"] = "half"  # threshold 0.5, or the rule tuned out of fold
+
+
+@dataclass(frozen=True)
+class Config:
+    """Everything that decides a run's numbers, apart from the data and the machine."""
+
+    name: str = "unet_spec"
+    model: ModelConfig = field(default_factory=ModelConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    folds: FoldsConfig = field(default_factory=FoldsConfig)
+    train: TrainConfig = field(default_factory=TrainConfig)
+    predict: PredictConfig = field(default_factory=PredictConfig)
+
+    def __post_init__(self) -> None:
+        _require("model.filters", self.model.filters, self.model.filters >= 1, "at least 1")
+        _require("model.dropout", self.model.dropout, 0 <= self.model.dropout < 1, "in [0, 1)")
+        _require("data.size", self.data.size, 16 <= self.data.size <= 1024, "between 16 and 1024 pixels")
+        _require("folds.count", self.folds.count, 2 <= self.folds.count <= 100, "between 2 and 100")
+        _require("folds.holdout", self.folds.holdout, 0 < self.folds.holdout < 1, "between 0 and 1")
+        _require("train.epochs", self.train.epochs, self.train.epochs >= 1, "at least 1")
+        _require("train.batch_size", self.train.batch_size, self.train.batch_size >= 2, "at least 2 (batch norm)")
+        _require("train.learning_rate", self.train.learning_rate, self.train.learning_rate > 0, "positive")
+        _require("train.plateau_factor", self.train.plateau_factor, 0 < self.train.plateau_factor < 1, "in (0, 1)")
+        _require("train.stop_patience", self.train.stop_patience, self.train.stop_patience >= 1, "at least 1")
+        _require("train.plateau_patience", self.train.plateau_patience, self.train.plateau_patience >= 0, "at least 0")
+        _require("predict.batch_size", self.predict.batch_size, self.predict.batch_size >= 1, "at least 1")
+        _require("predict.views", self.predict.views, len(self.predict.views) >= 1, "at least one view")
+
+
+def _require(key: str, value: object, holds: bool, rule: str) -> None:
+    if not holds or (isinstance(value, float) and not math.isfinite(value)):
+        raise InputError(f"{key} is {value!r}; it must be {rule}")
+
+
+def to_mapping(config: Any) -> dict[str, Any]:
+    """Nested plain mapping (tuples become lists), ready for YAML."""
+
+    def plain(value: Any) -> Any:
+        if dataclasses.is_dataclass(value):
+            return {f.name: plain(getattr(value, f.name)) for f in dataclasses.fields(value)}
+        return list(value) if isinstance(value, tuple) else value
+
+    return plain(config)
+
+
+def from_mapping(mapping: Mapping[str, Any], cls: type[T] = Config, prefix: str = "") -> T:  # type: ignore[assignment]
+    """Build a configuration; raise InputError for an unknown key (naming the nearest) or a value of a wrong type."""
+    if not isinstance(mapping, Mapping):
+        raise InputError(f"{prefix.rstrip('.') or 'configuration'} is {mapping!r}; expected key: value pairs")
+    hints = typing.get_type_hints(cls)
+    values = {}
+    for key, value in mapping.items():
+        if key not in hints:
+            raise InputError(unknown("configuration key", f"{prefix}{key}", [prefix + name for name in hints]))
+        if dataclasses.is_dataclass(hints[key]):
+            values[key] = from_mapping(value, hints[key], f"{prefix}{key}.")
+        else:
+            values[key] = _typed(value, hints[key], prefix + key)
+    return cls(**values)
+
+
+def _typed(value: Any, hint: Any, key: str) -> Any:
+    """``value`` as ``hint`` asks for it; ints pass as floats, lists as tuples, nothing else is bent."""
+    origin = typing.get_origin(hint)
+    if origin is Literal:
+        choices = typing.get_args(hint)
+        for choice in choices:  # `--set train.precision=32` arrives as an int
+            if value == choice or str(value) == choice:
+                return choice
+        raise InputError(f"{key} is {value!r}; choose one of {', '.join(map(str, choices))}")
+    if origin is tuple:
+        items = value if isinstance(value, list | tuple) else [value]
+        return tuple(_typed(item, typing.get_args(hint)[0], key) for item in items)
+    if hint is float and isinstance(value, str):  # YAML reads 1e-3 as text
+        try:
+            value = float(value)
+        except ValueError:
+            pass
+    if hint is float and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is hint:
+        return value
+    raise InputError(f"{key} is {value!r}; expected {hint.__name__ if isinstance(hint, type) else hint}")
+
+
+def override(config: Config, assignments: Iterable[str]) -> Config:
+    """``config`` with ``section.key=value`` assignments applied, in order.
+
+    Values are read as YAML: ``3``, ``1e-3``, ``true``, ``[identity, hflip]``.
+    """
+    mapping = to_mapping(config)
+    for assignment in assignments:
+        key, equals, text = assignment.partition("=")
+        if not equals:
+            raise InputError(f"--set {assignment}: no '='; write for example --set train.epochs=3")
+        try:
+            value = yaml.safe_load(text)
+        except yaml.YAMLError:
+            raise InputError(f"--set {assignment}: {text!r} cannot be read; write a number, a word or [a, b]") from None
+        *sections, last = key.strip().split(".")
+        target = mapping
+        for section in sections:
+            target = target.get(section, {}) if isinstance(target, dict) else {}
+        if not isinstance(target, dict) or last not in target or isinstance(target[last], dict):
+            raise InputError(unknown("configuration key", key, keys(config)))
+        target[last] = value
+    return from_mapping(mapping)
+
+
+def keys(config: Any, prefix: str = "") -> list[str]:
+    """Every key that ``--set`` knows, for example ``train.epochs``."""
+    found = []
+    for name, value in ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config)):
+        found += keys(value, f"{prefix}{name}.") if dataclasses.is_dataclass(value) else [prefix + name]
+    return found
+
+
+def unknown(kind: str, name: str, known: Iterable[str]) -> str:
+    """The message for a name nobody knows: what it was, the nearest ones, or all when none is near."""
+    known = list(known)
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    if not near:  # the right last part in the wrong section is a common slip
+        near = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]
+    return f"unknown {kind} {name!r}; " + (f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}")
+
+
+def differences(one: Config, other: Config) -> list[str]:
+    """Keys whose values differ between two configurations, ``key: a → b``."""
+    flat_one, flat_other = _flat(to_mapping(one)), _flat(to_mapping(other))
+    return [f"{key}: {flat_one[key]} → {flat_other[key]}" for key in flat_one if flat_one[key] != flat_other[key]]
+
+
+def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat: dict[str, Any] = {}
+    for key, value in mapping.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
+    return flat
+
+
+def dump(config: Config) -> str:
+    """YAML text of the resolved configuration."""
+    return yaml.safe_dump(to_mapping(config), sort_keys=False)
+
+
+def load(text: str, source: str) -> Config:
+    """Read what :func:`dump` wrote; ``source`` names the file in the error."""
+    try:
+        mapping = yaml.safe_load(text)
+    except yaml.YAMLError as error:
+        raise InputError(f"{source} is not YAML ({str(error).splitlines()[0]}); mend it or remove it") from None
+    return from_mapping(mapping or {})
+
+

@@ -1,0 +1,238 @@
+"""A dataset in Kaggle's layout, read into arrays that carry their ids.
+
+``input/<dataset>/`` holds ``train.csv`` (id,rle_mask), ``train/images``, ``train/masks``, ``test/images``,
+``sample_submission.csv`` and, where known, ``depths.csv``, ``solution.csv`` and ``sections.csv``. The
+organisers ship images as RGB PNGs with three equal channels and masks as **16-bit** greyscale PNGs of 0 and
+65535: both come out of here as ``uint8 (N, 101, 101)``, images 0..255 and masks {0, 1}. Nothing is ever
+scaled by the largest value of a picture: a dark tile stays dark.
+"""
+
+import csv
+import hashlib
+import os
+import re
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from saltseg.core import rle
+from saltseg.data.image_files import FileProblem, read_folder, read_image, read_mask
+from saltseg.errors import InputError
+
+__all__ = ["FileProblem", "Images", "Labelled", "read_folder", "read_image", "read_mask"]
+
+SHAPE = (101, 101)  # rows (depth), columns (along the section) of every tile of the competition
+WORKERS = 4  # decoding releases the interpreter lock; more than a few gain nothing on small files
+CHUNK = 100  # files a worker reads at a time: handing over single 6 kB files costs as much as decoding them
+
+Progress = Callable[[int, int], None]
+
+
+@dataclass(frozen=True)
+class Images:
+    """Tiles and their ids, in one order. images: uint8 (N, 101, 101), 0..255, rows are depth."""
+
+    ids: tuple[str, ...]
+    images: np.ndarray
+
+    def __post_init__(self) -> None:
+        assert self.images.shape == (len(self.ids), *SHAPE)
+        assert self.images.dtype == np.uint8
+
+
+@dataclass(frozen=True)
+class Labelled:
+    """Tiles, masks, ids in one order. images: uint8 (N, 101, 101), 0..255; masks: uint8 {0, 1}, 1 = salt."""
+
+    ids: tuple[str, ...]
+    images: np.ndarray
+    masks: np.ndarray
+
+    def __post_init__(self) -> None:
+        assert self.images.shape == self.masks.shape == (len(self.ids), *SHAPE)
+        assert self.images.dtype == self.masks.dtype == np.uint8
+
+
+# ---------------------------------------------------------------- which dataset
+
+
+def check_name(dataset: str) -> str:
+    """Return `dataset` if it can name a folder under input/; InputError for separators, '..' and the like."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._-]*", dataset):
+        raise InputError(f"dataset name: {dataset!r}; use letters, digits, '-', '_' and '.', no path")
+    return dataset
+
+
+def list_datasets(input_dir: Path) -> list[str]:
+    """Names of the folders under `input_dir` that hold a train.csv, sorted."""
+    input_dir = Path(input_dir)
+    if not input_dir.is_dir():
+        return []
+    return sorted(path.parent.name for path in input_dir.glob("*/train.csv"))
+
+
+def dataset_root(input_dir: Path, dataset: str) -> Path:
+    """Folder of `dataset` under `input_dir`; InputError with what there is instead and how to get it."""
+    root = Path(input_dir) / check_name(dataset)
+    if (root / "train.csv").is_file():
+        return root
+    if root.is_symlink() and not root.exists():
+        what = f"{root} is a link to {root.readlink()}, which is gone"
+    elif root.exists():
+        what = f"{root} has no train.csv"
+    else:
+        what = f"no dataset {dataset!r} under {input_dir}"
+    there = ", ".join(list_datasets(Path(input_dir))) or "none"
+    source = "kaggle" if dataset == "tgs" else "synthetic"
+    command = f"python scripts/prepare_data.py --source {source} --name {dataset}"
+    raise InputError(f"{what} (there: {there}); get it with: {command}")
+
+
+# ---------------------------------------------------------------- tables and whole datasets
+
+
+def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
+    """Values of the named columns of a CSV file with a header, one tuple a row; other columns are left out.
+
+    The first column is the key. InputError: file or column missing, broken row, empty or repeated key.
+    """
+    try:
+        with path.open(newline="", encoding="utf-8-sig") as file:
+            reader = csv.reader(file)
+            lines = [(reader.line_num, row) for row in reader if row]
+    except FileNotFoundError:
+        raise InputError(f"{path}: file is missing; see input/README.md for the layout") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path}: not a readable CSV file ({error}); fetch it again") from None
+    header = [name.strip() for name in lines[0][1]] if lines else []
+    if not set(columns) <= set(header):
+        raise InputError(f"{path}: columns {','.join(header)!r}; needed: {','.join(columns)}")
+    places = [header.index(name) for name in columns]
+    rows: dict[str, tuple[str, ...]] = {}
+    for line, row in lines[1:]:
+        if len(row) != len(header):
+            raise InputError(f"{path} line {line}: {len(row)} fields, not {len(header)}; fix the row")
+        values = tuple(row[place].strip() for place in places)
+        if not values[0] or values[0] in rows:
+            raise InputError(
+                f"{path} line {line}: {columns[0]} {values[0]!r} empty or repeated; keep one row"
+            )
+        rows[values[0]] = values
+    return list(rows.values())
+
+
+def _read_all(
+    read: Callable[[Path, tuple[int, int]], np.ndarray],
+    folder: Path,
+    ids: Sequence[str],
+    progress: Progress | None,
+) -> np.ndarray:
+    """(N, 101, 101) uint8 of `folder/<id>.png`, in the order of `ids`."""
+    stack = np.empty((len(ids), *SHAPE), dtype=np.uint8)
+
+    def fill(start: int) -> int:
+        stop = min(start + CHUNK, len(ids))
+        for index in range(start, stop):
+            stack[index] = read(folder / f"{ids[index]}.png", SHAPE)
+        return stop
+
+    with ThreadPoolExecutor(WORKERS) as pool:
+        for done in pool.map(fill, range(0, len(ids), CHUNK)):
+            if progress is not None:
+                progress(done, len(ids))
+    return stack
+
+
+def _whole_list(root: Path, error: InputError) -> InputError:
+    return InputError(f"{error}; python scripts/check_data.py {root.name} lists every problem")
+
+
+def train_ids(root: Path) -> tuple[str, ...]:
+    """Ids of the labelled tiles in the order of train.csv, without reading a picture."""
+    return tuple(row[0] for row in read_columns(Path(root) / "train.csv", ("id", "rle_mask")))
+
+
+def read_train(root: Path, progress: Progress | None = None) -> Labelled:
+    """Labelled tiles in the order of train.csv; `progress(done, total)` is called now and then if given.
+
+    Masks come from train/masks/*.png; a dataset without that folder has them decoded from `rle_mask`.
+    InputError names the first file or row that cannot be used.
+    """
+    root = Path(root)
+    try:
+        rows = read_columns(root / "train.csv", ("id", "rle_mask"))
+        ids = tuple(row[0] for row in rows)
+        images = _read_all(read_image, root / "train" / "images", ids, progress)
+        if (root / "train" / "masks").is_dir():
+            masks = _read_all(read_mask, root / "train" / "masks", ids, progress)
+        else:
+            masks = rle.decode_batch([row[1] for row in rows], SHAPE)
+    except InputError as error:
+        raise _whole_list(root, error) from None
+    return Labelled(ids, images, masks)
+
+
+def read_test(root: Path, progress: Progress | None = None) -> Images:
+    """Tiles to predict, in the order of sample_submission.csv; raises and `progress` as in `read_train`."""
+    root = Path(root)
+    try:
+        ids = tuple(row[0] for row in read_columns(root / "sample_submission.csv", ("id",)))
+        return Images(ids, _read_all(read_image, root / "test" / "images", ids, progress))
+    except InputError as error:
+        raise _whole_list(root, error) from None
+
+
+def read_solution(root: Path) -> tuple[tuple[str, ...], np.ndarray] | None:
+    """(ids, masks uint8 (N, 101, 101) {0, 1}) of solution.csv in its order, or None if there is no file."""
+    path = Path(root) / "solution.csv"
+    if not path.is_file():
+        return None
+    rows = read_columns(path, ("id", "rle_mask"))
+    return tuple(row[0] for row in rows), rle.decode_batch([row[1] for row in rows], SHAPE)
+
+
+def read_depths(root: Path) -> dict[str, int] | None:
+    """Depth `z` of each id (depths.csv; its unit is not stated by the organisers), or None if no file."""
+    path = Path(root) / "depths.csv"
+    if not path.is_file():
+        return None
+    depths = {}
+    for identity, z in read_columns(path, ("id", "z")):
+        try:
+            depths[identity] = int(z)
+        except ValueError:
+            raise InputError(f"{path}: z of {identity} is {z!r}; use a whole number") from None
+    return depths
+
+
+def read_sections(root: Path) -> dict[str, str] | None:
+    """Section each tile was cut from (sections.csv), to keep neighbours in one fold; None if no file."""
+    path = Path(root) / "sections.csv"
+    if not path.is_file():
+        return None
+    return {row[0]: row[1] for row in read_columns(path, ("id", "section"))}
+
+
+def list_files(folder: Path) -> list[tuple[str, int]]:
+    """Sorted (name, size in bytes) of what lies in `folder`; empty where there is no such folder."""
+    return (
+        sorted((entry.name, entry.stat().st_size) for entry in os.scandir(folder)) if folder.is_dir() else []
+    )
+
+
+def fingerprint(root: Path) -> str:
+    """SHA-256 (hex) over train.csv and the sorted names and sizes in bytes of all images: the data a run saw.
+
+    Reads no pixels, so it takes milliseconds; an image changed without changing its size goes unnoticed.
+    """
+    train = Path(root) / "train.csv"
+    if not train.is_file():
+        raise InputError(f"{train}: file is missing; see input/README.md for the layout")
+    digest = hashlib.sha256(train.read_bytes())
+    for part in ("train/images", "test/images"):
+        for name, size in list_files(Path(root) / part):
+            digest.update(f"\n{part}/{name} {size}".encode())
+    return digest.hexdigest()

@@ -1,0 +1,89 @@
+"""Arrays in memory → shuffled, augmented batches of tensors, reproducible from (seed, epoch) alone."""
+
+from collections.abc import Iterator, Sequence
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from saltseg.core.geometry import Fit
+from saltseg.data.augment import Augment
+
+Item = tuple[np.ndarray, np.ndarray]
+
+
+class TileDataset(Dataset[Item]):
+    """Tiles and masks in memory; an item is asked for by ``(position, seed)``.
+
+    images: uint8 (N, H, W); masks: uint8 {0, 1} (N, H, W). Items are uint8 (H, W) pairs, augmented.
+    """
+
+    def __init__(self, images: np.ndarray, masks: np.ndarray, policy: str) -> None:
+        assert images.shape == masks.shape
+        self.images, self.masks, self.augment = images, masks, Augment(policy)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, key: tuple[int, int]) -> Item:  # type: ignore[override]
+        position, seed = key
+        return self.augment(self.images[position], self.masks[position], seed)
+
+
+class EpochSampler(Sampler[tuple[int, int]]):
+    """``(position, augmentation seed)`` pairs; Lightning sets the epoch.
+
+    An interrupted training repeats an epoch exactly, because nothing but ``(seed, epoch)`` decides the order and
+    the augmentation: no generator state has to survive.
+    """
+
+    def __init__(self, length: int, seed: int, shuffle: bool) -> None:
+        self.length, self.seed, self.shuffle, self.epoch = length, seed, shuffle, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Choose the epoch that the next iteration is for."""
+        self.epoch = epoch
+
+    def __len__(self) -> int:
+        return self.length
+
+    def __iter__(self) -> Iterator[tuple[int, int]]:
+        rng = np.random.default_rng((self.seed, self.epoch))
+        order = rng.permutation(self.length) if self.shuffle else np.arange(self.length)
+        yield from zip(order.tolist(), rng.integers(2**31, size=self.length).tolist(), strict=True)
+
+
+class Collate:
+    """Items → (images float32 (B, C, S, S) in [0, 1], masks float32 {0, 1} (B, 1, S, S))."""
+
+    def __init__(self, fit: Fit, channels: int) -> None:
+        self.fit, self.channels = fit, channels
+
+    def __call__(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
+        images, masks = (np.stack(arrays) for arrays in zip(*items, strict=True))
+        return to_input(images, self.fit, self.channels), torch.from_numpy(
+            self.fit.forward_masks(masks)[:, None].astype(np.float32)
+        )
+
+
+def to_input(images: np.ndarray, fit: Fit, channels: int) -> Tensor:
+    """uint8 (N, H, W) → float32 (N, C, S, S) in [0, 1]: always divided by 255, whatever the tile's own range."""
+    fitted = torch.from_numpy(fit.forward(images.astype(np.float32) / 255))[:, None]
+    return fitted.expand(-1, channels, -1, -1).contiguous()
+
+
+def loader(
+    dataset: TileDataset, fit: Fit, channels: int, *, batch_size: int, seed: int, shuffle: bool, workers: int
+) -> DataLoader[Item]:
+    """Batches of ``dataset``; a last batch of a single tile is dropped from training (batch norm needs two)."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        sampler=EpochSampler(len(dataset), seed, shuffle),
+        collate_fn=Collate(fit, channels),
+        drop_last=shuffle and len(dataset) % batch_size == 1,
+        num_workers=workers,
+        persistent_workers=workers > 0,
+        pin_memory=torch.cuda.is_available(),
+    )

@@ -1,0 +1,109 @@
+"""The U-Net of the case study, by hand, to be read from top to bottom.
+
+Ronneberger et al. 2015 (arXiv 1505.04597) in the slim form of the TGS Salt case study: 16 to 256 filters, batch
+normalisation, dropout after every pooling and every concatenation. Names of tensors are the case study's.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from saltseg.errors import InputError
+
+
+def two_convolutions(in_channels: int, filters: int) -> nn.Sequential:
+    """2@Conv 3x3: each convolution followed by batch norm and ReLU, the second reading the first's output.
+
+    (In the case study's own notebook the second one reads the block's input, so that its first never trains.)
+    """
+    return nn.Sequential(
+        nn.Conv2d(in_channels, filters, kernel_size=3, padding=1),
+        nn.BatchNorm2d(filters),
+        nn.ReLU(inplace=True),
+        nn.Conv2d(filters, filters, kernel_size=3, padding=1),
+        nn.BatchNorm2d(filters),
+        nn.ReLU(inplace=True),
+    )
+
+
+def up_convolution(in_channels: int, filters: int) -> nn.ConvTranspose2d:
+    """Transposed convolution 3x3 of stride 2: doubles height and width exactly."""
+    return nn.ConvTranspose2d(in_channels, filters, kernel_size=3, stride=2, padding=1, output_padding=1)
+
+
+class UNet(nn.Module):
+    """Image → logits of salt, same height and width.
+
+    Trainable parameters with 16 filters: 2,161,361 for one input channel, 2,161,649 for three.
+    """
+
+    def __init__(self, in_channels: int = 1, filters: int = 16, dropout: float = 0.05) -> None:
+        super().__init__()
+        f1, f2, f3, f4, f5 = (filters * factor for factor in (1, 2, 4, 8, 16))
+        self.contract1 = two_convolutions(in_channels, f1)
+        self.contract2 = two_convolutions(f1, f2)
+        self.contract3 = two_convolutions(f2, f3)
+        self.contract4 = two_convolutions(f3, f4)
+        self.contract5 = two_convolutions(f4, f5)
+        self.up6, self.expand6 = up_convolution(f5, f4), two_convolutions(2 * f4, f4)
+        self.up7, self.expand7 = up_convolution(f4, f3), two_convolutions(2 * f3, f3)
+        self.up8, self.expand8 = up_convolution(f3, f2), two_convolutions(2 * f2, f2)
+        self.up9, self.expand9 = up_convolution(f2, f1), two_convolutions(2 * f1, f1)
+        self.head = nn.Conv2d(f1, 1, kernel_size=1)
+        self.pool = nn.MaxPool2d(2)
+        self.dropout = nn.Dropout(dropout)
+        self.apply(_initialise)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), for any H and W of at least 9 pixels."""
+        height, width = image.shape[-2:]
+        x = pad_to_multiple(image, 16)  #                        C x 128 x 128
+        c1 = self.contract1(x)  #                               16 x 128 x 128
+        p1 = self.dropout(self.pool(c1))  #                     16 x  64 x  64
+        c2 = self.contract2(p1)  #                              32 x  64 x  64
+        p2 = self.dropout(self.pool(c2))  #                     32 x  32 x  32
+        c3 = self.contract3(p2)  #                              64 x  32 x  32
+        p3 = self.dropout(self.pool(c3))  #                     64 x  16 x  16
+        c4 = self.contract4(p3)  #                             128 x  16 x  16
+        p4 = self.dropout(self.pool(c4))  #                    128 x   8 x   8
+        c5 = self.contract5(p4)  #                             256 x   8 x   8
+
+        u6 = torch.cat([self.up6(c5), c4], dim=1)  #           256 x  16 x  16
+        c6 = self.expand6(self.dropout(u6))  #                 128 x  16 x  16
+        u7 = torch.cat([self.up7(c6), c3], dim=1)  #           128 x  32 x  32
+        c7 = self.expand7(self.dropout(u7))  #                  64 x  32 x  32
+        u8 = torch.cat([self.up8(c7), c2], dim=1)  #            64 x  64 x  64
+        c8 = self.expand8(self.dropout(u8))  #                  32 x  64 x  64
+        u9 = torch.cat([self.up9(c8), c1], dim=1)  #            32 x 128 x 128
+        c9 = self.expand9(self.dropout(u9))  #                  16 x 128 x 128
+        logits = self.head(c9)  #                                1 x 128 x 128
+        return crop_to(logits, height, width)
+
+
+def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
+    """Reflect-pad (N, C, H, W) so that height and width are multiples; the larger half below and to the right."""
+    vertical, horizontal = (-size % multiple for size in image.shape[-2:])
+    if not vertical and not horizontal:
+        return image
+    top, left = vertical // 2, horizontal // 2
+    if max(vertical - top, horizontal - left) >= min(image.shape[-2:]):
+        raise InputError(f"image of {image.shape[-2]}x{image.shape[-1]} pixels is too small to reflect; use 9x9 or more")
+    return functional.pad(image, (left, horizontal - left, top, vertical - top), mode="reflect")
+
+
+def crop_to(tensor: Tensor, height: int, width: int) -> Tensor:
+    """Inverse of :func:`pad_to_multiple`: the part of (N, C, H', W') that the image of height x width took."""
+    top, left = (tensor.shape[-2] - height) // 2, (tensor.shape[-1] - width) // 2
+    return tensor[..., top : top + height, left : left + width]
+
+
+def _initialise(module: nn.Module) -> None:
+    """What the case study's Keras starts from: He normal in the blocks, Glorot uniform elsewhere, zero biases."""
+    if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
+        return
+    if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):
+        nn.init.kaiming_normal_(module.weight, nonlinearity="relu")
+    else:
+        nn.init.xavier_uniform_(module.weight)
+    assert module.bias is not None
+    nn.init.zeros_(module.bias)

@@ -1,0 +1,335 @@
+"""The only code that knows paths under ``output/``: a run's files, atomic writes, provenance, locks.
+
+Steps meet through these files alone. Whatever is written is written beside its target and renamed, so that a
+reader never sees half a file and a killed writer loses nothing.
+"""
+
+import csv
+import io
+import json
+import os
+import platform
+import re
+import subprocess
+import sys
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+
+from saltseg import __version__
+from saltseg import config as configuration
+from saltseg.errors import InputError
+
+
+@dataclass(frozen=True)
+class FoldDir:
+    """The files of one fold; ``metrics.json`` is written last and means "finished"."""
+
+    path: Path
+
+    @property
+    def best(self) -> Path:
+        """Weights of the epoch with the lowest validation loss."""
+        return self.path / "best.ckpt"
+
+    @property
+    def last(self) -> Path:
+        """Everything needed to go on after the last finished epoch."""
+        return self.path / "last.ckpt"
+
+    @property
+    def log(self) -> Path:
+        """One row per epoch."""
+        return self.path / "log.csv"
+
+    @property
+    def oof(self) -> Path:
+        """Predictions for the fold's validation images."""
+        return self.path / "oof.npz"
+
+    @property
+    def test(self) -> Path:
+        """Predictions for the test images."""
+        return self.path / "test.npz"
+
+    @property
+    def train(self) -> Path:
+        """Predictions for a sample of the images that the fold trained on."""
+        return self.path / "train.npz"
+
+    @property
+    def metrics(self) -> Path:
+        """The fold's figures."""
+        return self.path / "metrics.json"
+
+    @property
+    def number(self) -> int:
+        """Which fold this is."""
+        return int(self.path.name.removeprefix("fold_"))
+
+    def finished(self) -> bool:
+        """Whether training and prediction of this fold are complete."""
+        return self.metrics.is_file()
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Hold the fold for one process; the operating system lets go of it when the process dies."""
+        self.path.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(self.path / ".lock", timeout=0)
+        try:
+            lock.acquire()
+        except Timeout:
+            raise InputError(f"{self.path} is being written by another process; wait for it or stop it") from None
+        try:
+            yield
+        finally:
+            lock.release()
+
+
+@dataclass(frozen=True)
+class RunDir:
+    """The files of a run under ``output/runs/<name>`` (or of a blend under ``output/blends/<name>``)."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def config(self) -> Path:
+        """The resolved configuration."""
+        return self.path / "config.yaml"
+
+    @property
+    def provenance(self) -> Path:
+        """Versions, commit, command and hashes of the data and the folds."""
+        return self.path / "provenance.json"
+
+    @property
+    def oof(self) -> Path:
+        """Out-of-fold predictions, each id exactly once."""
+        return self.path / "oof.npz"
+
+    @property
+    def test(self) -> Path:
+        """Test predictions, the mean over finished folds."""
+        return self.path / "test.npz"
+
+    @property
+    def postprocess(self) -> Path:
+        """The decision rule and the scores it was chosen by."""
+        return self.path / "postprocess.json"
+
+    @property
+    def submission(self) -> Path:
+        """The file to upload."""
+        return self.path / "submission.csv"
+
+    @property
+    def solution_score(self) -> Path:
+        """The submission's score, where the dataset has a solution."""
+        return self.path / "solution_score.json"
+
+    @property
+    def report(self) -> Path:
+        """The page about the run."""
+        return self.path / "report.html"
+
+    def fold(self, number: int) -> FoldDir:
+        """The directory of fold ``number``."""
+        return FoldDir(self.path / f"fold_{number}")
+
+    def finished_folds(self) -> list[FoldDir]:
+        """Finished folds in order."""
+        folds = [FoldDir(path) for path in self.path.glob("fold_*") if path.is_dir()]
+        return sorted((fold for fold in folds if fold.finished()), key=lambda fold: fold.number)
+
+    def read_config(self) -> configuration.Config:
+        """The configuration the run was trained with."""
+        if not self.config.is_file():
+            raise InputError(f"{self.path} holds no config.yaml, so it is no run; known: {_names(self.path.parent)}")
+        return configuration.load(self.config.read_text(encoding="utf-8"), str(self.config))
+
+    def read_provenance(self) -> dict[str, Any]:
+        """Where the run came from."""
+        return read_json(self.provenance)
+
+
+def run_dir(output_dir: Path, name: str) -> RunDir:
+    """The run called ``name``; raises InputError when the name could leave the directory."""
+    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
+        raise InputError(f"run name {name!r}: use letters, digits, '.', '_', '+' and '-' only")
+    return RunDir(output_dir / "runs" / name)
+
+
+def existing_run(output_dir: Path, name: str) -> RunDir:
+    """The run or blend called ``name``; raises InputError naming the known ones."""
+    run = run_dir(output_dir, name)
+    for candidate in (run, RunDir(output_dir / "blends" / name)):
+        if candidate.provenance.is_file():
+            return candidate
+    known = all_runs(output_dir)
+    raise InputError(configuration.unknown("run", name, [r.name for r in known]) if known else
+                     f"no run called {name!r}: {output_dir / 'runs'} is empty; train one with scripts/train.py")
+
+
+def all_runs(output_dir: Path) -> list[RunDir]:
+    """Runs, then blends, each in alphabetical order."""
+    return [
+        RunDir(path.parent)
+        for kind in ("runs", "blends")
+        for path in sorted((output_dir / kind).glob("*/provenance.json"))
+    ]
+
+
+def _names(directory: Path) -> str:
+    return ", ".join(sorted(path.parent.name for path in directory.glob("*/config.yaml"))) or "none"
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Probabilities that carry their ids.
+
+    ids: str (N,), each once. probabilities: uint8 (N, H, W), salt probability in 255ths. fold: int16 (N,), the
+    fold that each image validated in, for out-of-fold predictions only.
+    """
+
+    ids: np.ndarray
+    probabilities: np.ndarray
+    fold: np.ndarray | None = None
+
+    def __post_init__(self) -> None:
+        assert self.probabilities.dtype == np.uint8 and self.probabilities.ndim == 3
+        assert len(self.ids) == len(self.probabilities)
+        values, counts = np.unique(self.ids, return_counts=True)
+        if (counts > 1).any():
+            raise InputError(f"predictions hold id {values[counts > 1][0]!r} more than once; predict again")
+
+    def of(self, ids: np.ndarray | tuple[str, ...]) -> np.ndarray:
+        """Probabilities in the order of ``ids``; raises InputError when one is missing."""
+        row = {id_: i for i, id_ in enumerate(self.ids.tolist())}
+        missing = [id_ for id_ in ids if str(id_) not in row]
+        if missing:
+            raise InputError(f"no prediction for {len(missing)} ids, the first {missing[0]!r}; run scripts/predict.py")
+        return self.probabilities[[row[str(id_)] for id_ in ids]]
+
+
+def save_predictions(path: Path, predictions: Predictions) -> None:
+    """Write a compressed ``.npz`` atomically."""
+    arrays = {"ids": predictions.ids.astype(str), "probabilities": predictions.probabilities}
+    if predictions.fold is not None:
+        arrays["fold"] = predictions.fold.astype(np.int16)
+    with atomic_path(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)
+
+
+def load_predictions(path: Path) -> Predictions:
+    """Read what :func:`save_predictions` wrote; never unpickles."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return Predictions(file["ids"], file["probabilities"], file["fold"] if "fold" in file else None)
+    except FileNotFoundError:
+        raise InputError(f"no predictions at {path}; run scripts/train.py or scripts/predict.py first") from None
+    except (ValueError, KeyError, zipfile.BadZipFile, EOFError, OSError) as error:
+        if isinstance(error, InputError):
+            raise
+        raise InputError(f"{path} cannot be read as predictions ({error}); delete it and predict again") from None
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; renamed onto it on success, removed on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        umask = os.umask(0)
+        os.umask(umask)
+        beside.chmod(0o666 & ~umask)  # mkstemp is private; results are as readable as any file
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``data`` (text as UTF-8) so that ``path`` holds the old or the new content, never half."""
+    with atomic_path(path) as beside:
+        beside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON atomically; NaN is refused."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises InputError with the way out."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; run the step that writes it (scripts/run.py does all in order)") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); delete it and run the step again") from None
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows (all with the keys of the first) as CSV atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read CSV rows as text."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; run the step that writes it") from None
+
+
+def provenance(**facts: Any) -> dict[str, Any]:
+    """Versions, commit, command and time, plus ``facts`` (dataset, hashes, …)."""
+    packages = ("torch", "lightning", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
+    return {
+        "saltseg": __version__,
+        "git_commit": _git("rev-parse", "HEAD"),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        **{name: _installed(name) for name in packages},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "command": " ".join(["python", *sys.argv]),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **facts,
+    }
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        root = Path(__file__).parent
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None

@@ -1,0 +1,76 @@
+"""An experiment on a dataset: resolve the configuration, make the folds, train those asked for."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from saltseg import config, runs
+from saltseg.data import competition, folds
+from saltseg.errors import InputError
+
+
+def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: Path, output_dir: Path) -> None:
+    """Create the run's directory with configuration and provenance, or check that it is the same experiment.
+
+    Raises InputError when the run exists with another configuration, other data or other folds.
+    """
+    root = competition.dataset_root(input_dir, dataset)
+    table = _folds(settings, root, dataset, output_dir)
+    facts = {
+        "dataset": dataset,
+        "dataset_hash": competition.fingerprint(root),
+        "folds_hash": table.digest,
+        "synthetic": (root / "sections.csv").is_file(),
+    }
+    if run.provenance.is_file():
+        changed = config.differences(run.read_config(), settings)
+        before = run.read_provenance()
+        changed += [f"{key}: changed" for key in ("dataset", "dataset_hash", "folds_hash") if before[key] != facts[key]]
+        if changed:
+            raise InputError(
+                f"run {run.name!r} exists and differs ({'; '.join(changed[:3])}); choose another --name, or remove {run.path}"
+            )
+        return
+    runs.write_atomic(run.config, config.dump(settings))
+    runs.write_json(run.provenance, runs.provenance(**facts))
+
+
+def train(
+    settings: config.Config,
+    dataset: str,
+    run: runs.RunDir,
+    input_dir: Path,
+    output_dir: Path,
+    wanted: Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> list[int]:
+    """Train and finish the folds ``wanted`` (default: all); returns those that were skipped as finished."""
+    root = competition.dataset_root(input_dir, dataset)
+    table = _folds(settings, root, dataset, output_dir)
+    numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
+    for number in numbers:
+        table.split(number)  # a wrong number is refused before hours of training, not after
+    prepare(settings, dataset, run, input_dir, output_dir)
+    skipped = [number for number in numbers if run.fold(number).finished() and not overwrite]
+    if len(skipped) == len(numbers):
+        return skipped
+
+    from saltseg.training import fold
+
+    labelled, test = competition.read_train(root), competition.read_test(root)
+    for number in numbers:
+        if number in skipped:
+            continue
+        directory = run.fold(number)
+        with directory.locked():
+            if overwrite:
+                fold.clear(directory)
+            fold.run(settings, fold.fold_data(number, labelled, test, table), directory, f"{run.name} fold {number}")
+    return skipped
+
+
+def _folds(settings: config.Config, root: Path, dataset: str, output_dir: Path) -> folds.Folds:
+    path = folds.table_path(output_dir, dataset, settings.folds)
+    if path.is_file():
+        return folds.read_table(path, competition.train_ids(root))
+    labelled = competition.read_train(root)
+    return folds.load_or_make(path, settings.folds, labelled.ids, labelled.masks, competition.read_sections(root))

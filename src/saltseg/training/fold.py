@@ -1,0 +1,232 @@
+"""Train one fold to the end, predict what it is for, write its figures last. Safe to kill and to start again."""
+
+import logging
+import resource
+import shutil
+import sys
+import time
+import warnings
+from dataclasses import dataclass
+from datetime import UTC, datetime
+
+import numpy as np
+import torch
+from lightning import Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from tqdm import tqdm
+
+from saltseg.config import Config
+from saltseg.core import metric
+from saltseg.core.geometry import Fit
+from saltseg.core.postprocess import HALF
+from saltseg.data.competition import Images, Labelled
+from saltseg.data.dataset import TileDataset, loader
+from saltseg.data.folds import Folds
+from saltseg.errors import InputError
+from saltseg.inference import predict
+from saltseg.runs import FoldDir, Predictions, save_predictions, write_json
+from saltseg.training.callbacks import EpochLog, Progress
+from saltseg.training.task import SaltTask
+
+TRAIN_SAMPLE = 200  # training images predicted as well, to show the gap between training and validation
+
+
+@dataclass(frozen=True)
+class FoldData:
+    """What one fold learns from, is judged by and predicts."""
+
+    number: int
+    train: Labelled
+    valid: Labelled
+    test: Images
+
+
+def fold_data(number: int, labelled: Labelled, test: Images, folds: Folds) -> FoldData:
+    """Cut ``labelled`` by the table; every image is on exactly one side."""
+    assert folds.ids == labelled.ids
+    training, validating = folds.split(number)
+    return FoldData(number, _subset(labelled, training), _subset(labelled, validating), test)
+
+
+def _subset(labelled: Labelled, positions: np.ndarray) -> Labelled:
+    ids = tuple(labelled.ids[i] for i in positions)
+    return Labelled(ids, labelled.images[positions], labelled.masks[positions])
+
+
+def run(settings: Config, data: FoldData, directory: FoldDir, title: str) -> None:
+    """Train, predict and finish one fold, going on from wherever an earlier call stopped.
+
+    The caller holds ``directory.locked()``. The weights kept are those of the epoch with the lowest loss on this
+    fold's own validation images, so the fold's score is a little flattering (field: 0.003 to 0.006).
+    """
+    task, log = _train(settings, data, directory, title)
+    best = predict.load_network(settings, directory.best).to(predict.best_device())
+    _finish(settings, data, directory, best, log)
+    del task
+
+
+def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> tuple[SaltTask, EpochLog]:
+    _quiet()
+    train = settings.train
+    gpu = torch.cuda.is_available()
+    workers = train.workers if train.workers >= 0 else (min(8, torch.get_num_threads()) if gpu else 0)
+    fit = Fit.square(settings.data.fit, settings.data.size)
+    seed = train.seed * 1000 + data.number
+
+    def batches(labelled: Labelled, policy: str, shuffle: bool) -> object:
+        dataset = TileDataset(labelled.images, labelled.masks, policy)
+        return loader(
+            dataset,
+            fit,
+            settings.model.in_channels,
+            batch_size=train.batch_size,
+            seed=seed,
+            shuffle=shuffle,
+            workers=workers,
+        )
+
+    task = SaltTask(settings, seed)
+    log = EpochLog(directory.log, len(data.train.ids))
+    stop = EarlyStopping("valid_loss", patience=train.stop_patience, min_delta=0.0, check_finite=True)
+    trainer = Trainer(
+        max_epochs=train.epochs,
+        accelerator="auto",
+        devices=1,
+        precision=_precision(train.precision),
+        logger=TensorBoardLogger(directory.path, name="", version="tensorboard"),
+        callbacks=[
+            stop,
+            log,
+            Progress(title, len(data.train.ids), train.epochs),
+            _checkpoint(directory, "best", monitor="valid_loss", save_weights_only=True),
+            _checkpoint(directory, "last", monitor=None, save_weights_only=False),
+        ],
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000,  # figures per epoch are enough
+        use_distributed_sampler=False,
+    )
+    if directory.last.is_file():
+        if _trained(directory, train.epochs, train.stop_patience):
+            log.rows = _read_last(directory)["callbacks"][log.state_key]["rows"]
+            return task, log
+        trainer.fit(
+            task,
+            batches(data.train, settings.data.augment, True),
+            batches(data.valid, "none", False),
+            ckpt_path=str(directory.last),
+            weights_only=True,
+        )
+    else:
+        trainer.fit(task, batches(data.train, settings.data.augment, True), batches(data.valid, "none", False))
+    if trainer.interrupted:
+        raise KeyboardInterrupt
+    if not directory.best.is_file():
+        raise InputError(f"{title}: the validation loss was never finite; lower train.learning_rate and start again")
+    return task, log
+
+
+def _checkpoint(directory: FoldDir, name: str, monitor: str | None, save_weights_only: bool) -> ModelCheckpoint:
+    return ModelCheckpoint(
+        directory.path,
+        filename=name,
+        monitor=monitor,
+        save_top_k=1,
+        save_weights_only=save_weights_only,
+        save_on_train_epoch_end=True,
+        enable_version_counter=False,
+    )
+
+
+def _read_last(directory: FoldDir) -> dict:
+    try:
+        return torch.load(directory.last, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = str(error).splitlines()[0]
+        raise InputError(f"{directory.last} cannot be read ({reason}); delete {directory.path} and train again") from None
+
+
+def _trained(directory: FoldDir, epochs: int, patience: int) -> bool:
+    """Whether the saved state is that of a finished training, killed between training and prediction."""
+    state = _read_last(directory)
+    rows = next(s["rows"] for key, s in state["callbacks"].items() if key.startswith("EpochLog"))
+    waited = next(s["wait_count"] for key, s in state["callbacks"].items() if key.startswith("EarlyStopping"))
+    return len(rows) >= epochs or waited >= patience
+
+
+def _finish(settings: Config, data: FoldData, directory: FoldDir, network: torch.nn.Module, log: EpochLog) -> None:
+    """Predict with the best weights, score, and write ``metrics.json`` last."""
+    rng = np.random.default_rng(data.number)
+    size = min(TRAIN_SAMPLE, len(data.train.ids))
+    sample = _subset(data.train, np.sort(rng.permutation(len(data.train.ids))[:size]))
+    images = 2 * len(data.valid.ids) + size + len(data.test.ids)
+    started = time.perf_counter()
+    with tqdm(desc=f"fold {data.number}: predicting", total=images, unit="img", mininterval=1) as bar:
+
+        def predicted(images: np.ndarray, views: tuple[str, ...] | None = None) -> np.ndarray:
+            return predict.quantised(network, images, settings, views=views, progress=bar.update)
+
+        plain = predicted(data.valid.images, ("identity",))
+        valid = plain if settings.predict.views == ("identity",) else predicted(data.valid.images)
+        train = predicted(sample.images)
+        save_predictions(directory.oof, Predictions(np.array(data.valid.ids), valid))
+        save_predictions(directory.train, Predictions(np.array(sample.ids), train))
+        save_predictions(directory.test, Predictions(np.array(data.test.ids), predicted(data.test.images)))
+    best = min(log.rows, key=lambda row: row["valid_loss"])
+    half_valid, half_train = HALF.apply(valid), HALF.apply(train)
+    write_json(
+        directory.metrics,
+        {
+            "fold": data.number,
+            "n_train": len(data.train.ids),
+            "n_valid": len(data.valid.ids),
+            "epochs": len(log.rows),
+            "best_epoch": int(best["epoch"]),
+            "best_epoch_chosen_by": "lowest loss on this fold's validation images",
+            "views": list(settings.predict.views),
+            "valid_loss": best["valid_loss"],
+            "valid_pixel_accuracy": metric.pixel_scores(half_valid, data.valid.masks).accuracy,
+            "score_at_half": metric.score(half_valid, data.valid.masks),
+            "score_at_half_no_tta": metric.score(HALF.apply(plain), data.valid.masks),
+            "train_loss": best["train_loss"],
+            "train_pixel_accuracy": metric.pixel_scores(half_train, sample.masks).accuracy,
+            "train_score_at_half": metric.score(half_train, sample.masks),
+            "seconds": round(sum(row["seconds"] for row in log.rows), 1),
+            "predict_seconds": round(time.perf_counter() - started, 1),
+            "images_per_second": round(float(np.median([row["images_per_second"] for row in log.rows])), 2),
+            "peak_memory_mb": _peak_memory_mb(),
+            "finished": datetime.now(UTC).isoformat(timespec="seconds"),
+        },
+    )
+    # The state to go on from is three times the weights and of no use any more.
+    directory.last.unlink(missing_ok=True)
+
+
+def clear(directory: FoldDir) -> None:
+    """Remove everything of a fold but its lock (for ``--overwrite``); the caller holds the lock."""
+    for path in directory.path.iterdir():
+        if path.is_dir():
+            shutil.rmtree(path)
+        elif path.name != ".lock":
+            path.unlink()
+
+
+def _precision(wanted: str) -> str:
+    if wanted == "auto":
+        wanted = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32"
+    return {"32": "32-true", "bf16": "bf16-mixed"}[wanted]
+
+
+def _peak_memory_mb() -> int:
+    """Peak resident memory of this process so far, MiB (Linux counts KiB, macOS bytes)."""
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
+
+
+def _quiet() -> None:
+    """Lightning's banners and hints say nothing that a user of this program can act on."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")
