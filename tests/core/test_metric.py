@@ -55,7 +55,7 @@ def test_areas_agree_with_fractions(common: int, only_predicted: int, only_true:
         (11, 20, 0.1),  # exactly 0.55 passes 0.50 alone
         (12, 20, 0.2),
         (13, 20, 0.3),
-        (14, 20, 0.4),  # 0.7 and 0.05 steps in floats: the classic rounding trap
+        (14, 20, 0.4),  # in floats 0.5 + 4 * 0.05 is not 0.7
         (15, 20, 0.5),
         (16, 20, 0.6),
         (17, 20, 0.7),
@@ -69,7 +69,10 @@ def test_iou_at_the_thresholds(common: int, union: int, expected: float) -> None
     assert metric.average_precision_from_areas(common, common, union) == expected
     assert metric.average_precision_from_areas(common, union, common) == expected
     repeated = 500  # the same fraction with larger terms
-    assert metric.average_precision_from_areas(common * repeated, common * repeated, union * repeated) == expected
+    assert (
+        metric.average_precision_from_areas(common * repeated, common * repeated, union * repeated)
+        == expected
+    )
 
 
 EMPTY, FULL = np.zeros((101, 101), np.uint8), np.ones((101, 101), np.uint8)
@@ -103,7 +106,7 @@ def test_degenerate_masks(predicted: np.ndarray, true: np.ndarray, expected: flo
 
 def test_areas_broadcast() -> None:
     values = metric.average_precision_from_areas([[3, 4]], [[4, 4]], [[4], [8]])
-    assert values.tolist() == [[0.1 * 1, 1.0], [0.0, 0.0]]  # 3/5, 4/4; 3/9, 4/8
+    assert values.tolist() == [[0.2, 1.0], [0.0, 0.0]]  # 3/5, 4/4; 3/9, 4/8
     values = metric.average_precision_from_areas(np.uint8(200), np.uint8(200), np.uint8(250))  # 16/20
     assert values == 0.6
 
@@ -159,7 +162,11 @@ def test_coverage_classes() -> None:
 def test_per_coverage_weighs_to_the_mean() -> None:
     values, classes = np.array([1.0, 0.5, 0.0, 0.3]), np.array([0, 10, 10, 2], np.int8)
     rows = metric.per_coverage(values, classes)
-    assert [(row["coverage_class"], row["n"], row["score"]) for row in rows] == [(0, 1, 1), (2, 1, 0.3), (10, 2, 0.25)]
+    assert [(row["coverage_class"], row["n"], row["score"]) for row in rows] == [
+        (0, 1, 1),
+        (2, 1, 0.3),
+        (10, 2, 0.25),
+    ]
 
 
 def test_bootstrap_interval_is_that_of_the_normal_distribution() -> None:

@@ -61,7 +61,7 @@ def test_rule_by_hand() -> None:
 def test_half_is_one_half() -> None:
     probabilities = np.array([[[0.5, 0.499, 1, 0]]])
     assert HALF.apply(probabilities).tolist() == [[[1, 0, 1, 0]]]
-    assert HALF == Rule()
+    assert Rule() == HALF
 
 
 def test_applying_a_rule_leaves_the_probabilities_alone() -> None:

@@ -83,9 +83,10 @@ def search(probabilities: ArrayLike, true: ArrayLike) -> Search:
     """Score every rule there is and choose one.
 
     The recommended rule maximises the score averaged over its neighbours: thresholds within 8/255, minimum
-    areas within 3 pixels plus a tenth. A point that is high by chance has low neighbours and loses to a
-    slightly lower plateau; where many points tie, their middle is taken. Neighbours outside the grid are left
-    out.
+    areas within 3 pixels plus a tenth; neighbours outside the grid are left out, ties go to their middle. A
+    point that is high by chance has low neighbours and loses to a slightly lower plateau. The average may even
+    prefer a point whose own score is below that of a neighbour: compare `rule_score` with `best_score`, and
+    believe neither before `cross_fit`.
 
     Args:
         probabilities: (N, H, W), uint8 in 255ths or float in [0, 1].

@@ -11,7 +11,8 @@ vertical convolution with a Ricker wavelet.
 import numpy as np
 from scipy import fft, ndimage
 
-from saltseg.data.salt_geology import Geology, smooth_field
+from saltseg.data.random_fields import smooth_field
+from saltseg.data.salt_geology import Geology
 
 
 def image_of(rng: np.random.Generator, geology: Geology, wavelength: float, quality: float) -> np.ndarray:
@@ -78,9 +79,7 @@ def _illumination(rng: np.random.Generator, salt: np.ndarray, wavelength: float)
     return ndimage.gaussian_filter1d(np.exp(-loss * np.minimum(thickness, 1)), wavelength / 2, axis=1)
 
 
-def _noise(
-    rng: np.random.Generator, shape: tuple[int, int], wavelength: float, quality: float
-) -> np.ndarray:
+def _noise(rng: np.random.Generator, shape: tuple[int, int], wavelength: float, quality: float) -> np.ndarray:
     """Noise in the band of the signal, float32 (H, W), deviation 1: smeared laterally, crossed by dipping lines."""
     size, vertical, lateral = _wavenumbers((shape[0], shape[1]), 0)
     flat = float(rng.uniform(0.7, 1.4)) if rng.random() < 0.93 else float(rng.uniform(0.4, 0.6))

@@ -159,7 +159,9 @@ def write_dataset(
     """
     root = Path(root)
     if n_train < 1 or n_test < 0:
-        raise InputError(f"dataset size: {n_train} train, {n_test} test; ask for 1 or more train, 0 or more test")
+        raise InputError(
+            f"dataset size: {n_train} train, {n_test} test; ask for 1 or more train, 0 or more test"
+        )
     if seed < 0:
         raise InputError(f"seed: {seed}; use 0 or a positive whole number")
     if root.exists():
@@ -218,7 +220,9 @@ def _write_tables(
     write = _write_csv
     write(root / "train.csv", ("id", "rle_mask"), [(ids[i], codes[i]) for i in train])
     write(root / "sample_submission.csv", ("id", "rle_mask"), [(ids[i], "1 1") for i in test])
-    write(root / "depths.csv", ("id", "z"), [(ids[i], first[places[i][0]] + 10 * places[i][1]) for i in order])
+    write(
+        root / "depths.csv", ("id", "z"), [(ids[i], first[places[i][0]] + 10 * places[i][1]) for i in order]
+    )
     write(root / "sections.csv", ("id", "section", "row", "column"), [(ids[i], *places[i]) for i in order])
     rows = [(ids[i], codes[i], "Public" if i in public else "Private") for i in test]
     write(root / "solution.csv", ("id", "rle_mask", "usage"), rows)

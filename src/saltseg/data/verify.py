@@ -195,7 +195,7 @@ def _check_folder(root: Path, part: str, table: Table | None, problems: list[Pro
         fix = "restore it; input/README.md describes the layout"
         problems.append(Problem(part, "folder is missing", fix))
         return []
-    there = [file for file, _ in competition.list_files(root / part) if not file.startswith(".")]
+    there = [file for file in competition.list_files(root / part) if not file.startswith(".")]
     expected = set() if table is None else {f"{identity}.png" for identity in table.rows}
     for file in there:
         if not file.endswith(".png"):

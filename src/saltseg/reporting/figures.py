@@ -4,9 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.patheffects import withStroke
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
 from saltseg.core.postprocess import HALF, Rule
@@ -17,18 +15,12 @@ from saltseg.reporting.style import (
     GREEN,
     INK,
     MUTED,
-    SALT,
     VERMILION,
     dress,
     legend,
     new_figure,
     png,
 )
-
-PIXEL_ZOOM = (
-    3  # pixels of the picture per pixel of a tile; whole, or nearest-neighbour pixels come out uneven
-)
-COLUMNS = ("seismic", "true mask", "probability", "binary mask")
 
 
 def _plain(value: float, _position: int) -> str:
@@ -38,8 +30,8 @@ def _plain(value: float, _position: int) -> str:
 def learning_curves(logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> bytes:
     """Losses per epoch above, learning rate below, one colour per fold; PNG bytes.
 
-    `logs`: fold -> rows of its log.csv (numbers or their text). The dot is the epoch whose weights were kept: the
-    lowest validation loss. Losses are drawn on a logarithmic axis when they span more than a factor of six.
+    `logs`: fold -> rows of its log.csv (numbers or their text). The dot is the epoch whose weights were kept:
+    the lowest validation loss. The axis of losses is logarithmic when they span more than a factor of six.
     """
     figure = new_figure((CHART[0], CHART[1] + 0.7))
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
@@ -94,8 +86,8 @@ def _fold_colours(folds: Sequence[int]) -> list[Line2D]:
 def rule_curve(postprocess: Mapping[str, Any]) -> bytes:
     """Score against threshold, with and without the minimum area, as postprocess.json has it; PNG bytes.
 
-    Marks the threshold 0.5, the naive optimum and the recommended rule. Only the top 0.1 is shown, where the rules lie
-    that one would choose between.
+    Marks the threshold 0.5, the naive optimum and the recommended rule. Only the top 0.1 is shown, where the
+    rules lie that one would choose between.
     """
     figure = new_figure()
     axes = figure.subplots()
@@ -146,9 +138,9 @@ def rule_curve(postprocess: Mapping[str, Any]) -> bytes:
 def pixel_curve(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(precision, recall) over all pixels pooled, each float64 (256,), at "salt where q >= t" for t = 0..255.
 
-    `probabilities` uint8 (N, H, W) in 255ths, `true` {0, 1} of the same shape. Exact: there are only 256 different
-    probabilities, so two histograms hold everything. Precision where nothing is predicted is 1; recall without any
-    true salt is NaN.
+    `probabilities` uint8 (N, H, W) in 255ths, `true` {0, 1} of the same shape. Exact: there are only 256
+    different probabilities, so two histograms hold everything. Precision where nothing is predicted is 1; recall
+    without any true salt is NaN.
     """
     counts = np.zeros(512, dtype=np.int64)
     for start in range(0, len(true), 256):  # bincount widens to 8 bytes a pixel: keep that small
@@ -162,9 +154,10 @@ def pixel_curve(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarray
 
 
 def precision_recall(probabilities: np.ndarray, true: np.ndarray, rule: Rule) -> bytes:
-    """Precision against recall over pooled pixels, with 0.5 and the operating point of `rule` marked; PNG bytes.
+    """Precision against recall over pooled pixels, with 0.5 and the operating point of `rule`; PNG bytes.
 
-    Arrays as in :func:`pixel_curve`. A minimum area takes whole images away, so the rule's point can lie off the curve.
+    Arrays as in :func:`pixel_curve`. A minimum area takes whole images away, so the rule's point can lie off the
+    curve.
     """
     figure = new_figure()
     axes = figure.subplots()
@@ -214,43 +207,6 @@ def coverage_bars(per_coverage: Sequence[Mapping[str, Any]]) -> bytes:
     dress(axes, "salt in the true mask, percent of the tile; below it, images", "score (mAP)")
     axes.tick_params(axis="x", labelsize=8)
     axes.grid(False, axis="x")
-    return png(figure)
-
-
-def panels(
-    images: np.ndarray,
-    true: np.ndarray,
-    probabilities: np.ndarray,
-    predicted: np.ndarray,
-    titles: Sequence[str],
-) -> bytes:
-    """One row per tile: seismic with the true boundary in black, true mask, probability, binary mask; PNG bytes.
-
-    `images` uint8 (N, H, W), drawn from 0 to 255 without stretching, so that a dark tile looks dark; `true` and
-    `predicted` {0, 1}; `probabilities` uint8 in 255ths, white 0 to blue 1. `titles`: N, one above each row.
-    """
-    count, height, width = images.shape
-    dpi, gap, title, header = 240, 0.08, 0.27, 0.2
-    cell = (width * PIXEL_ZOOM / dpi, height * PIXEL_ZOOM / dpi)
-    size = (4 * cell[0] + 5 * gap, header + count * (cell[1] + title) + gap)
-    figure = Figure(figsize=size, dpi=dpi, facecolor="white")
-    halo = [withStroke(linewidth=2.4, foreground="white")]  # black alone is lost on dark seismic
-    for row in range(count):
-        top = size[1] - header - row * (cell[1] + title) - title
-        figure.text(gap / size[0], (top + 0.06) / size[1], titles[row], fontsize=9, color=INK, weight="bold")
-        layers = (images[row] / 255.0, true[row], probabilities[row] / 255.0, predicted[row])
-        for column, layer in enumerate(layers):
-            left = gap + column * (cell[0] + gap)
-            box = (left / size[0], (top - cell[1]) / size[1], cell[0] / size[0], cell[1] / size[1])
-            axes = figure.add_axes(box, xticks=[], yticks=[])
-            axes.imshow(layer, cmap="gray" if column == 0 else SALT, vmin=0, vmax=1, interpolation="nearest")
-            axes.spines[:].set(color="#b8c1ca", linewidth=0.7)
-            if column != 1 and 0 < true[row].mean() < 1:
-                lines = axes.contour(true[row], levels=[0.5], colors="black", linewidths=1.3)
-                lines.set_path_effects(halo if column == 0 else [])
-    for column, name in enumerate(COLUMNS):
-        left = gap + column * (cell[0] + gap)
-        figure.text(left / size[0], 1 - 0.15 / size[1], name, fontsize=8, color=MUTED)
     return png(figure)
 
 

@@ -1,8 +1,8 @@
 """How every chart of the project looks: colours, size, type, and PNG bytes at the end.
 
-Matplotlib's object interface only (no pyplot, hence no global state and no display). Colours are those of Okabe and
-Ito (2008), which colour-blind readers can tell apart; blue always means salt. A chart is `CHART` inches wide, so that
-it shows at its natural size on a page and stays legible when a phone shrinks it.
+Matplotlib's object interface only (no pyplot, hence no global state and no display). Colours are those of Okabe
+and Ito (2008), which colour-blind readers can tell apart; blue always means salt. A chart is `CHART` inches wide,
+so that it shows at its natural size on a page and stays legible when a phone shrinks it.
 """
 
 import io

@@ -44,9 +44,12 @@ class SaltTask(LightningModule):
             self._plateau.load_state_dict(self._plateau_state)
         return optimizer
 
-    def on_train_epoch_start(self) -> None:
-        """Let (seed, epoch) alone decide dropout, so that an interrupted epoch is repeated exactly."""
-        torch.manual_seed(self.seed * 100_003 + self.current_epoch + 1)
+    def on_train_batch_start(self, batch: Batch, index: int) -> None:
+        """Let (seed, step) alone decide dropout, so that an interrupted epoch is repeated exactly.
+
+        Per step and not per epoch: how often a data loader draws from the global generator depends on resuming.
+        """
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
 
     def forward(self, images: Tensor) -> Tensor:
         """Float (N, C, H, W) → logits (N, 1, H, W)."""

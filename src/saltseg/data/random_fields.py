@@ -1,0 +1,32 @@
+"""Smooth random fields and lines: the raw material of folds, horizons and noise."""
+
+import numpy as np
+from scipy import fft, ndimage
+
+
+def smooth_field(
+    rng: np.random.Generator, shape: tuple[int, int], length_z: float, length_x: float
+) -> np.ndarray:
+    """Gaussian random field, float32 (H, W), mean 0, deviation 1, correlated over the given lengths in pixels."""
+    height, width = (fft.next_fast_len(int(side * 1.25), real=True) for side in shape)
+    size = (height, width // 2 + 1)
+    wave_z = fft.fftfreq(height).astype(np.float32)[:, None] * np.float32(length_z * np.pi)
+    wave_x = fft.rfftfreq(width).astype(np.float32)[None, :] * np.float32(length_x * np.pi)
+    # Far out the Gaussian is zero: drawing and filling only the corner that matters saves most of the time.
+    spectrum = np.zeros(size, np.complex64)
+    rows = np.flatnonzero(np.abs(wave_z[:, 0]) < 3.5)
+    columns = int(np.count_nonzero(wave_x[0] < 3.5))
+    noise = rng.standard_normal((2, rows.size, columns), dtype=np.float32)
+    gain = np.exp(-(wave_z[rows] ** 2) - wave_x[:, :columns] ** 2)
+    spectrum[rows, :columns] = (noise[0] + 1j * noise[1]) * gain
+    field = fft.irfft2(spectrum, s=(height, width))[: shape[0], : shape[1]]
+    field = field - field.mean()
+    return (field / max(float(field.std()), 1e-12)).astype(np.float32)
+
+
+def smooth_line(rng: np.random.Generator, count: int, length: float) -> np.ndarray:
+    """Random line, float32 (count,), mean 0, deviation 1, correlated over `length` samples."""
+    pad = int(2 * length) + 1
+    line = ndimage.gaussian_filter1d(rng.standard_normal(count + 2 * pad), length / 2)[pad : pad + count]
+    line = line - line.mean()
+    return (line / max(float(line.std()), 1e-12)).astype(np.float32)

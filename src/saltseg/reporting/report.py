@@ -1,0 +1,217 @@
+"""The page about one run: scores with their caveats, curves, tables, and tiles to look at."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from saltseg import runs
+from saltseg.core.postprocess import HALF
+from saltseg.data import competition
+from saltseg.errors import InputError
+from saltseg.reporting import facts as facts_of
+from saltseg.reporting import figures, gallery, notes, page
+from saltseg.reporting.facts import Facts
+
+CASE_STUDY = {"log_loss": "case study's notebook: 0.187", "accuracy": "case study's notebook: 91.9 %"}
+VERSIONS = ("saltseg", "python", "torch", "lightning", "segmentation-models-pytorch", "timm", "numpy")
+
+
+def build(run: runs.RunDir, root: Path) -> str:
+    """HTML of the page about `run`, whose dataset lies in `root` (Kaggle's layout).
+
+    One file that needs nothing else: pictures inside, no script, no network. Whatever the run does not have yet
+    (a fold, the tuned rule, a solution, the dataset itself) is replaced by a sentence that says what is missing.
+    Raises InputError for files that are there but damaged.
+    """
+    facts = facts_of.read(run)
+    validation, training, problem = _tiles(facts, root)
+    return page.render(
+        "report.html.j2",
+        facts=facts,
+        header=_header(facts),
+        cards=_cards(facts),
+        notes=notes.honest(facts),
+        gap=_gap(facts),
+        charts=_charts(facts, validation, problem),
+        galleries=_galleries(validation, training, problem),
+        fold_rows=_fold_rows(facts),
+        rule=_rule_text(facts),
+    )
+
+
+def write(run: runs.RunDir, root: Path) -> Path:
+    """Build the page and write it to ``report.html`` of the run; returns its path."""
+    runs.write_atomic(run.report, build(run, root))
+    return run.report
+
+
+def _tiles(facts: Facts, root: Path) -> tuple[gallery.Scored | None, tuple[int, gallery.Scored] | None, str]:
+    """Out-of-fold tiles, (fold, its training tiles), and why there are none of the former."""
+    try:
+        labelled = competition.read_train(root)
+    except InputError as error:
+        return None, None, f"The images of the dataset could not be read: {error}."
+    folds = [fold for fold in facts.run.finished_folds() if fold.train.is_file()]
+    training = None
+    if folds:  # images that several folds trained on would appear twice, hence one fold
+        training = folds[0].number, gallery.score(runs.load_predictions(folds[0].train), labelled, facts.rule)
+    if not facts.run.oof.is_file():
+        return None, training, "There are no out-of-fold predictions yet; scripts/predict.py collects them."
+    return gallery.score(runs.load_predictions(facts.run.oof), labelled, facts.rule), training, ""
+
+
+def _header(facts: Facts) -> list[tuple[str, str]]:
+    found = facts.provenance
+    commit = found.get("git_commit") or "not recorded"
+    rows = [("dataset", facts.dataset + (" (simulated)" if facts.synthetic else ""))]
+    if facts.settings is not None:
+        model, data = facts.settings.model, facts.settings.data
+        encoder = "" if model.architecture == "unet" else f", encoder {model.encoder}"
+        rows += [
+            ("experiment", facts.settings.name),
+            ("network", f"{model.architecture}{encoder}; tiles {data.fit} to {data.size}, augmentation {data.augment}"),
+            ("views averaged", ", ".join(facts.settings.predict.views)),
+            ("folds finished", f"{facts.finished} of {facts.planned} ({facts.settings.folds.scheme})"),
+        ]
+    versions = [f"{name} {found[name]}" for name in VERSIONS if found.get(name)]
+    return [
+        *rows,
+        ("commit", commit + (" with uncommitted changes" if found.get("git_dirty") else "")),
+        ("versions", ", ".join(versions) or "not recorded"),
+        ("machine", str(found.get("machine") or "not recorded")),
+        ("command", str(found.get("command") or "not recorded")),
+        ("created", str(found.get("created") or "not recorded")),
+        ("data, sha256", str(found.get("dataset_hash") or "not recorded")[:16]),
+    ]
+
+
+def _cards(facts: Facts) -> list[dict[str, Any]]:
+    """Headline figures: value, name, remark, and whether it is the score of the rule in use."""
+    found, solution = facts.postprocess, facts.solution
+    cards: list[dict[str, Any]] = []
+
+    def add(name: str, value: str, remark: str = "", main: bool = False) -> None:
+        cards.append({"name": name, "value": value, "remark": remark, "main": main})
+
+    if found is not None:
+        tuned = found["adopted"] == "tuned"
+        case_study = CASE_STUDY if not facts.synthetic else {}
+        fitted, naive = found["cross_fitted"], found["naive"]
+        add("cross-fitted score", page.score(fitted["score"]), f"95 % interval {page.interval(fitted['interval'])}", tuned)
+        add("score at threshold 0.5", page.score(found["score_at_half"]), "nothing tuned", not tuned)
+        add("naive optimum", page.score(naive["score"]), "tuned and scored on the same images: flattering")
+        add("log-loss", page.score(found["log_loss"]), case_study.get("log_loss", "per pixel, out of fold"))
+        add("pixel accuracy", page.share(found["pixel"]["accuracy"]), case_study.get("accuracy", "at threshold 0.5"))
+    if solution is not None:
+        for name, part in (("private", "two thirds"), ("public", "one third")):
+            remark = f"{part} of the known solution, {page.count(solution.get(f'n_{name}'))} images"
+            add(f"{name} score", page.score(solution.get(name)), remark)
+    return cards
+
+
+def _gap(facts: Facts) -> list[dict[str, Any]]:
+    """Training beside validation, means over finished folds."""
+    rows = []
+    for name, train_key, valid_key, style in (
+        ("loss (binary cross-entropy)", "train_loss", "valid_loss", "score"),
+        ("score at 0.5 (mAP)", "train_score_at_half", "score_at_half", "score"),
+        ("pixel accuracy", "train_pixel_accuracy", "valid_pixel_accuracy", "share"),
+    ):
+        train, valid = facts.mean(train_key), facts.mean(valid_key)
+        gap = None if train is None or valid is None else valid - train
+        rows.append({"name": name, "train": train, "valid": valid, "gap": gap, "style": style})
+    return rows if facts.metrics else []
+
+
+def _fold_rows(facts: Facts) -> list[tuple[str, list[str]]]:
+    """One row per figure, one value per finished fold."""
+    rows: list[tuple[str, str, Callable[[Any], str]]] = [
+        ("images trained on", "n_train", page.count),
+        ("images validated", "n_valid", page.count),
+        ("epochs", "epochs", page.count),
+        ("best epoch", "best_epoch", page.count),
+        ("validation loss", "valid_loss", page.score),
+        ("training loss", "train_loss", page.score),
+        ("score at 0.5", "score_at_half", page.score),
+        ("… one view only", "score_at_half_no_tta", page.score),
+        ("… training sample", "train_score_at_half", page.score),
+        ("pixel accuracy", "valid_pixel_accuracy", page.share),
+        ("training time", "seconds", page.duration),
+        ("images per second", "images_per_second", page.count),
+        ("peak memory, MiB", "peak_memory_mb", page.count),
+    ]
+    return [(name, [show(fold.get(key)) for fold in facts.metrics]) for name, key, show in rows]
+
+
+def _rule_text(facts: Facts) -> str:
+    rule = facts.rule
+    if rule == HALF:
+        return "salt where the probability is at least 0.5"
+    text = f"salt where the probability is at least {rule.threshold / 255:.3f} ({rule.threshold}/255)"
+    return text + (f"; tiles with fewer than {rule.min_area} salt pixels become empty" if rule.min_area else "")
+
+
+def _charts(facts: Facts, validation: gallery.Scored | None, problem: str) -> list[dict[str, Any]]:
+    """Title, what to look at, picture or the reason why there is none."""
+    logs, found = facts.logs(), facts.postprocess
+    untuned = f"No decision rule has been tuned yet; python scripts/optimise.py {facts.run.name} does."
+    curve = None
+    if validation is not None and validation.true.any():
+        curve = figures.precision_recall(validation.probabilities, validation.true, facts.rule)
+    return [
+        {
+            "title": "Learning curves",
+            "look": "Look at where the solid line leaves the dotted one: from there on the network learns its training "
+            "images by heart. Each step in the lower panel is a cut of the learning rate.",
+            "png": figures.learning_curves(logs) if logs else None,
+            "missing": "There is no training log: a blend is not trained." if facts.kind == "blend" else "No epoch yet.",
+        },
+        {
+            "title": "Decision rule",
+            "look": "Look at how flat the top is: on a flat top the exact threshold hardly matters, and what the naive "
+            "optimum adds is partly luck.",
+            "png": figures.rule_curve(found) if found else None,
+            "missing": untuned,
+        },
+        {
+            "title": "Precision and recall, all pixels pooled",
+            "look": "Look at which way the square leans: left of the corner, salt is missed; below it, rock is called salt.",
+            "png": curve,
+            "missing": problem or "These tiles hold no salt at all, so recall is not defined.",
+        },
+        {
+            "title": "Score by coverage",
+            "look": "Look at the low bars: thin slivers of salt cost most, since a few wrong pixels are a large part of "
+            "them. Grey is tiles without salt, which score all or nothing.",
+            "png": figures.coverage_bars(found["per_coverage"]) if found else None,
+            "missing": untuned,
+        },
+    ]
+
+
+def _galleries(
+    validation: gallery.Scored | None, training: tuple[int, gallery.Scored] | None, problem: str
+) -> list[dict[str, Any]]:
+    """Best, median and worst, each for training and validation tiles."""
+    chosen_train = gallery.choose(training[1]) if training else {}
+    chosen_valid = gallery.choose(validation) if validation else {}
+    missing_train = problem if problem and not training and not validation else "No predictions for training images were kept."
+    sections = []
+    for kind, look in (
+        ("best", "Look at the boundary: even here it decides whether a tile gets 0.9 or 1."),
+        ("median", "Look at these for a fair impression: half of all tiles come out better, half worse."),
+        ("worst", "Look for what fools the network: slivers, noise, masks one may doubt, salt invented or missed."),
+    ):
+        left, right = chosen_train.get(kind), chosen_valid.get(kind)
+        sections.append(
+            {
+                "kind": kind,
+                "look": look,
+                "train": gallery.draw(training[1], left) if training and left else None,
+                "train_title": f"training images of fold {training[0]}" if training else "training images",
+                "valid": gallery.draw(validation, right) if validation and right else None,
+                "missing_train": missing_train if not training else "Too few images for a row.",
+                "missing_valid": problem or "Too few images for a row.",
+            }
+        )
+    return sections

@@ -1,0 +1,223 @@
+"""The search against trying every rule, the choice of a plateau, and cross-fitting without leakage."""
+
+import json
+import time
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from hypothesis.extra import numpy as hnp
+
+from saltseg.core import metric, thresholds
+from saltseg.core.postprocess import HALF, Rule
+from saltseg.errors import InputError
+
+
+def noisy_predictions(n: int, size: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Squares of salt (some images empty) under smooth noise, with small false alarms in some."""
+    generator = np.random.default_rng(seed)
+    true = np.zeros((n, size, size), np.uint8)
+    for mask in true[: 2 * n // 3]:
+        row, column = generator.integers(0, size // 2, 2)
+        mask[row : row + size // 2, column : column + size // 2] = 1
+    logits = 3.0 * true - 1.5 + generator.normal(0, 1, true.shape) + generator.normal(0, 0.7, (n, 1, 1))
+    order = generator.permutation(n)
+    return np.rint(255 / (1 + np.exp(-logits[order]))).astype(np.uint8), true[order]
+
+
+@given(
+    st.integers(1, 5).flatmap(
+        lambda n: st.tuples(
+            hnp.arrays(np.uint8, (n, 2, 3), elements=st.integers(0, 255)),
+            hnp.arrays(np.uint8, (n, 2, 3), elements=st.integers(0, 1)),
+        )
+    )
+)
+@settings(max_examples=15, deadline=None)
+def test_the_surface_is_what_trying_every_rule_gives(pair: tuple[np.ndarray, np.ndarray]) -> None:
+    probabilities, true = pair
+    found = thresholds.search(probabilities, true)
+    tried = np.array(
+        [
+            [metric.score(Rule(threshold, area).apply(probabilities), true) for area in range(7)]
+            for threshold in range(1, 256)
+        ]
+    )
+    np.testing.assert_allclose(found.surface, tried, rtol=0, atol=1e-12)
+    assert found.best_score == pytest.approx(tried.max())
+    for rule, score in ((found.best, found.best_score), (found.rule, found.rule_score)):
+        assert score == pytest.approx(tried[rule.threshold - 1, rule.min_area])
+    assert found.score_at_half == pytest.approx(tried[127, 0])
+    np.testing.assert_allclose(found.curve_threshold(3), tried[:, 3])
+    np.testing.assert_allclose(found.curve_area(200), tried[199])
+
+
+def test_the_surface_on_larger_images_at_random_rules() -> None:
+    probabilities, true = noisy_predictions(40, 24)
+    surface = thresholds.search(probabilities, true).surface
+    assert surface.shape == (255, 24 * 24 + 1)
+    generator = np.random.default_rng(1)
+    for threshold, area in zip(generator.integers(1, 256, 60), generator.integers(0, 200, 60), strict=True):
+        expected = metric.score(Rule(threshold, area).apply(probabilities), true)
+        assert surface[threshold - 1, area] == pytest.approx(expected)
+    empty = float((true.sum(axis=(1, 2)) == 0).mean())
+    assert surface[254, -1] == pytest.approx(empty)  # no prediction of 576 pixels at 255: all become empty
+
+
+def test_ties_of_the_naive_optimum_go_to_the_rule_nearest_to_one_half() -> None:
+    true = np.array([[[1, 0]]])
+    found = thresholds.search(np.array([[[255, 0]]], np.uint8), true)  # every threshold is perfect
+    assert found.best == HALF
+    found = thresholds.search(np.array([[[120, 90]]], np.uint8), true)  # 91 ... 120 are
+    assert found.best == Rule(120, 0)
+
+
+def test_a_plateau_is_preferred_to_a_higher_spike() -> None:
+    surface = np.full((255, 400), 0.70)
+    surface[99:160, 20:61] = 0.80  # thresholds 100 ... 160, areas 20 ... 60
+    surface[219, 200] = 0.95
+    rule = thresholds.plateau_rule(surface)
+    assert abs(rule.threshold - 130) <= 2  # the middle
+    assert 25 <= rule.min_area <= 54  # the plateau less its margin
+    surface[99:160, 20:61] = 0.70  # without the plateau its surroundings are all there is
+    spike = thresholds.plateau_rule(surface)
+    assert abs(spike.threshold - 220) <= 1
+    assert abs(spike.min_area - 200) <= thresholds.AREA_REACH + 20
+
+
+def test_a_spike_in_the_predictions_does_not_win() -> None:
+    """The same through `search`: 57 images like thresholds of 60 ... 140, at 200 alone 60 images gain."""
+    true = np.zeros((100, 4, 4), np.uint8)
+    true[:, :2] = 1
+    probabilities = np.zeros((100, 4, 4), np.uint8)
+    probabilities[:57, :2], probabilities[:57, 2:] = 140, 59  # perfect at 60 ... 140, else 0
+    probabilities[57:, :2], probabilities[57:, 2:] = 200, 199  # perfect at 200 alone
+    probabilities[40:57, :2] = 200  # perfect at 60 ... 200
+    found = thresholds.search(probabilities, true)
+    assert found.best == Rule(200, 0)
+    assert found.best_score == pytest.approx(0.60)
+    assert abs(found.rule.threshold - 100) <= 1
+    assert found.rule_score == pytest.approx(0.57)
+
+
+def test_where_all_rules_tie_the_middle_is_taken() -> None:
+    rule = thresholds.plateau_rule(np.ones((255, 900)))
+    assert rule == Rule(128, 29)  # geometric: as many times 1 as 900 is times 30
+
+
+def test_cross_fitting_by_hand() -> None:
+    probabilities, true = noisy_predictions(60, 12)
+    group = np.arange(60) % 3 + 5
+    result = thresholds.cross_fit(probabilities, true, group)
+    assert sorted(result.rules) == [5, 6, 7]
+    for name in (5, 6, 7):
+        rule = thresholds.search(probabilities[group != name], true[group != name]).rule
+        assert result.rules[name] == rule
+        expected = metric.average_precision(rule.apply(probabilities[group == name]), true[group == name])
+        np.testing.assert_array_equal(result.average_precision[group == name], expected)
+    assert result.score == pytest.approx(result.average_precision.mean())
+    assert result.interval == metric.bootstrap_interval(result.average_precision)
+    assert result.interval[0] < result.score < result.interval[1]
+
+
+@pytest.mark.parametrize("name", [0, 1, 2])
+def test_the_rule_of_a_group_never_saw_that_group(name: int) -> None:
+    probabilities, true = noisy_predictions(60, 12)
+    group = np.arange(60) % 3
+    before = thresholds.cross_fit(probabilities, true, group).rules
+    own = group == name
+    changed, inverted = true.copy(), probabilities.copy()
+    changed[own] = 1 - changed[own]
+    inverted[own] = 255 - probabilities[own] // 3
+    after = thresholds.cross_fit(inverted, changed, group).rules
+    assert after[name] == before[name]
+    # The others did see it: were labels ignored altogether, this test would prove nothing.
+    assert any(after[other] != before[other] for other in before if other != name)
+
+
+def test_groups_that_cannot_be_cross_fitted_are_refused() -> None:
+    probabilities, true = noisy_predictions(6, 4)
+    with pytest.raises(InputError, match="only group 3; use random_parts"):
+        thresholds.cross_fit(probabilities, true, np.full(6, 3))
+    with pytest.raises(InputError, match="one whole number is needed per image"):
+        thresholds.cross_fit(probabilities, true, np.arange(5))
+    with pytest.raises(InputError, match="float64"):
+        thresholds.cross_fit(probabilities, true, np.arange(6) / 2)
+
+
+def test_random_parts_are_even_seeded_and_not_in_order() -> None:
+    parts = thresholds.random_parts(103)
+    assert np.bincount(parts).tolist() == [21, 21, 21, 20, 20]
+    np.testing.assert_array_equal(parts, thresholds.random_parts(103))
+    assert (parts != thresholds.random_parts(103, seed=1)).any()
+    assert (parts != np.arange(103) % 5).any()
+
+
+def test_summary_is_json_and_consistent() -> None:
+    probabilities, true = noisy_predictions(90, 12)
+    ids = np.array([f"id{index}" for index in range(90)])
+    fold = (np.arange(90) % 3).astype(np.int8)
+    summary = thresholds.summarise(ids, probabilities, true, fold)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["n"] == 90
+    assert summary["folds"] == [0, 1, 2]
+    assert summary["cross_fit_groups"] == "folds"
+    at_half = metric.score(HALF.apply(probabilities), true)
+    assert summary["score_at_half"] == pytest.approx(at_half)
+    fitted = thresholds.cross_fit(probabilities, true, fold)
+    assert summary["cross_fitted"]["score"] == pytest.approx(fitted.score)
+    assert summary["cross_fitted"]["rules"][1] == {"group": 1, **fitted.rules[1].to_dict()}
+    assert summary["tuning_gain"]["mean"] == pytest.approx(fitted.score - at_half)
+    low, high = summary["tuning_gain"]["interval"]
+    assert low <= summary["tuning_gain"]["mean"] <= high
+    assert summary["adopted"] == "tuned"
+    assert summary["rule"] == summary["plateau"]["rule"]
+    assert summary["naive"]["score"] >= summary["plateau"]["score"]
+    weighted = sum(row["n"] * row["score"] for row in summary["per_coverage"]) / 90
+    assert weighted == pytest.approx(fitted.score)
+    assert summary["pixel"]["accuracy"] == pytest.approx(((probabilities >= 128) == true).mean())
+    plateau = summary["plateau"]
+    assert summary["curve"]["threshold"] == list(range(1, 256))
+    assert summary["curve"]["score"][plateau["rule"]["threshold"] - 1] == pytest.approx(plateau["score"])
+    assert summary["curve"]["score_no_min_area"][127] == pytest.approx(at_half)
+
+
+def test_one_half_is_adopted_where_tuning_does_not_carry_over() -> None:
+    """Two folds that want opposite thresholds: the rule of one ruins the other."""
+    true = np.zeros((20, 6, 6), np.uint8)
+    true[:, :3] = 1
+    probabilities = np.where(true == 1, 130, 110).astype(np.uint8)
+    probabilities[:10] = np.where(true[:10] == 1, 250, 120)  # perfect at 121 ... 250
+    probabilities[10:] = np.where(true[10:] == 1, 135, 10)  # perfect at 11 ... 135
+    fold = np.arange(20) // 10
+    summary = thresholds.summarise([str(index) for index in range(20)], probabilities, true, fold)
+    assert summary["cross_fitted"]["score"] < summary["score_at_half"] == 1.0
+    assert summary["adopted"] == "half"
+    assert summary["rule"] == HALF.to_dict()
+    assert summary["per_coverage"] == [{"coverage_class": 5, "n": 20, "score": 1.0}]
+
+
+@pytest.mark.parametrize("fold", [None, np.zeros(30, np.int8)])
+def test_without_folds_random_parts_stand_in(fold: np.ndarray | None) -> None:
+    probabilities, true = noisy_predictions(30, 8)
+    summary = thresholds.summarise([str(index) for index in range(30)], probabilities, true, fold)
+    assert summary["cross_fit_groups"] == "random parts"
+    assert summary["folds"] == ([] if fold is None else [0])
+    assert [row["group"] for row in summary["cross_fitted"]["rules"]] == [0, 1, 2, 3, 4]
+
+
+def test_summary_wants_every_id_once() -> None:
+    probabilities, true = noisy_predictions(4, 4)
+    for ids in (["a", "b", "c", "c"], ["a", "b", "c"]):
+        with pytest.raises(InputError, match="its own id, two at least: 3 ids for 4 images"):
+            thresholds.summarise(ids, probabilities, true, None)
+
+
+def test_four_thousand_images_take_about_a_second() -> None:
+    generator = np.random.default_rng(0)
+    probabilities = generator.integers(0, 256, (4000, 101, 101), dtype=np.uint8)
+    true = (probabilities > 100).astype(np.uint8)
+    begin = time.process_time()
+    thresholds.search(probabilities, true)
+    assert time.process_time() - begin < 4  # 0.3 s measured; room for slow and busy machines
