@@ -1,8 +1,8 @@
 """Check a dataset under input/ and list everything that is wrong with it, each problem with its fix.
 
-Every table, image and mask is read. Found are: missing, unreadable, wrongly sized or coloured images, masks
-that are not binary or differ from their RLE, repeated or missing ids, malformed RLEs, unexpected columns, stray
-files. Exit code 0 and a few figures for a sound dataset, 2 and the whole list otherwise.
+Every table, image and mask is read. Found are missing, unreadable, wrongly sized or coloured images, masks
+that are not binary or differ from their RLE, repeated or missing ids, malformed RLEs, unexpected columns and
+stray files. Exit code 0 and a few figures for a sound dataset, 2 and the whole list otherwise.
 
   python scripts/check_data.py tgs              a dataset under input/
   python scripts/check_data.py some/folder      a copy that lies elsewhere, before it is linked
@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Parse, verify, print."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("dataset", metavar="DATASET", help="name under input/, or the path of a folder")
     parser.add_argument("--input", type=Path, default=Path("input"), metavar="DIR", help="default: input")
     arguments = parser.parse_args()

@@ -4,9 +4,9 @@
   python scripts/compare_synthetic.py --real tgs --tiles 3000    smoother curves
   python scripts/compare_synthetic.py                            the synthetic side alone
 
-Draws grey values, power spectra down and along the section, contrast of a tile and coverage, synthetic beside real,
-over a panel of synthetic tiles with the salt boundary in black. No real tile is shown. The same figures are printed
-as a table. Result: output/synthetic/realism.png.
+Draws grey values, power spectra down and along the section, contrast of a tile and coverage, synthetic
+beside real, over a panel of synthetic tiles with the salt boundary in black. No real tile is shown. The
+same figures are printed as a table. Result: output/synthetic/realism.png.
 """
 
 from itertools import islice
@@ -33,9 +33,7 @@ def main() -> None:
     from saltseg.errors import InputError
 
     if arguments.tiles < 48 or arguments.seed < 0:
-        raise InputError(
-            f"--tiles {arguments.tiles} --seed {arguments.seed}; ask for 48 or more tiles, seed 0 or more"
-        )
+        raise InputError(f"--tiles {arguments.tiles} --seed {arguments.seed}; ask for 48 or more tiles, seed 0 or more")
     sides = {}
     if arguments.real:
         real = competition.read_train(arguments.input / arguments.real)
@@ -99,7 +97,8 @@ def draw(sides: dict[str, dict[str, Any]], images: "np.ndarray", masks: "np.ndar
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(20, 9), layout="constrained")
-    upper, lower = figure.subfigures(2, 1, height_ratios=(1, 1.05))
+    halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1.05))
+    upper, lower = halves
     axes = upper.subplots(1, 5)
     titles = (
         "grey values",

@@ -14,17 +14,19 @@ from saltseg import cli
 
 
 def main() -> None:
-    from dataclasses import replace
-
     from saltseg import config, experiments, runs
     from saltseg.errors import InputError
 
     parser = cli.parser(__doc__)
     parser.add_argument("experiment", help=f"one of {', '.join(experiments.EXPERIMENTS)}, or a config.yaml")
-    parser.add_argument("--data", required=True, metavar="DATASET", help="folder under input/, for example synthetic or tgs")
+    parser.add_argument(
+        "--data", required=True, metavar="DATASET", help="folder under input/, for example synthetic or tgs"
+    )
     parser.add_argument("--folds", default="all", help="all (default) or numbers such as 0,1")
     parser.add_argument("--holdout", type=float, metavar="SHARE", help="one random validation part instead of folds")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
+    )
     parser.add_argument("--name", help="the run's name (default: DATASET-EXPERIMENT)")
     parser.add_argument("--overwrite", action="store_true", help="train finished folds again, dropping their results")
     cli.add_directories(parser)
@@ -39,13 +41,13 @@ def main() -> None:
         wanted = [int(part) for part in arguments.folds.split(",")]
     else:
         raise InputError(f"--folds {arguments.folds!r}; write all, or numbers such as 0,1")
-    name = arguments.name or f"{arguments.data}-{settings.name}" + ("-holdout" if arguments.holdout else "")
+    name = arguments.name or runs.default_name(arguments.data, settings.name, arguments.holdout)
     run = runs.run_dir(arguments.output, name)
 
     from saltseg.training import experiment
 
     skipped = experiment.train(
-        replace(settings), arguments.data, run, arguments.input, arguments.output, wanted, arguments.overwrite
+        settings, arguments.data, run, arguments.input, arguments.output, wanted, arguments.overwrite
     )
     for number in skipped:
         print(f"fold {number} of {name} is finished already; skipped")

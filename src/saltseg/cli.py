@@ -1,12 +1,15 @@
 """What every script shares: one line per bad input, exit codes, directories, the next command to type."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import NoReturn
 
 from saltseg.errors import InputError
+
+PART_OF_RUN = "SALTSEG_PART_OF_RUN"  # set by scripts/run.py for the steps it starts
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -29,8 +32,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
 
 def next_step(command: str) -> None:
-    """Tell the user what to type next."""
-    print(f"next: {command}")
+    """Tell the user what to type next, unless a step of ``scripts/run.py`` is speaking."""
+    if PART_OF_RUN not in os.environ:
+        print(f"next: {command}")
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:
@@ -41,4 +45,6 @@ def parser(description: str | None) -> argparse.ArgumentParser:
 def add_directories(arguments: argparse.ArgumentParser) -> None:
     """Add ``--input`` and ``--output``: where datasets are read and where results go."""
     arguments.add_argument("--input", type=Path, default=Path("input"), metavar="DIR", help="datasets (default: input)")
-    arguments.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="results (default: output)")
+    arguments.add_argument(
+        "--output", type=Path, default=Path("output"), metavar="DIR", help="results (default: output)"
+    )

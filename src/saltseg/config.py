@@ -4,6 +4,7 @@
 each other, so a saved ``config.yaml`` can be trained from again.
 """
 
+import contextlib
 import dataclasses
 import difflib
 import math
@@ -96,7 +97,12 @@ class Config:
         _require("train.learning_rate", self.train.learning_rate, self.train.learning_rate > 0, "positive")
         _require("train.plateau_factor", self.train.plateau_factor, 0 < self.train.plateau_factor < 1, "in (0, 1)")
         _require("train.stop_patience", self.train.stop_patience, self.train.stop_patience >= 1, "at least 1")
-        _require("train.plateau_patience", self.train.plateau_patience, self.train.plateau_patience >= 0, "at least 0")
+        _require(
+            "train.plateau_patience",
+            self.train.plateau_patience,
+            self.train.plateau_patience >= 0,
+            "at least 0",
+        )
         _require("predict.batch_size", self.predict.batch_size, self.predict.batch_size >= 1, "at least 1")
         _require("predict.views", self.predict.views, len(self.predict.views) >= 1, "at least one view")
 
@@ -146,10 +152,8 @@ def _typed(value: Any, hint: Any, key: str) -> Any:
         items = value if isinstance(value, list | tuple) else [value]
         return tuple(_typed(item, typing.get_args(hint)[0], key) for item in items)
     if hint is float and isinstance(value, str):  # YAML reads 1e-3 as text
-        try:
+        with contextlib.suppress(ValueError):
             value = float(value)
-        except ValueError:
-            pass
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
         return float(value)
     if type(value) is hint:
@@ -223,5 +227,3 @@ def load(text: str, source: str) -> Config:
     except yaml.YAMLError as error:
         raise InputError(f"{source} is not YAML ({str(error).splitlines()[0]}); mend it or remove it") from None
     return from_mapping(mapping or {})
-
-

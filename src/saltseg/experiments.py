@@ -31,7 +31,12 @@ EXPERIMENTS: dict[str, Config] = {
             train=TrainConfig(epochs=8, batch_size=16, learning_rate=2e-3, plateau_patience=2, plateau_factor=0.3),
         ),
         # The off-the-shelf yardstick: a ResNet34 U-Net of segmentation-models-pytorch, random weights.
-        replace(UNET, name="unet_resnet34", model=ModelConfig(architecture="smp.Unet"), data=replace(UNET.data, size=128)),
+        replace(
+            UNET,
+            name="unet_resnet34",
+            model=ModelConfig(architecture="smp.Unet"),
+            data=replace(UNET.data, size=128),
+        ),
     )
 }
 

@@ -173,6 +173,11 @@ def run_dir(output_dir: Path, name: str) -> RunDir:
     return RunDir(output_dir / "runs" / name)
 
 
+def default_name(dataset: str, experiment: str, holdout: float | None) -> str:
+    """The name of a run that was given none."""
+    return f"{dataset}-{experiment}" + ("" if holdout is None else f"-holdout{holdout:g}")
+
+
 def existing_run(output_dir: Path, name: str) -> RunDir:
     """The run or blend called ``name``; raises InputError naming the known ones."""
     run = run_dir(output_dir, name)
@@ -180,8 +185,11 @@ def existing_run(output_dir: Path, name: str) -> RunDir:
         if candidate.provenance.is_file():
             return candidate
     known = all_runs(output_dir)
-    raise InputError(configuration.unknown("run", name, [r.name for r in known]) if known else
-                     f"no run called {name!r}: {output_dir / 'runs'} is empty; train one with scripts/train.py")
+    raise InputError(
+        configuration.unknown("run", name, [r.name for r in known])
+        if known
+        else f"no run called {name!r}: {output_dir / 'runs'} is empty; train one with scripts/train.py"
+    )
 
 
 def all_runs(output_dir: Path) -> list[RunDir]:
@@ -210,7 +218,8 @@ class Predictions:
     fold: np.ndarray | None = None
 
     def __post_init__(self) -> None:
-        assert self.probabilities.dtype == np.uint8 and self.probabilities.ndim == 3
+        assert self.probabilities.dtype == np.uint8, self.probabilities.dtype
+        assert self.probabilities.ndim == 3, self.probabilities.shape
         assert len(self.ids) == len(self.probabilities)
         values, counts = np.unique(self.ids, return_counts=True)
         if (counts > 1).any():
@@ -227,7 +236,7 @@ class Predictions:
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
     """Write a compressed ``.npz`` atomically."""
-    arrays = {"ids": predictions.ids.astype(str), "probabilities": predictions.probabilities}
+    arrays: dict[str, Any] = {"ids": predictions.ids.astype(str), "probabilities": predictions.probabilities}
     if predictions.fold is not None:
         arrays["fold"] = predictions.fold.astype(np.int16)
     with atomic_path(path) as beside, beside.open("wb") as file:
@@ -238,7 +247,7 @@ def load_predictions(path: Path) -> Predictions:
     """Read what :func:`save_predictions` wrote; never unpickles."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Predictions(file["ids"], file["probabilities"], file["fold"] if "fold" in file else None)
+            return Predictions(file["ids"], file["probabilities"], file.get("fold"))
     except FileNotFoundError:
         raise InputError(f"no predictions at {path}; run scripts/train.py or scripts/predict.py first") from None
     except (ValueError, KeyError, zipfile.BadZipFile, EOFError, OSError) as error:

@@ -39,9 +39,7 @@ def test_average_precision_agrees_with_brute_force(pair: np.ndarray) -> None:
 @given(st.integers(0, 400), st.integers(0, 400), st.integers(0, 400))
 def test_areas_agree_with_fractions(common: int, only_predicted: int, only_true: int) -> None:
     union = common + only_predicted + only_true
-    passed = (
-        sum(Fraction(common, union) > Fraction(50 + 5 * step, 100) for step in range(10)) if union else 10
-    )
+    passed = sum(Fraction(common, union) > Fraction(50 + 5 * step, 100) for step in range(10)) if union else 10
     value = metric.average_precision_from_areas(common, common + only_predicted, common + only_true)
     assert value == passed / 10
 
@@ -69,10 +67,7 @@ def test_iou_at_the_thresholds(common: int, union: int, expected: float) -> None
     assert metric.average_precision_from_areas(common, common, union) == expected
     assert metric.average_precision_from_areas(common, union, common) == expected
     repeated = 500  # the same fraction with larger terms
-    assert (
-        metric.average_precision_from_areas(common * repeated, common * repeated, union * repeated)
-        == expected
-    )
+    assert metric.average_precision_from_areas(common * repeated, common * repeated, union * repeated) == expected
 
 
 EMPTY, FULL = np.zeros((101, 101), np.uint8), np.ones((101, 101), np.uint8)

@@ -189,9 +189,7 @@ def test_real_masks_and_texts_are_each_others_images() -> None:
     with (REAL / "train.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert len(rows) == 3000
-    masks = np.stack(
-        [cv2.imread(str(REAL / "train/masks" / f"{row['id']}.png"), cv2.IMREAD_UNCHANGED) for row in rows]
-    )
+    masks = np.stack([cv2.imread(str(REAL / "train/masks" / f"{row['id']}.png"), cv2.IMREAD_UNCHANGED) for row in rows])
     assert masks.dtype == np.uint16
     texts = [row["rle_mask"] for row in rows]
     np.testing.assert_array_equal(rle.decode_batch(texts), masks > 0)

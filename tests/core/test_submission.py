@@ -104,9 +104,7 @@ def test_other_writers_forms_are_read(tmp_path: Path) -> None:
         (["id,rle_mask", 'a,"1 1', "b,"], "cannot be read as CSV text"),
     ],
 )
-def test_malformed_files_are_refused_with_row_and_reason(
-    tmp_path: Path, lines: list[str], message: str
-) -> None:
+def test_malformed_files_are_refused_with_row_and_reason(tmp_path: Path, lines: list[str], message: str) -> None:
     path = write_text(tmp_path / "s.csv", *lines)
     with pytest.raises(InputError, match=re.escape(message)) as refusal:
         submission.read(path, ["a", "b"])

@@ -49,9 +49,7 @@ def average_precision(predicted: ArrayLike, true: ArrayLike) -> Float:
     return average_precision_from_areas(*_areas(predicted, true))
 
 
-def average_precision_from_areas(
-    intersection: ArrayLike, predicted_area: ArrayLike, true_area: ArrayLike
-) -> Float:
+def average_precision_from_areas(intersection: ArrayLike, predicted_area: ArrayLike, true_area: ArrayLike) -> Float:
     """The competition's metric from numbers of pixels.
 
     Args:
@@ -68,9 +66,7 @@ def average_precision_from_areas(
         raise InputError(f"areas are whole numbers: dtypes {[str(a.dtype) for a in arrays]}; count pixels")
     common, predicted, true = (array.astype(np.int64) for array in arrays)
     if ((common < 0) | (common > predicted) | (common > true)).any():
-        raise InputError(
-            f"an intersection lies between 0 and either area: largest {common.max()}; check the order"
-        )
+        raise InputError(f"an intersection lies between 0 and either area: largest {common.max()}; check the order")
     return tenths_from_areas(common, predicted, true) / 10
 
 
@@ -110,9 +106,7 @@ def pixel_scores(predicted: ArrayLike, true: ArrayLike) -> PixelScores:
     return pixel_scores_from_areas(int(common.sum()), int(predicted_area.sum()), int(true_area.sum()), pixels)
 
 
-def pixel_scores_from_areas(
-    intersection: int, predicted_area: int, true_area: int, pixels: int
-) -> PixelScores:
+def pixel_scores_from_areas(intersection: int, predicted_area: int, true_area: int, pixels: int) -> PixelScores:
     """`pixel_scores` from totals, in pixels. InputError when there are no pixels."""
     if pixels < 1:
         raise InputError("no pixels to score: 0 images; give at least one")
@@ -196,9 +190,7 @@ def bootstrap_interval(
     """
     sample = np.asarray(values, np.float64)
     if sample.ndim != 1 or len(sample) == 0 or not np.isfinite(sample).all():
-        raise InputError(
-            f"one finite value per image is needed: shape {sample.shape}; leave out missing ones"
-        )
+        raise InputError(f"one finite value per image is needed: shape {sample.shape}; leave out missing ones")
     if not 0 < level < 1:
         raise InputError(f"level must lie between 0 and 1: {level}; use 0.95")
     generator = np.random.default_rng(seed)
@@ -230,6 +222,5 @@ def _ratios(common: NDArray, predicted: NDArray, true: NDArray) -> dict[str, Flo
         "dice": (2 * common, predicted + true),
     }
     return {
-        name: np.where(below == 0, both_empty, above / np.maximum(below, 1))
-        for name, (above, below) in parts.items()
+        name: np.where(below == 0, both_empty, above / np.maximum(below, 1)) for name, (above, below) in parts.items()
     }

@@ -35,9 +35,7 @@ def quantise(probabilities: ArrayLike) -> NDArray[np.uint8]:
         return array.astype(np.uint8)
     low, high = float(array.min()), float(array.max())  # both are NaN when any value is
     if not (low >= 0 and high <= 1):
-        raise InputError(
-            f"probabilities must lie in [0, 1]: found {low:.6g} to {high:.6g}; apply the sigmoid first"
-        )
+        raise InputError(f"probabilities must lie in [0, 1]: found {low:.6g} to {high:.6g}; apply the sigmoid first")
     # float16 holds too few digits for 255 p.
     return np.rint(array.astype(np.promote_types(array.dtype, np.float32), copy=False) * 255).astype(np.uint8)
 

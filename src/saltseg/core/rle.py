@@ -168,7 +168,7 @@ def parse(text: str, pixels: int) -> list[tuple[int, int]]:
         InputError: as `decode`.
     """
     numbers = _numbers(text)
-    runs = []
+    runs: list[tuple[int, int]] = []
     previous = 0  # number of the last pixel used, from 1
     pairs = iter(numbers)
     for start, length in zip(pairs, pairs, strict=True):
@@ -188,13 +188,9 @@ def _numbers(text: str) -> list[int]:
     # int() alone would also take '1_0', '+1' and the digits of other alphabets.
     if words and not (text.isascii() and "".join(words).isdigit() and len(max(words, key=len)) <= 18):
         index, word = next(pair for pair in enumerate(words) if not _DIGITS.fullmatch(pair[1]))
-        raise InputError(
-            f"run {index // 2 + 1}: '{word[:20]}' is not a whole number; write 'start length' pairs"
-        )
+        raise InputError(f"run {index // 2 + 1}: '{word[:20]}' is not a whole number; write 'start length' pairs")
     if len(words) % 2:
-        raise InputError(
-            f"run {len(words) // 2 + 1}: start {words[-1]} has no length; write 'start length' pairs"
-        )
+        raise InputError(f"run {len(words) // 2 + 1}: start {words[-1]} has no length; write 'start length' pairs")
     return [int(word) for word in words]
 
 

@@ -182,9 +182,7 @@ def _read(
     return table
 
 
-def write(
-    path: Path | str, ids: Sequence[str] | NDArray[np.str_], masks: ArrayLike, sample_ids: Sequence[str]
-) -> None:
+def write(path: Path | str, ids: Sequence[str] | NDArray[np.str_], masks: ArrayLike, sample_ids: Sequence[str]) -> None:
     """Write a submission in the order of the sample, atomically, then read it back and compare.
 
     Args:

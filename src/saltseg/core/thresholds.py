@@ -84,8 +84,8 @@ def search(probabilities: ArrayLike, true: ArrayLike) -> Search:
 
     The recommended rule maximises the score averaged over its neighbours: thresholds within 8/255, minimum
     areas within 3 pixels plus a tenth; neighbours outside the grid are left out, ties go to their middle. A
-    point that is high by chance has low neighbours and loses to a slightly lower plateau. The average may even
-    prefer a point whose own score is below that of a neighbour: compare `rule_score` with `best_score`, and
+    point that is high by chance has low neighbours and loses to a slightly lower plateau. The point
+    chosen may itself score less than a neighbour: compare `rule_score` with `best_score`, and
     believe neither before `cross_fit`.
 
     Args:
@@ -187,9 +187,7 @@ def _surface(counted: Areas) -> NDArray[np.int64]:
     if_empty = np.where(counted.true == 0, 10, 0)
     key = predicted + size * np.arange(255)
     gain = np.bincount(key.ravel(), (if_empty[:, None] - tenths).ravel(), minlength=255 * size)
-    surface = np.empty(
-        (255, size), np.int64
-    )  # sums of whole numbers below 2**53: exact in bincount's float64
+    surface = np.empty((255, size), np.int64)  # sums of whole numbers below 2**53: exact in bincount's float64
     surface[:, 0] = tenths.sum(axis=0)
     surface[:, 1:] = surface[:, :1] + gain.reshape(255, size)[:, :-1].cumsum(axis=1).astype(np.int64)
     return surface

@@ -117,9 +117,7 @@ def read_columns(path: Path, columns: Sequence[str]) -> list[tuple[str, ...]]:
             raise InputError(f"{path} line {line}: {len(row)} fields, not {len(header)}; fix the row")
         values = tuple(row[place].strip() for place in places)
         if not values[0] or values[0] in rows:
-            raise InputError(
-                f"{path} line {line}: {columns[0]} {values[0]!r} empty or repeated; keep one row"
-            )
+            raise InputError(f"{path} line {line}: {columns[0]} {values[0]!r} empty or repeated; keep one row")
         rows[values[0]] = values
     return list(rows.values())
 

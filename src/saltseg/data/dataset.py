@@ -26,7 +26,7 @@ class TileDataset(Dataset[Item]):
     def __len__(self) -> int:
         return len(self.images)
 
-    def __getitem__(self, key: tuple[int, int]) -> Item:  # type: ignore[override]
+    def __getitem__(self, key: tuple[int, int]) -> Item:
         position, seed = key
         return self.augment(self.images[position], self.masks[position], seed)
 

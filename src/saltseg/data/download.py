@@ -28,9 +28,7 @@ SHOWN = 3  # problems quoted in a message before it points to the whole list
 class Client(Protocol):
     """The part of `kaggle.api.kaggle_api_extended.KaggleApi` that is used here."""
 
-    def competition_download_files(
-        self, competition: str, path: str, force: bool = False, quiet: bool = True
-    ) -> Any:
+    def competition_download_files(self, competition: str, path: str, force: bool = False, quiet: bool = True) -> Any:
         """Download all files of a competition as `path/<competition>.zip`."""
 
 
@@ -80,7 +78,9 @@ def official_client() -> Client:
     with contextlib.redirect_stdout(io.StringIO()), _explained("run the same command again"):
         try:
             from kaggle.api.kaggle_api_extended import KaggleApi
-        except ImportError:
+        except ImportError as error:
+            if (error.name or "").split(".")[0] != "kaggle":  # installed, but something that it needs is not
+                raise InputError(f"Kaggle's client: {error}; pip install {error.name}, try again") from error
             way_out = "in the checkout: pip install -e '.[kaggle]'"
             raise InputError(f"Kaggle's client (the package kaggle) is not installed; {way_out}") from None
         client: Any = KaggleApi()
@@ -116,9 +116,7 @@ def _explain(error: Exception, again: str) -> InputError:
         return _credentials("none found")
     if isinstance(error, OSError) or type(error).__module__.startswith(("requests", "urllib3", "http")):
         return InputError(f"network: {text}; check the connection, {again}")
-    return InputError(
-        f"Kaggle's client failed: {type(error).__name__}: {text}; pip install -U kaggle, {again}"
-    )
+    return InputError(f"Kaggle's client failed: {type(error).__name__}: {text}; pip install -U kaggle, {again}")
 
 
 def _credentials(what: str) -> InputError:
@@ -189,7 +187,7 @@ def _require_sound(root: Path) -> None:
     if problems:
         first = " | ".join(str(problem) for problem in problems[:SHOWN])
         command = f"python scripts/check_data.py {root}"
-        raise InputError(f"{root}: {len(problems)} problems, first: {first} | the whole list: {command}")
+        raise InputError(f"{root}: problems: {len(problems)}, first: {first} | the whole list: {command}")
 
 
 # ---------------------------------------------------------------- what is under input/<name>

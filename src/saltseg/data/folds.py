@@ -57,7 +57,9 @@ def grouped(classes: np.ndarray, groups: np.ndarray, count: int, seed: int) -> n
     """
     names, of_group = np.unique(groups, return_inverse=True)
     if len(names) < count:
-        raise InputError(f"{len(names)} groups cannot fill {count} folds; lower folds.count or use folds.scheme=stratified")
+        raise InputError(
+            f"{len(names)} groups cannot fill {count} folds; lower folds.count or use folds.scheme=stratified"
+        )
     table = np.zeros((len(names), int(classes.max()) + 1))
     np.add.at(table, (of_group, classes), 1)
     weight = 1 / np.maximum(table.sum(axis=0), 1)
@@ -91,7 +93,11 @@ def table_path(output_dir: Path, dataset: str, config: FoldsConfig) -> Path:
 
 
 def load_or_make(
-    path: Path, config: FoldsConfig, ids: tuple[str, ...], masks: np.ndarray, sections: Mapping[str, str] | None
+    path: Path,
+    config: FoldsConfig,
+    ids: tuple[str, ...],
+    masks: np.ndarray,
+    sections: Mapping[str, str] | None,
 ) -> Folds:
     """The saved table at ``path``, or a new one, saved. ids: (N,); masks: uint8 {0, 1} (N, H, W).
 
@@ -101,7 +107,9 @@ def load_or_make(
         classes = coverage_class(masks).astype(np.int64)
         if config.scheme == "grouped":
             if sections is None:
-                raise InputError("folds.scheme=grouped needs sections.csv (id,section) in the dataset; add it or use stratified")
+                raise InputError(
+                    "folds.scheme=grouped needs sections.csv (id,section) in the dataset; add it or use stratified"
+                )
             absent = [id_ for id_ in ids if id_ not in sections]
             if absent:
                 raise InputError(f"sections.csv lacks {len(absent)} ids, the first {absent[0]!r}; add them")

@@ -1,10 +1,11 @@
 """Geology of the synthetic sections: impedance of folded, faulted, truncated layers and the salt inside them.
 
 Every length is in pixels and most scale with the dominant wavelength of the section, so that a section drawn
-with a short wavelength looks like a whole basin seen from afar and one with a long wavelength like a close-up.
-Layers are contours of a stratigraphic age field (the depth at which a layer was laid down): folds, dips, faults
-and the drag beside salt are displacements added to that field, as in Wu et al., "Building realistic structure
-models to train convolutional neural networks for seismic structural interpretation", Geophysics 85 (2020) WA27.
+with a short wavelength looks like a whole basin seen from afar, one with a long wavelength like a close-up.
+Layers are contours of a stratigraphic age field (the depth at which a layer was laid down): folds, dips,
+faults and the drag beside salt are displacements added to that field, as in Wu et al., "Building realistic
+structure models to train convolutional neural networks for seismic structural interpretation", Geophysics 85
+(2020) WA27.
 Arrays are (H, W): row = depth downwards, column = distance along the line.
 """
 
@@ -37,15 +38,15 @@ class Geology:
 def simulate(rng: np.random.Generator, shape: tuple[int, int], wavelength: float) -> Geology:
     """Draw the geology of one section.
 
-    shape: (H, W) in pixels; wavelength: dominant wavelength of the later image in pixels, the yardstick of all
-    lengths. Salt cuts through the sediments; water, if any, lies over everything.
+    shape: (H, W) in pixels; wavelength: dominant wavelength of the later image in pixels, the yardstick of
+    all lengths. Salt cuts through the sediments; water, if any, lies over everything.
     """
     size = wavelength * float(rng.uniform(7, 15))
     kind, distance = salt_bodies.draw(rng, shape, wavelength, size)
     salt = np.clip(0.5 - distance, 0, 1).astype(np.float32)
     uplift = _uplift(rng, distance, salt, wavelength, size)
     impedance = _sediments(rng, shape, wavelength, size, uplift)
-    # From a flank hardly seen to one that outshines everything; the reflection also varies along the boundary.
+    # From a flank hardly seen to one that outshines everything; it also varies along the boundary.
     contrast = float(np.exp(rng.uniform(np.log(2.5), np.log(18))))
     varied = contrast * np.exp(0.25 * smooth_field(rng, shape, 5 * wavelength, 5 * wavelength))
     impedance += salt * (varied - impedance)
@@ -60,14 +61,14 @@ def simulate(rng: np.random.Generator, shape: tuple[int, int], wavelength: float
 
 
 def _drape(uplift: np.ndarray) -> np.ndarray:
-    """Rise of the shallow layers over salt, (W,): the uplift near the top of the section."""
-    return uplift[: max(1, uplift.shape[0] // 6)].mean(0)
+    """Rise of the sea floor over salt, (W,): the uplift near the top of the section, without its corners."""
+    return ndimage.uniform_filter1d(uplift[: max(1, uplift.shape[0] // 6)].mean(0), 41)
 
 
 def _uplift(
     rng: np.random.Generator, distance: np.ndarray, salt: np.ndarray, wavelength: float, size: float
 ) -> np.ndarray:
-    """Displacement of the layers by rising salt: upturned at the flanks, draped over the crest, none below."""
+    """Displacement of the layers by rising salt: upturned at its flanks, draped over it, none below."""
     height = size * float(rng.choice([rng.uniform(0, 0.3), rng.uniform(0.4, 1.5)]))
     reach = size * float(rng.uniform(0.25, 0.6))
     below = (np.cumsum(salt, axis=0, dtype=np.float32) > 1).astype(np.float32)
@@ -84,12 +85,12 @@ def _sediments(
     depth = np.arange(shape[0], dtype=np.float32)[:, None]
     along = np.arange(shape[1], dtype=np.float32)[None, :] - shape[1] / 2
     fold_size = size * float(rng.uniform(0.6, 2))
-    folds = smooth_field(rng, shape, 1.5 * fold_size, fold_size) * fold_size * float(rng.uniform(0.03, 0.2))
+    folds = smooth_field(rng, shape, 1.5 * fold_size, fold_size) * fold_size * float(rng.uniform(0.04, 0.25))
     faults = _faults(rng, shape, wavelength, size)
     # Small-scale waviness: breaks the layers into the short, uneven reflectors of real sections.
-    roughness = float(rng.choice([rng.uniform(0.02, 0.1), rng.uniform(0.1, 0.6)])) * wavelength
+    roughness = float(rng.choice([rng.uniform(0.02, 0.1), rng.uniform(0.15, 0.55)])) * wavelength
     rough = roughness * smooth_field(rng, shape, 1.5 * wavelength, wavelength * float(rng.uniform(0.7, 2.5)))
-    steep = float(rng.normal(0, 0.6 if rng.random() < 0.5 else 0.15))
+    steep = float(rng.normal(0, 0.8 if rng.random() < 0.5 else 0.2))
     displaced = folds + faults + steep * along + uplift
     impedance = _layers(rng, depth + displaced + rough, wavelength)
     for share in np.sort(rng.uniform(0.1, 0.9, int(rng.integers(0, 3))))[::-1]:
@@ -97,16 +98,16 @@ def _sediments(
         kept = float(rng.uniform(0.1, 0.6))
         relief = smooth_line(rng, shape[1], size) * wavelength * float(rng.uniform(0.2, 1.2))
         surface = shape[0] * share + relief - kept * displaced[int((shape[0] - 1) * share)]
-        age = depth + kept * displaced + float(rng.normal(0, 0.08)) * along + 0.5 * rough
+        age = depth + kept * displaced + float(rng.normal(0, 0.2)) * along + 0.5 * rough
         young = np.clip(surface[None, :] - depth + 0.5, 0, 1)
         impedance += young * (_layers(rng, age, wavelength) - impedance)
     # Bright spots and washed-out reaches along the same layer.
-    lateral = smooth_field(rng, shape, wavelength, wavelength * float(rng.uniform(1, 5)))
+    lateral = smooth_field(rng, shape, wavelength, wavelength * float(rng.uniform(0.8, 4)))
     return impedance * np.exp(float(rng.uniform(0.2, 0.8)) * lateral)
 
 
 def _layers(rng: np.random.Generator, age: np.ndarray, wavelength: float) -> np.ndarray:
-    """Impedance float32 (H, W) of random layers: exponential thickness, heavy-tailed contrast, quiet zones."""
+    """Impedance float32 (H, W) of random layers: exponential thickness, heavy-tailed, with quiet zones."""
     first = float(age.min()) - 1
     count = int((float(age.max()) - first + 2) * _FINE)
     mean_thickness = wavelength * float(rng.uniform(0.15, 0.45)) * _FINE

@@ -2,10 +2,10 @@
 
 A migrated image is close to the reflectivity convolved with a point-spread function: a Ricker wavelet across
 every reflector, without the dips that the survey did not illuminate (Lecomte, "Resolution and illumination
-analyses in PSDM: A ray-based approach", The Leading Edge 27 (2008) 650). In the wavenumber domain that is one
-multiplication: the vertical derivative (impedance to reflectivity; an increase downwards is a white peak), the
-Ricker spectrum over the radial wavenumber and a taper over the dip. On a horizontal layer it is exactly the
-vertical convolution with a Ricker wavelet.
+analyses in PSDM: A ray-based approach", The Leading Edge 27 (2008) 650). In the wavenumber domain that is
+one multiplication: the vertical derivative (impedance to reflectivity; an increase downwards is a white
+peak), the Ricker spectrum over the radial wavenumber and a taper over the dip. On a horizontal layer it is
+exactly the vertical convolution with a Ricker wavelet.
 """
 
 import numpy as np
@@ -21,7 +21,7 @@ def image_of(rng: np.random.Generator, geology: Geology, wavelength: float, qual
     wavelength: dominant wavelength in pixels at the top; it grows by up to half at the bottom, as attenuation
     takes the high frequencies. quality in [0, 1]: 1 is a clean survey, 0 one drowned in noise.
     """
-    dip_limit = float(rng.uniform(45, 65) if quality < 0.3 else rng.uniform(60, 88))
+    dip_limit = float(rng.uniform(55, 70) if quality < 0.3 else rng.uniform(65, 88))
     signal = _reflections(rng, geology.impedance, wavelength, dip_limit)
     sediments = (geology.salt < 0.5) & ~geology.water
     # The median: the salt reflection reaches into the sediments and must not set their level.
@@ -29,7 +29,7 @@ def image_of(rng: np.random.Generator, geology: Geology, wavelength: float, qual
     signal /= max(level, 1e-6)
     signal *= _illumination(rng, geology.salt, wavelength)
     noise = _noise(rng, signal.shape, wavelength, quality)
-    loud = float(np.exp(rng.uniform(np.log(0.06), np.log(0.3)))) if quality > 0.6 else 1.1 * (1 - quality)
+    loud = float(np.exp(rng.uniform(np.log(0.08), np.log(0.4)))) if quality > 0.6 else 1.1 * (1 - quality)
     # Migration noise is weak in salt and water, where nothing scatters, unless the whole survey is noisy.
     quiet = ndimage.gaussian_filter(np.maximum(geology.salt, geology.water), wavelength / 8)
     chaotic = _chaos(rng, signal.shape, wavelength) * float(np.exp(rng.uniform(np.log(0.02), np.log(0.3))))
@@ -39,7 +39,7 @@ def image_of(rng: np.random.Generator, geology: Geology, wavelength: float, qual
 
 
 def _wavenumbers(shape: tuple[int, int], pad: int) -> tuple[tuple[int, int], np.ndarray, np.ndarray]:
-    """Padded size and the wavenumbers (cycles per pixel) of its real transform: vertical (h, 1), lateral (1, w)."""
+    """Padded size and wavenumbers (cycles per pixel) of its real transform: (h, 1) down, (1, w) along."""
     height, width = (fft.next_fast_len(side + pad, real=True) for side in shape)
     vertical = fft.fftfreq(height).astype(np.float32)[:, None]
     return (height, width), vertical, fft.rfftfreq(width).astype(np.float32)[None, :]
@@ -51,9 +51,7 @@ def _ricker(wavenumber: np.ndarray, wavelength: float) -> np.ndarray:
     return relative * np.exp(1 - relative)
 
 
-def _reflections(
-    rng: np.random.Generator, impedance: np.ndarray, wavelength: float, dip_limit: float
-) -> np.ndarray:
+def _reflections(rng: np.random.Generator, impedance: np.ndarray, wavelength: float, dip_limit: float) -> np.ndarray:
     """Reflectivity seen through the point-spread function, float32 (H, W); dip_limit in degrees."""
     shape = impedance.shape
     size, vertical, lateral = _wavenumbers((shape[0], shape[1]), int(2 * wavelength))
@@ -80,14 +78,14 @@ def _illumination(rng: np.random.Generator, salt: np.ndarray, wavelength: float)
 
 
 def _noise(rng: np.random.Generator, shape: tuple[int, int], wavelength: float, quality: float) -> np.ndarray:
-    """Noise in the band of the signal, float32 (H, W), deviation 1: smeared laterally, crossed by dipping lines."""
+    """Noise in the band of the signal, float32 (H, W), deviation 1: smeared, crossed by dipping lines."""
     size, vertical, lateral = _wavenumbers((shape[0], shape[1]), 0)
-    flat = float(rng.uniform(0.7, 1.4)) if rng.random() < 0.93 else float(rng.uniform(0.4, 0.6))
+    flat = float(rng.uniform(0.5, 1.1)) if rng.random() < 0.93 else float(rng.uniform(0.4, 0.6))
     radial = np.sqrt((vertical / np.sqrt(flat)) ** 2 + (lateral * flat) ** 2)
     band = _ricker(radial, 0.8 * wavelength) + _ricker(radial, 1.8 * wavelength)
     # Two families of straight lines, what is left of wide migration operators and of multiples.
     lines = float(rng.uniform(0, 1.5))
-    for slope in rng.uniform(0.3, 1.4, 2) * rng.choice([-1, 1], 2):
+    for slope in rng.uniform(0.4, 2.0, 2) * rng.choice([-1, 1], 2):
         off = (lateral - slope * vertical) * np.float32(rng.uniform(1.5, 4) * wavelength)
         band = band + lines * _ricker(np.abs(vertical), wavelength) * np.exp(-(off**2))
     # Some surveys carry noise well above the band: a fine grain over the reflectors.
@@ -106,7 +104,7 @@ def _chaos(rng: np.random.Generator, shape: tuple[int, int], wavelength: float) 
 
 
 def _gain(rng: np.random.Generator, image: np.ndarray, wavelength: float) -> np.ndarray:
-    """Partial automatic gain (division by a power of the local level) and soft clipping of the strongest peaks."""
+    """Partial automatic gain (division by a power of the local level) and soft clipping of high peaks."""
     power = float(rng.uniform(0, 0.5))
     level = np.sqrt(ndimage.uniform_filter(image**2, int(5 * wavelength) | 1))
     image = image / np.maximum(level, 0.02 * float(image.std())) ** power

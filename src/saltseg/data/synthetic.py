@@ -1,10 +1,11 @@
 """Synthetic seismic tiles with exact salt masks, in Kaggle's layout: the data of the demo and of the tests.
 
-A section is a seismic line some tiles high and wide (`salt_geology` draws the rock, `salt_imaging` the image). It
-is cut into adjacent 101x101 tiles, each stretched to 0..255 by itself: that is how the real tiles were made (94 %
-of them reach 0 and 94 % reach 255), and why a tile of salt may be dark or light. Tiles that are all salt
-are left out (no real mask covers all of its 10,201 pixels); constant black tiles come from parts of a line that
-were not recorded. The shares of coverage follow those of the real training set by quotas, see `tiles`.
+A section is a seismic line some tiles high and wide (`salt_geology` draws the rock, `salt_imaging` the
+image). It is cut into adjacent 101x101 tiles, each stretched to 0..255 by itself: that is how the real tiles
+were made (94 % of them reach 0 and 94 % reach 255), and why a tile of salt may be dark or light. Tiles that
+are all salt are left out (no real mask covers all of its 10,201 pixels); constant black tiles come from
+parts of a line that were not recorded. Shares of coverage follow those of the real training set by quotas,
+see `tiles`.
 """
 
 import csv
@@ -20,17 +21,19 @@ import cv2
 import numpy as np
 
 from saltseg.core import rle
-from saltseg.data import salt_geology, salt_imaging
+from saltseg.data import salt_bodies, salt_geology, salt_imaging
 from saltseg.errors import InputError
 
 TILE = 101
-# Shares in the real labelled data: constant black tiles (80 of 4,000), then the coverage classes 0 (empty, without
-# the constant ones), (0, 0.1], (0.1, 0.2] ... (0.9, 1].
+# Shares in the real labelled data: constant black tiles (80 of 4,000), then the coverage classes 0 (empty,
+# without the constant ones), (0, 0.1], (0.1, 0.2] ... (0.9, 1].
 SHARES = np.array([0.02, 0.372, 0.144, 0.075, 0.057, 0.047, 0.057, 0.048, 0.041, 0.036, 0.040, 0.063])
-# Tiles by which a class may run ahead of its share: larger wastes fewer sections, smaller holds the shares sooner.
+# Tiles by which a class may run ahead of its share: larger wastes fewer sections, smaller is exact sooner.
 _AHEAD = 20
 # Geology is drawn beyond the edge of the section, so that filters leave no mark on it.
 _MARGIN = 12
+
+_Places = list[tuple[str, int, int]]
 
 
 @dataclass(frozen=True)
@@ -61,13 +64,13 @@ class Tile:
 def section(rng: np.random.Generator) -> Section:
     """Draw a section of 2-3 by 2-4 tiles; the same state of `rng` gives the same bytes."""
     shape = (TILE * int(rng.integers(2, 4)), TILE * int(rng.integers(2, 5)))
-    wavelength = float(np.clip(np.exp(rng.normal(np.log(15), 0.55)), 5.5, 42))
+    wavelength = float(np.clip(np.exp(rng.normal(np.log(16), 0.5)), 5.5, 42))
     quality = float(rng.beta(1.3, 0.9))
     larger = (shape[0] + 2 * _MARGIN, shape[1] + 2 * _MARGIN)
     geology = salt_geology.simulate(rng, larger, wavelength)
     inner = (slice(_MARGIN, -_MARGIN), slice(_MARGIN, -_MARGIN))
     image = salt_imaging.image_of(rng, geology, wavelength, quality)[inner].copy()
-    mask = _annotate(rng, (geology.salt >= 0.5)[inner].astype(np.uint8), geology.kind, quality)
+    mask = salt_bodies.annotate(rng, (geology.salt >= 0.5)[inner].astype(np.uint8), geology.kind, quality)
     _unrecord(rng, image, mask)
     return Section(image, mask, geology.kind, wavelength)
 
@@ -88,9 +91,9 @@ def stretch(amplitude: np.ndarray) -> np.ndarray:
 def tiles(seed: int = 0) -> Iterator[Tile]:
     """Endless tiles, section by section, the same for the same seed.
 
-    A tile is passed over while its class (constant, empty, coverage by tenths) is ahead of its share in `SHARES`
-    by 20 tiles' worth, so every long prefix has the real shares; the rest of its section goes on. Tiles that are
-    all salt are always passed over. About half of the cut tiles are kept; neighbours stay neighbours.
+    A tile is passed over while its class (constant, empty, coverage by tenths) is ahead of its share in
+    `SHARES` by 20 tiles' worth, so every long prefix has the real shares; the rest of its section goes on.
+    Tiles that are all salt are always passed over. About half of the cut tiles are kept.
     """
     counts = np.zeros(len(SHARES), np.int64)
     number = 0
@@ -119,22 +122,8 @@ def _share_class(image: np.ndarray, mask: np.ndarray) -> int | None:
     return 1 + -(-10 * salt // mask.size)
 
 
-def _annotate(rng: np.random.Generator, mask: np.ndarray, kind: str, quality: float) -> np.ndarray:
-    """The mask as a person or a velocity model would give it: mostly exact, at times in steps or upright lines."""
-    if kind == "wall" and quality < 0.6:
-        # Where the flank cannot be seen it was drawn upright: 2.8 % of the real masks are exact vertical bands.
-        share = mask.mean(0)
-        if np.mean((share > 0.05) & (share < 0.95)) < 0.25:
-            return np.repeat((share >= 0.5).astype(np.uint8)[None], mask.shape[0], 0)
-    if rng.random() < 0.15:
-        step = int(rng.integers(2, 5))
-        rows, columns = (np.minimum(np.arange(n) // step * step + step // 2, n - 1) for n in mask.shape)
-        return mask[np.ix_(rows, columns)]
-    return mask
-
-
 def _unrecord(rng: np.random.Generator, image: np.ndarray, mask: np.ndarray) -> None:
-    """In some sections the lowest row of tiles was not recorded from some tile on: zero amplitude, no label."""
+    """In some sections the lowest row of tiles was not recorded from some tile on: zero, without label."""
     if rng.random() < 0.10:
         start = TILE * int(rng.integers(0, image.shape[1] // TILE))
         image[-TILE:, start:] = 0
@@ -151,17 +140,15 @@ def write_dataset(
     """Write a dataset in Kaggle's layout, bit-identical for a seed on one machine.
 
     Files: train.csv (id, rle_mask), train/images, train/masks, test/images, sample_submission.csv, depths.csv
-    (id, z), solution.csv (id, rle_mask, usage: a third Public, the rest Private) and sections.csv (id, section, row,
-    column). Images are 101x101 8-bit RGB PNGs with equal channels, masks 16-bit grey with values 0 and 65535.
-    As in the real data the tiles of one section are spread at random over train and test.
+    (id, z), solution.csv (id, rle_mask, usage: a third Public, the rest Private), sections.csv (id, section,
+    row, column). Images are 101x101 8-bit RGB PNGs with equal channels, masks 16-bit grey, 0 or 65535. As in
+    the real data the tiles of one section are spread at random over train and test.
     progress: called with (tiles done, tiles in all). Written beside `root` and renamed at the end, so a
     dataset is there as a whole or not at all. Raises InputError if `root` exists or a count is not usable.
     """
     root = Path(root)
     if n_train < 1 or n_test < 0:
-        raise InputError(
-            f"dataset size: {n_train} train, {n_test} test; ask for 1 or more train, 0 or more test"
-        )
+        raise InputError(f"dataset size: {n_train} train, {n_test} test; ask for 1 or more train, 0 or more test")
     if seed < 0:
         raise InputError(f"seed: {seed}; use 0 or a positive whole number")
     if root.exists():
@@ -177,9 +164,7 @@ def write_dataset(
         raise
 
 
-def _fill(
-    root: Path, n_train: int, n_test: int, seed: int, progress: Callable[[int, int], None] | None
-) -> None:
+def _fill(root: Path, n_train: int, n_test: int, seed: int, progress: Callable[[int, int], None] | None) -> None:
     """Draw the tiles, write their PNGs as they come, then the tables."""
     total = n_train + n_test
     rng = np.random.default_rng((seed, 0, 1))  # a sequence of its own: the sections use (seed, number)
@@ -208,7 +193,7 @@ def _write_tables(
     ids: list[str],
     masks: np.ndarray,
     in_train: np.ndarray,
-    places: list[tuple[str, int, int]],
+    places: _Places,
 ) -> None:
     """The five CSV files, each sorted by id as Kaggle's are."""
     order = sorted(range(len(ids)), key=ids.__getitem__)
@@ -220,9 +205,7 @@ def _write_tables(
     write = _write_csv
     write(root / "train.csv", ("id", "rle_mask"), [(ids[i], codes[i]) for i in train])
     write(root / "sample_submission.csv", ("id", "rle_mask"), [(ids[i], "1 1") for i in test])
-    write(
-        root / "depths.csv", ("id", "z"), [(ids[i], first[places[i][0]] + 10 * places[i][1]) for i in order]
-    )
+    write(root / "depths.csv", ("id", "z"), [(ids[i], first[places[i][0]] + 10 * places[i][1]) for i in order])
     write(root / "sections.csv", ("id", "section", "row", "column"), [(ids[i], *places[i]) for i in order])
     rows = [(ids[i], codes[i], "Public" if i in public else "Private") for i in test]
     write(root / "solution.csv", ("id", "rle_mask", "usage"), rows)

@@ -143,9 +143,7 @@ def _decode(table: Table | None, problems: list[Problem]) -> dict[str, np.ndarra
     return decoded
 
 
-def _check_optional_tables(
-    root: Path, train: Table | None, sample: Table | None, problems: list[Problem]
-) -> None:
+def _check_optional_tables(root: Path, train: Table | None, sample: Table | None, problems: list[Problem]) -> None:
     """depths.csv, sections.csv and solution.csv, each only where it is there."""
     if (root / "depths.csv").exists():
         depths = _table(root, "depths.csv", ("id", "z"), (), problems)
@@ -224,9 +222,7 @@ def _compare(path: Path, from_text: np.ndarray | None) -> None:
     if from_text is None or np.array_equal(mask, from_text):
         return
     if np.array_equal(mask.T, from_text):
-        raise FileProblem(
-            path, "its rle_mask in train.csv is the transpose", "write the RLE column by column"
-        )
+        raise FileProblem(path, "its rle_mask in train.csv is the transpose", "write the RLE column by column")
     pixels = int(np.count_nonzero(mask != from_text))
     what = f"differs from its rle_mask in train.csv in {pixels} pixels"
     raise FileProblem(path, what, "restore both from one source")

@@ -65,7 +65,7 @@ def probabilities(
     for start in range(0, len(images), settings.predict.batch_size):
         part = images[start : start + settings.predict.batch_size]
         batch = to_input(part, fit, settings.model.in_channels).to(device, memory_format=torch.channels_last)
-        mean = sum(_probability(network, batch, view) for view in chosen) / len(chosen)
+        mean = torch.stack([_probability(network, batch, view) for view in chosen]).mean(dim=0)
         result[start : start + len(part)] = fit.inverse(mean[:, 0].float().cpu().numpy(), height, width)
         if progress is not None:
             progress(len(part))

@@ -87,7 +87,9 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
         return image
     top, left = vertical // 2, horizontal // 2
     if max(vertical - top, horizontal - left) >= min(image.shape[-2:]):
-        raise InputError(f"image of {image.shape[-2]}x{image.shape[-1]} pixels is too small to reflect; use 9x9 or more")
+        raise InputError(
+            f"image of {image.shape[-2]}x{image.shape[-1]} pixels is too small to reflect; use 9x9 or more"
+        )
     return functional.pad(image, (left, horizontal - left, top, vertical - top), mode="reflect")
 
 

@@ -25,7 +25,7 @@ class Facts:
 
     @property
     def kind(self) -> str:
-        """"run" or "blend"."""
+        """ "run" or "blend"."""
         return "blend" if self.run.path.parent.name == "blends" else "run"
 
     @property
@@ -62,7 +62,7 @@ class Facts:
 
     @property
     def honest_score(self) -> float | None:
-        """Out-of-fold score of the adopted rule: cross-fitted if it was tuned, plain at 0.5, where nothing was."""
+        """Out-of-fold score of the rule in use: cross-fitted if it was tuned, plain for 0.5."""
         if self.postprocess is None:
             return None
         tuned = self.postprocess["adopted"] == "tuned"
@@ -70,7 +70,7 @@ class Facts:
 
     @property
     def tta_gain(self) -> float | None:
-        """Mean over folds of the score at 0.5 with test-time augmentation minus without; None where there is none."""
+        """Mean over folds of the score at 0.5 with all views minus with one; None where only one is used."""
         pairs = [
             (fold["score_at_half"], fold["score_at_half_no_tta"])
             for fold in self.metrics

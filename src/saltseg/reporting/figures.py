@@ -43,14 +43,10 @@ def learning_curves(logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> bytes:
             for key in ("epoch", "train_loss", "valid_loss", "learning_rate")
         )
         dot = "o" if len(rows) == 1 else ""  # a line through one point is invisible
-        losses.plot(
-            epoch, train, color=colour, linewidth=1.2, linestyle=(0, (2, 1.5)), marker=dot, markersize=3
-        )
+        losses.plot(epoch, train, color=colour, linewidth=1.2, linestyle=(0, (2, 1.5)), marker=dot, markersize=3)
         losses.plot(epoch, valid, color=colour, linewidth=1.8)
         best = int(np.argmin(np.where(np.isfinite(valid), valid, np.inf)))
-        losses.plot(
-            epoch[best], valid[best], "o", color=colour, markersize=7, markeredgecolor="white", zorder=5
-        )
+        losses.plot(epoch[best], valid[best], "o", color=colour, markersize=7, markeredgecolor="white", zorder=5)
         rates.step(epoch, rate, where="mid", color=colour, linewidth=1.5, marker=dot, markersize=3)
         extremes += [*train[np.isfinite(train)], *valid[np.isfinite(valid)]]
     dress(losses, "", "binary cross-entropy")
@@ -89,7 +85,7 @@ def rule_curve(postprocess: Mapping[str, Any]) -> bytes:
     Marks the threshold 0.5, the naive optimum and the recommended rule. Only the top 0.1 is shown, where the
     rules lie that one would choose between.
     """
-    figure = new_figure()
+    figure = new_figure((CHART[0], CHART[1] + 0.7))
     axes = figure.subplots()
     curve, recommended, naive = postprocess["curve"], postprocess["plateau"], postprocess["naive"]
     probability = np.asarray(curve["threshold"]) / 255
@@ -131,7 +127,7 @@ def rule_curve(postprocess: Mapping[str, Any]) -> bytes:
     axes.set_ylim(low - margin, top + margin)
     axes.set_xlim(min(probability[shown].min(), 0.48), max(probability[shown].max(), 0.52))
     dress(axes, "salt where the probability is at least", "score (mAP), out of fold")
-    legend(axes, loc="lower center")
+    figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, frameon=False, labelcolor=INK)
     return png(figure)
 
 
@@ -139,8 +135,8 @@ def pixel_curve(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarray
     """(precision, recall) over all pixels pooled, each float64 (256,), at "salt where q >= t" for t = 0..255.
 
     `probabilities` uint8 (N, H, W) in 255ths, `true` {0, 1} of the same shape. Exact: there are only 256
-    different probabilities, so two histograms hold everything. Precision where nothing is predicted is 1; recall
-    without any true salt is NaN.
+    different probabilities, so two histograms hold everything. Precision where nothing is predicted is 1;
+    recall without any true salt is NaN.
     """
     counts = np.zeros(512, dtype=np.int64)
     for start in range(0, len(true), 256):  # bincount widens to 8 bytes a pixel: keep that small
@@ -156,17 +152,15 @@ def pixel_curve(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarray
 def precision_recall(probabilities: np.ndarray, true: np.ndarray, rule: Rule) -> bytes:
     """Precision against recall over pooled pixels, with 0.5 and the operating point of `rule`; PNG bytes.
 
-    Arrays as in :func:`pixel_curve`. A minimum area takes whole images away, so the rule's point can lie off the
-    curve.
+    Arrays as in :func:`pixel_curve`. A minimum area takes whole images away, so the point of the rule can lie
+    off the curve.
     """
     figure = new_figure()
     axes = figure.subplots()
     precision, recall = pixel_curve(probabilities, true)
     below = np.append(recall[1:], 0)  # recall one threshold further up
     area = float(np.sum((recall - below) * precision))
-    axes.plot(
-        recall, precision, color=BLUE, linewidth=2, label=f"all thresholds; area under the curve {area:.4f}"
-    )
+    axes.plot(recall, precision, color=BLUE, linewidth=2, label=f"all thresholds; area under the curve {area:.4f}")
     predicted = rule.apply(probabilities)
     hits = int(np.sum(predicted & (true != 0)))
     at_rule = (hits / max(int(np.sum(true != 0)), 1), hits / max(int(predicted.sum()), 1))

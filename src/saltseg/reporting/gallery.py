@@ -1,4 +1,4 @@
-"""Which tiles to look at, and how they are drawn: best, median and worst, seismic beside truth and prediction."""
+"""Which tiles to look at (best, median, worst) and how they are drawn: seismic, truth and prediction."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,9 +16,7 @@ from saltseg.runs import Predictions
 
 ROWS = 3  # tiles of each kind
 COLUMNS = ("seismic", "true mask", "probability", "binary mask")
-PIXEL_ZOOM = (
-    3  # pixels of the picture per pixel of a tile; whole, or nearest-neighbour pixels come out uneven
-)
+PIXEL_ZOOM = 3  # pixels of the picture per pixel of a tile; whole, or nearest-neighbour pixels come out uneven
 PANEL_DPI = 240  # makes four zoomed tiles as wide as a chart
 
 
@@ -57,7 +55,7 @@ def score(predictions: Predictions, labelled: Labelled, rule: Rule) -> Scored:
 def choose(scored: Scored, rows: int = ROWS) -> dict[str, list[int]]:
     """Positions of the best, median and worst tiles: {"best": [...], "median": [...], "worst": [...]}.
 
-    Tiles where truth and prediction are both empty score 1 and show nothing, so they are left out while enough
+    Tiles where truth and prediction are both empty score 1 and show nothing, so they are left out while three
     others exist. Equal scores are ordered by id; no tile appears twice; few tiles make shorter lists.
     """
     salt = scored.true.any(axis=(1, 2)) | scored.predicted.any(axis=(1, 2))
@@ -99,21 +97,22 @@ def panels(
 ) -> bytes:
     """Seismic, true mask, probability and binary mask of each tile, the true boundary in black; PNG bytes.
 
-    `images` uint8 (N, H, W), drawn from 0 to 255 without stretching, so that a dark tile looks dark; `true` and
-    `predicted` {0, 1}; `probabilities` uint8 in 255ths, white 0 to blue 1. `titles`: N, one above each row.
+    `images` uint8 (N, H, W), drawn from 0 to 255 without stretching, so that a dark tile looks dark; `true`
+    and `predicted` {0, 1}; `probabilities` uint8 in 255ths, white 0 to blue 1. `titles`: N, one above each
+    row.
     """
     count, height, width = images.shape
-    gap, title_height, header = 0.08, 0.27, 0.2  # inches, as everything below
+    edge, gap, title_height, header = 0.01, 0.09, 0.27, 0.2  # inches, as everything below
     cell = (width * PIXEL_ZOOM / PANEL_DPI, height * PIXEL_ZOOM / PANEL_DPI)
     step = cell[1] + title_height
-    size = (4 * cell[0] + 5 * gap, header + count * step + gap)
+    size = (4 * cell[0] + 3 * gap + 2 * edge, header + count * step + edge)
     figure = Figure(figsize=size, dpi=PANEL_DPI, facecolor="white")
-    lefts = [gap + column * (cell[0] + gap) for column in range(4)]
+    lefts = [edge + column * (cell[0] + gap) for column in range(4)]
     for left, name in zip(lefts, COLUMNS, strict=True):
         figure.text(left / size[0], 1 - 0.15 / size[1], name, fontsize=8, color=MUTED)
     for row in range(count):
         top = size[1] - header - row * step - title_height
-        place = (gap / size[0], (top + 0.06) / size[1])
+        place = (edge / size[0], (top + 0.06) / size[1])
         figure.text(*place, titles[row], fontsize=9, color=INK, weight="bold", parse_math=False)
         layers = (images[row] / 255.0, true[row], probabilities[row] / 255.0, predicted[row])
         for name, left, layer in zip(COLUMNS, lefts, layers, strict=True):

@@ -27,9 +27,9 @@ def _partial(facts: Facts) -> list[str]:
         return []
     images = f" ({facts.postprocess['n']:,} images)" if facts.postprocess else ""
     return [
-        f"Only {facts.finished} of {facts.planned} folds are finished: out-of-fold scores cover those folds alone"
-        f"{images}, and test predictions average {facts.finished} network{'s' * (facts.finished != 1)} "
-        f"instead of {facts.planned}."
+        f"Only {facts.finished} of {facts.planned} folds are finished: out-of-fold scores cover those "
+        f"folds alone{images}, and test predictions average {facts.finished} "
+        f"network{'s' * (facts.finished != 1)} instead of {facts.planned}."
     ]
 
 
@@ -37,8 +37,9 @@ def _epoch(facts: Facts) -> list[str]:
     if not facts.metrics:
         return []
     return [
-        "The weights of each fold are those of the epoch with the lowest loss on that fold's own validation images. "
-        "This choice flatters out-of-fold scores, by 0.003 to 0.006 where a top team of 2018 measured it."
+        "The weights of each fold are those of the epoch with the lowest loss on that fold's own "
+        "validation images. This choice flatters out-of-fold scores, by 0.003 to 0.006 where a top team "
+        "of 2018 measured it."
     ]
 
 
@@ -50,15 +51,16 @@ def _rule(facts: Facts) -> list[str]:
         how = "each fold is scored under the rule fitted on the other folds"
     else:
         how = (
-            "there is one fold only, so its images were dealt into random parts and each part is scored under the "
-            "rule fitted on the others; all parts share one network, which makes this weaker evidence than folds"
+            "there is one fold only, so its images were dealt into random parts and each part is scored "
+            "under the rule fitted on the others; all parts share one network, which makes this weaker "
+            "evidence than folds"
         )
     sentences = [f"The cross-fitted score is the one to believe of a tuned rule: {how}."]
     mean, (low, high) = found["tuning_gain"]["mean"], found["tuning_gain"]["interval"]
     verdict = "a gain" if low > 0 else "a loss" if high < 0 else "not told apart from no change"
     sentences.append(
-        f"Tuning changed the score at 0.5 by {page.gain(mean)} (95 % interval {page.gain(low)} to {page.gain(high)}, "
-        f"image by image): {verdict}."
+        f"Tuning changed the score at 0.5 by {page.gain(mean)} (95 % interval {page.gain(low)} to "
+        f"{page.gain(high)}, image by image): {verdict}."
     )
     if found["adopted"] == "half":
         sentences.append("The rule in use is the plain threshold 0.5; nothing tuned enters the masks.")
@@ -69,8 +71,8 @@ def _folds(facts: Facts) -> list[str]:
     if facts.settings is None or facts.settings.folds.scheme == "grouped":
         return []
     return [
-        "Folds were drawn tile by tile. Neighbouring tiles of one seismic section can lie on both sides of a split, so "
-        "a section never seen before will score lower than these images did."
+        "Folds were drawn tile by tile. Neighbouring tiles of one seismic section can lie on both sides "
+        "of a split, so a section never seen before will score lower than these images did."
     ]
 
 
@@ -79,6 +81,6 @@ def _noise(facts: Facts) -> list[str]:
         return []
     low, high = facts.postprocess["cross_fitted"]["interval"]
     return [
-        f"With {facts.postprocess['n']:,} images the interval is {high - low:.3f} wide. It covers the choice of images "
-        "only: another random seed moves a score by 0.001 to 0.002 on top."
+        f"With {facts.postprocess['n']:,} images the interval is {high - low:.3f} wide. It covers the "
+        "choice of images only: another random seed moves a score by 0.001 to 0.002 on top."
     ]

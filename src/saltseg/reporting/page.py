@@ -12,7 +12,7 @@ MISSING = "–"
 
 
 def render(template: str, **facts: Any) -> str:
-    """HTML of the template beside this file; every value is escaped, and a fact that is lacking is our mistake."""
+    """HTML of the template beside this file; every value is escaped, a lacking fact is our mistake."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,

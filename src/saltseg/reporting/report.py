@@ -12,16 +12,32 @@ from saltseg.reporting import facts as facts_of
 from saltseg.reporting import figures, gallery, notes, page
 from saltseg.reporting.facts import Facts
 
-CASE_STUDY = {"log_loss": "case study's notebook: 0.187", "accuracy": "case study's notebook: 91.9 %"}
+CASE_STUDY = {
+    "log_loss": "case study's notebook: 0.187",
+    "accuracy": "case study's notebook: 91.9\N{NO-BREAK SPACE}%",
+}
+LOOK = {
+    "Learning curves": "Look at where the solid line leaves the dotted one: from there on the network "
+    "learns its training images by heart. Each step in the lower panel is a cut of the learning rate.",
+    "Decision rule": "Look at how flat the top is: on a flat top the exact threshold hardly matters, and "
+    "what the naive optimum adds is partly luck.",
+    "Precision and recall": "Look at which way the square leans, over all pixels pooled: left of the corner, "
+    "salt is missed; below it, rock is called salt.",
+    "Score by coverage": "Look at the low bars: thin slivers of salt cost most, since a few wrong pixels "
+    "are a large part of them. Grey is tiles without salt, which score all or nothing.",
+    "best": "Look at the boundary: even here it decides whether a tile gets 0.9 or 1.",
+    "median": "Look at these for a fair impression: half of the tiles with salt, true or predicted, do better.",
+    "worst": "Look for what fools the network: slivers, noise, masks one may doubt, salt invented or missed.",
+}
 VERSIONS = ("saltseg", "python", "torch", "lightning", "segmentation-models-pytorch", "timm", "numpy")
 
 
 def build(run: runs.RunDir, root: Path) -> str:
     """HTML of the page about `run`, whose dataset lies in `root` (Kaggle's layout).
 
-    One file that needs nothing else: pictures inside, no script, no network. Whatever the run does not have yet
-    (a fold, the tuned rule, a solution, the dataset itself) is replaced by a sentence that says what is missing.
-    Raises InputError for files that are there but damaged.
+    One file that needs nothing else: pictures inside, no script, no network. Whatever the run does not have
+    yet (a fold, the tuned rule, a solution, the dataset itself) is replaced by a sentence that says what is
+    missing. Raises InputError for files that are there but damaged.
     """
     facts = facts_of.read(run)
     validation, training, problem = _tiles(facts, root)
@@ -69,7 +85,10 @@ def _header(facts: Facts) -> list[tuple[str, str]]:
         encoder = "" if model.architecture == "unet" else f", encoder {model.encoder}"
         rows += [
             ("experiment", facts.settings.name),
-            ("network", f"{model.architecture}{encoder}; tiles {data.fit} to {data.size}, augmentation {data.augment}"),
+            (
+                "network",
+                f"{model.architecture}{encoder}; tiles {data.fit} to {data.size}, augmentation {data.augment}",
+            ),
             ("views averaged", ", ".join(facts.settings.predict.views)),
             ("folds finished", f"{facts.finished} of {facts.planned} ({facts.settings.folds.scheme})"),
         ]
@@ -97,11 +116,16 @@ def _cards(facts: Facts) -> list[dict[str, Any]]:
         tuned = found["adopted"] == "tuned"
         case_study = CASE_STUDY if not facts.synthetic else {}
         fitted, naive = found["cross_fitted"], found["naive"]
-        add("cross-fitted score", page.score(fitted["score"]), f"95 % interval {page.interval(fitted['interval'])}", tuned)
+        bounds = page.interval(fitted["interval"]).replace(" ", "\N{NO-BREAK SPACE}")
+        add("cross-fitted score", page.score(fitted["score"]), f"95 % interval {bounds}", tuned)
         add("score at threshold 0.5", page.score(found["score_at_half"]), "nothing tuned", not tuned)
         add("naive optimum", page.score(naive["score"]), "tuned and scored on the same images: flattering")
         add("log-loss", page.score(found["log_loss"]), case_study.get("log_loss", "per pixel, out of fold"))
-        add("pixel accuracy", page.share(found["pixel"]["accuracy"]), case_study.get("accuracy", "at threshold 0.5"))
+        add(
+            "pixel accuracy",
+            page.share(found["pixel"]["accuracy"]),
+            case_study.get("accuracy", "at threshold 0.5"),
+        )
     if solution is not None:
         for name, part in (("private", "two thirds"), ("public", "one third")):
             remark = f"{part} of the known solution, {page.count(solution.get(f'n_{name}'))} images"
@@ -154,38 +178,27 @@ def _rule_text(facts: Facts) -> str:
 def _charts(facts: Facts, validation: gallery.Scored | None, problem: str) -> list[dict[str, Any]]:
     """Title, what to look at, picture or the reason why there is none."""
     logs, found = facts.logs(), facts.postprocess
+    finished = {fold["fold"] for fold in facts.metrics}
+    unfinished = "".join(f" Fold {fold} is unfinished." for fold in logs if fold not in finished)
     untuned = f"No decision rule has been tuned yet; python scripts/optimise.py {facts.run.name} does."
+    no_log = "A blend is not trained." if facts.kind == "blend" else "No epoch is finished yet."
     curve = None
     if validation is not None and validation.true.any():
         curve = figures.precision_recall(validation.probabilities, validation.true, facts.rule)
+    charts: list[tuple[str, bytes | None, str]] = [
+        ("Learning curves", figures.learning_curves(logs) if logs else None, no_log),
+        ("Decision rule", figures.rule_curve(found) if found else None, untuned),
+        ("Precision and recall", curve, problem or "These tiles hold no salt, so recall is not defined."),
+        ("Score by coverage", figures.coverage_bars(found["per_coverage"]) if found else None, untuned),
+    ]
     return [
         {
-            "title": "Learning curves",
-            "look": "Look at where the solid line leaves the dotted one: from there on the network learns its training "
-            "images by heart. Each step in the lower panel is a cut of the learning rate.",
-            "png": figures.learning_curves(logs) if logs else None,
-            "missing": "There is no training log: a blend is not trained." if facts.kind == "blend" else "No epoch yet.",
-        },
-        {
-            "title": "Decision rule",
-            "look": "Look at how flat the top is: on a flat top the exact threshold hardly matters, and what the naive "
-            "optimum adds is partly luck.",
-            "png": figures.rule_curve(found) if found else None,
-            "missing": untuned,
-        },
-        {
-            "title": "Precision and recall, all pixels pooled",
-            "look": "Look at which way the square leans: left of the corner, salt is missed; below it, rock is called salt.",
-            "png": curve,
-            "missing": problem or "These tiles hold no salt at all, so recall is not defined.",
-        },
-        {
-            "title": "Score by coverage",
-            "look": "Look at the low bars: thin slivers of salt cost most, since a few wrong pixels are a large part of "
-            "them. Grey is tiles without salt, which score all or nothing.",
-            "png": figures.coverage_bars(found["per_coverage"]) if found else None,
-            "missing": untuned,
-        },
+            "title": title,
+            "look": LOOK[title] + (unfinished if title == "Learning curves" else ""),
+            "png": png,
+            "missing": missing,
+        }
+        for title, png, missing in charts
     ]
 
 
@@ -193,25 +206,23 @@ def _galleries(
     validation: gallery.Scored | None, training: tuple[int, gallery.Scored] | None, problem: str
 ) -> list[dict[str, Any]]:
     """Best, median and worst, each for training and validation tiles."""
-    chosen_train = gallery.choose(training[1]) if training else {}
-    chosen_valid = gallery.choose(validation) if validation else {}
-    missing_train = problem if problem and not training and not validation else "No predictions for training images were kept."
-    sections = []
-    for kind, look in (
-        ("best", "Look at the boundary: even here it decides whether a tile gets 0.9 or 1."),
-        ("median", "Look at these for a fair impression: half of all tiles come out better, half worse."),
-        ("worst", "Look for what fools the network: slivers, noise, masks one may doubt, salt invented or missed."),
-    ):
-        left, right = chosen_train.get(kind), chosen_valid.get(kind)
-        sections.append(
-            {
-                "kind": kind,
-                "look": look,
-                "train": gallery.draw(training[1], left) if training and left else None,
-                "train_title": f"training images of fold {training[0]}" if training else "training images",
-                "valid": gallery.draw(validation, right) if validation and right else None,
-                "missing_train": missing_train if not training else "Too few images for a row.",
-                "missing_valid": problem or "Too few images for a row.",
-            }
-        )
-    return sections
+
+    def side(name: str, scored: gallery.Scored | None, kind: str, missing: str) -> dict[str, Any]:
+        places = gallery.choose(scored)[kind] if scored else []
+        png = gallery.draw(scored, places) if scored and places else None
+        return {"title": name, "png": png, "missing": "Too few tiles for a row." if scored else missing}
+
+    fold, trained = training or (None, None)
+    name = "training images" if fold is None else f"training images of fold {fold}"
+    unkept = problem or "No predictions for training images were kept."
+    return [
+        {
+            "kind": kind,
+            "look": LOOK[kind],
+            "sides": (
+                side(name, trained, kind, unkept),
+                side("validation images", validation, kind, problem),
+            ),
+        }
+        for kind in ("best", "median", "worst")
+    ]

@@ -1,8 +1,8 @@
 """How every chart of the project looks: colours, size, type, and PNG bytes at the end.
 
-Matplotlib's object interface only (no pyplot, hence no global state and no display). Colours are those of Okabe
-and Ito (2008), which colour-blind readers can tell apart; blue always means salt. A chart is `CHART` inches wide,
-so that it shows at its natural size on a page and stays legible when a phone shrinks it.
+Matplotlib's object interface only (no pyplot, hence no global state and no display). Colours are those of
+Okabe and Ito (2008), which colour-blind readers can tell apart; blue always means salt. A chart is `CHART`
+inches wide, so that it shows at its natural size on a page and stays legible when a phone shrinks it.
 """
 
 import io
@@ -15,9 +15,7 @@ from matplotlib.figure import Figure
 INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 FOLD_COLOURS = (BLUE, VERMILION, GREEN, "#cc79a7", "#a67c00", "#56b4e9", INK)
-SALT = LinearSegmentedColormap.from_list(
-    "salt", ["#ffffff", "#3b86c0"]
-)  # light enough for a black line on it
+SALT = LinearSegmentedColormap.from_list("salt", ["#ffffff", "#3b86c0"])  # light enough for a black line on it
 CHART = (5.4, 3.9)  # inches
 DPI = 200  # twice a screen's, so that a chart is crisp on a good one
 

@@ -61,7 +61,12 @@ class Progress(Callback):
         """Open the bar where the last finished epoch left it."""
         done = trainer.current_epoch * self.images
         self._bar = tqdm(
-            desc=self.title, total=self.epochs * self.images, initial=done, unit="img", smoothing=0.1, mininterval=1
+            desc=self.title,
+            total=self.epochs * self.images,
+            initial=done,
+            unit="img",
+            smoothing=0.1,
+            mininterval=1,
         )
 
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
@@ -71,7 +76,9 @@ class Progress(Callback):
         }
         self._bar.set_postfix(self._figures)
 
-    def on_train_batch_end(self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int) -> None:
+    def on_train_batch_end(
+        self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
+    ) -> None:
         """Count the images of the batch."""
         self._bar.update(len(batch[0]))
 

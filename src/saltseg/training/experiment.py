@@ -27,7 +27,8 @@ def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: 
         changed += [f"{key}: changed" for key in ("dataset", "dataset_hash", "folds_hash") if before[key] != facts[key]]
         if changed:
             raise InputError(
-                f"run {run.name!r} exists and differs ({'; '.join(changed[:3])}); choose another --name, or remove {run.path}"
+                f"run {run.name!r} exists and differs ({'; '.join(changed[:3])}); "
+                f"choose another --name, or remove {run.path}"
             )
         return
     runs.write_atomic(run.config, config.dump(settings))
@@ -64,7 +65,12 @@ def train(
         with directory.locked():
             if overwrite:
                 fold.clear(directory)
-            fold.run(settings, fold.fold_data(number, labelled, test, table), directory, f"{run.name} fold {number}")
+            fold.run(
+                settings,
+                fold.fold_data(number, labelled, test, table),
+                directory,
+                f"{run.name} fold {number}",
+            )
     return skipped
 
 

@@ -8,6 +8,7 @@ import time
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from typing import Literal
 
 import numpy as np
 import torch
@@ -145,7 +146,9 @@ def _read_last(directory: FoldDir) -> dict:
         return torch.load(directory.last, map_location="cpu", weights_only=True)
     except Exception as error:
         reason = str(error).splitlines()[0]
-        raise InputError(f"{directory.last} cannot be read ({reason}); delete {directory.path} and train again") from None
+        raise InputError(
+            f"{directory.last} cannot be read ({reason}); delete {directory.path} and train again"
+        ) from None
 
 
 def _trained(directory: FoldDir, epochs: int, patience: int) -> bool:
@@ -213,10 +216,10 @@ def clear(directory: FoldDir) -> None:
             path.unlink()
 
 
-def _precision(wanted: str) -> str:
+def _precision(wanted: str) -> Literal["32-true", "bf16-mixed"]:
     if wanted == "auto":
         wanted = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32"
-    return {"32": "32-true", "bf16": "bf16-mixed"}[wanted]
+    return "bf16-mixed" if wanted == "bf16" else "32-true"
 
 
 def _peak_memory_mb() -> int:

@@ -1,0 +1,41 @@
+# Two commands do everything: `make demo` and `make test`. Both need only python3 (3.11 or newer) and make.
+
+PYTHON ?= python3
+VENV   := .venv
+BIN    := $(VENV)/bin
+SOURCES := src scripts tests
+
+.DEFAULT_GOAL := help
+
+help:  ## list the commands
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+# The stamps make a second call free: nothing is installed again until the project's own files change.
+$(VENV)/installed: setup.cfg pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed; run: make PYTHON=python3.12 ...")'
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable .
+	touch $@
+
+$(VENV)/installed-test: $(VENV)/installed
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[test]'
+	touch $@
+
+install: $(VENV)/installed  ## create .venv and install saltseg
+
+demo: $(VENV)/installed  ## the whole job on synthetic data: images, folds, U-Net, rule, submission, score, page
+	$(BIN)/python scripts/prepare_data.py --source synthetic --name synthetic --train 300 --test 100
+	$(BIN)/python scripts/run.py demo --data synthetic
+
+lint: $(VENV)/installed-test  ## style and types
+	$(BIN)/ruff check $(SOURCES)
+	$(BIN)/ruff format --check $(SOURCES)
+	$(BIN)/mypy
+
+test: lint  ## lint, type check and the whole test suite
+	$(BIN)/python -m pytest
+
+clean:  ## remove caches and the environment; data and results stay
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
+
+.PHONY: help install demo lint test clean

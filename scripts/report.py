@@ -1,0 +1,38 @@
+"""Write the page about a run: scores and their caveats, curves, tables, images.
+
+One HTML file that works offline: learning curves with the learning rate, the curve of the decision rule,
+precision and recall, scores by coverage and by fold, and the best, median and worst training and validation
+images. What the run does not have yet is named on the page.
+
+    python scripts/report.py demo
+    python scripts/report.py unet --input /data/seismic
+
+The images come from the dataset that the run was trained on, input/<dataset>.
+"""
+
+from saltseg import cli
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("run", help="name of the run or blend, a folder under output/runs or output/blends")
+    cli.add_directories(parser)
+    arguments = parser.parse_args()
+
+    from saltseg import runs
+    from saltseg.errors import InputError
+    from saltseg.reporting import report
+
+    run = runs.existing_run(arguments.output, arguments.run)
+    dataset = run.read_provenance().get("dataset")
+    if not dataset:
+        raise InputError(f"{run.provenance} names no dataset; train the run again")
+    root = arguments.input / dataset
+    if not root.is_dir():
+        print(f"note: no dataset in {root}, so the page has no images; --input says where datasets are")
+    print(report.write(run, root))
+    cli.next_step("python scripts/leaderboard.py")
+
+
+if __name__ == "__main__":
+    cli.run(main)

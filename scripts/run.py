@@ -1,0 +1,65 @@
+"""Everything in order, skipping what is finished: train, predict, optimise, submit, score, report.
+
+  python scripts/run.py unet --data tgs
+  python scripts/run.py unet --data tgs --folds 0 --set train.epochs=12
+
+The same command goes on after an interruption. Each step is a script of its own and can be called alone.
+"""
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+from saltseg import cli
+
+
+def main() -> int:
+    from saltseg import experiments
+
+    parser = cli.parser(__doc__)
+    parser.add_argument("experiment", help=f"one of {', '.join(experiments.EXPERIMENTS)}, or a config.yaml")
+    parser.add_argument("--data", required=True, metavar="DATASET", help="folder under input/")
+    parser.add_argument("--folds", default="all", help="all (default) or numbers such as 0,1")
+    parser.add_argument("--holdout", type=float, metavar="SHARE", help="one random validation part instead of folds")
+    parser.add_argument(
+        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
+    )
+    parser.add_argument("--name", help="the run's name (default: DATASET-EXPERIMENT)")
+    cli.add_directories(parser)
+    arguments = parser.parse_args()
+
+    from saltseg import runs
+
+    name = arguments.name or runs.default_name(
+        arguments.data, experiments.named(arguments.experiment).name, arguments.holdout
+    )
+    places = ["--input", str(arguments.input), "--output", str(arguments.output)]
+    train = [arguments.experiment, "--data", arguments.data, "--folds", arguments.folds, "--name", name]
+    train += [] if arguments.holdout is None else ["--holdout", str(arguments.holdout)]
+    for assignment in arguments.set:
+        train += ["--set", assignment]
+    steps = [("train", train), *((step, [name]) for step in ("predict", "optimise", "submit", "report"))]
+    for number, (step, options) in enumerate([*steps, ("leaderboard", [])], start=1):
+        print(f"\n[{number}/{len(steps) + 1}] {step}", flush=True)
+        script = Path(__file__).with_name(f"{step}.py")
+        environment = os.environ | {cli.PART_OF_RUN: "1"}
+        done = subprocess.run([sys.executable, str(script), *options, *places], env=environment, check=False)
+        if done.returncode:
+            return done.returncode
+
+    run = runs.existing_run(arguments.output, name)
+    rule = runs.read_json(run.postprocess)
+    low, high = rule["cross_fitted"]["interval"]
+    print(f"\n{name}: out-of-fold score {rule['score_at_half']:.4f} at threshold 0.5, "
+          f"{rule['cross_fitted']['score']:.4f} ({low:.4f} to {high:.4f}) with the rule, cross-fitted")  # fmt: skip
+    if run.solution_score.is_file():
+        score = runs.read_json(run.solution_score)
+        print(f"test score: {score['all']:.4f} (public {score['public']:.4f}, private {score['private']:.4f})")
+    print(f"report:     {run.report}\nsubmission: {run.submission}")
+    cli.next_step(f"open {run.report}; your own images: python scripts/predict.py {name} --images FOLDER")
+    return 0
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,61 @@
+"""Predict a folder of images of any size that belong to no dataset: masks as PNG files and one CSV."""
+
+import csv
+import io
+import shutil
+import tempfile
+from pathlib import Path
+
+import cv2
+import numpy as np
+from tqdm import tqdm
+
+from saltseg import runs
+from saltseg.core import rle
+from saltseg.core.postprocess import HALF, Rule
+from saltseg.data import competition
+from saltseg.errors import InputError
+from saltseg.inference import predict
+
+
+def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
+    """Predict every image of ``images_dir`` with the mean of the run's folds; returns the number of images.
+
+    Writes ``<id>_mask.png`` (uint8, 255 is salt), ``<id>_probability.png`` (uint8, 255ths) and ``masks.csv``
+    (id,height,width,salt_share,rle_mask). The run's decision rule applies; its minimum area was tuned on tiles of
+    101x101 and is scaled with the image's area. Raises InputError when ``target`` exists.
+    """
+    if target.exists():
+        raise InputError(f"{target} exists; choose another --to or remove it")
+    images = competition.read_folder(images_dir)
+    finished = run.finished_folds()
+    if not finished:
+        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
+    settings = run.read_config()
+    rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
+    networks = [predict.load_network(settings, fold.best).to(predict.best_device()) for fold in finished]
+    target.parent.mkdir(parents=True, exist_ok=True)
+    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
+    try:
+        table = io.StringIO()
+        writer = csv.writer(table, lineterminator="\n")
+        writer.writerow(("id", "height", "width", "salt_share", "rle_mask"))
+        for id_, image in tqdm(images, desc="predicting", unit="img", mininterval=1):
+            probability = predict.of_any_size(networks, image, settings)
+            scaled = Rule(rule.threshold, round(rule.min_area * image.size / 101**2))
+            mask = scaled.apply(probability[None])[0]
+            _write_png(beside / f"{id_}_mask.png", mask * np.uint8(255))
+            _write_png(beside / f"{id_}_probability.png", probability)
+            writer.writerow((id_, *image.shape, f"{mask.mean():.4f}", rle.encode(mask)))
+        (beside / "masks.csv").write_text(table.getvalue(), encoding="utf-8")
+        beside.chmod(0o755)
+        beside.rename(target)
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+    return len(images)
+
+
+def _write_png(path: Path, pixels: np.ndarray) -> None:
+    done, data = cv2.imencode(".png", pixels)
+    assert done
+    path.write_bytes(data.tobytes())

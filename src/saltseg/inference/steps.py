@@ -1,0 +1,117 @@
+"""What happens to a run after training, step by step; each reads files, writes files and can be repeated.
+
+predict: folds → ``oof.npz``, ``test.npz``. optimise: → ``postprocess.json``. submit: → ``submission.csv`` and,
+where the dataset has a solution, ``solution_score.json``.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from saltseg import config, runs
+from saltseg.core import submission, thresholds
+from saltseg.core.postprocess import HALF, Rule
+from saltseg.data import competition, folds
+from saltseg.errors import InputError
+from saltseg.inference import blend
+from saltseg.runs import FoldDir, Predictions, RunDir
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where datasets are read and results are written."""
+
+    input_dir: Path
+    output_dir: Path
+
+    def root(self, run: RunDir) -> Path:
+        """The dataset of a run; raises InputError when its labels or images are not those of the training."""
+        dataset, trained_on = (run.read_provenance()[key] for key in ("dataset", "dataset_hash"))
+        root = competition.dataset_root(self.input_dir, dataset)
+        if competition.fingerprint(root) != trained_on:
+            raise InputError(f"{root} has changed since {run.name} was trained on it; restore it or train a new run")
+        return root
+
+
+def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> tuple[int, int]:
+    """Collate the finished folds; returns (finished folds, folds of the table).
+
+    Fold predictions that are missing are made from the checkpoint; with ``views`` all are made anew.
+    Every id of the finished folds must be there exactly once, and no other.
+    """
+    settings, root = run.read_config(), place.root(run)
+    finished = run.finished_folds()
+    if not finished:
+        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
+    table = folds.read_table(folds.table_path(place.output_dir, root.name, settings.folds), competition.train_ids(root))
+    if table.digest != run.read_provenance()["folds_hash"]:
+        raise InputError(f"the folds of {root.name} have changed since {run.name} was trained; restore the table")
+    again = [fold for fold in finished if views or not (fold.oof.is_file() and fold.test.is_file())]
+    if again:
+        _predict_folds(again, settings, root, table, views)
+    oof = blend.collate(finished)
+    wanted = {id_ for fold in finished for id_ in np.array(table.ids)[table.split(fold.number)[1]].tolist()}
+    odd = wanted ^ set(oof.ids.tolist())
+    if odd:
+        raise InputError(
+            f"out-of-fold predictions and the fold table differ in {len(odd)} ids, the first {min(odd)!r}; "
+            "delete the fold's oof.npz and predict again"
+        )
+    runs.save_predictions(run.oof, oof)
+    runs.save_predictions(run.test, blend.mean([runs.load_predictions(fold.test) for fold in finished]))
+    return len(finished), len(table.numbers)
+
+
+def _predict_folds(
+    again: Sequence[FoldDir],
+    settings: config.Config,
+    root: Path,
+    table: folds.Folds,
+    views: tuple[str, ...] | None,
+) -> None:
+    from saltseg.inference import predict as networks
+
+    settings = replace(settings, predict=replace(settings.predict, views=views or settings.predict.views))
+    labelled, test = competition.read_train(root), competition.read_test(root)
+    for fold in again:
+        network = networks.load_network(settings, fold.best).to(networks.best_device())
+        _, validating = table.split(fold.number)
+        total = len(validating) + len(test.ids)
+        with tqdm(desc=f"fold {fold.number}: predicting", total=total, unit="img", mininterval=1) as bar:
+            for path, ids, images in (
+                (fold.oof, np.array(table.ids)[validating], labelled.images[validating]),
+                (fold.test, np.array(test.ids), test.images),
+            ):
+                values = networks.quantised(network, images, settings, progress=bar.update)
+                runs.save_predictions(path, Predictions(ids, values))
+
+
+def optimise(run: RunDir, place: Place) -> dict[str, Any]:
+    """Tune the decision rule on the out-of-fold predictions; writes and returns ``postprocess.json``."""
+    oof = runs.load_predictions(run.oof)
+    labelled = competition.read_train(place.root(run))
+    position = {id_: i for i, id_ in enumerate(labelled.ids)}
+    true = labelled.masks[[position[id_] for id_ in oof.ids.tolist()]]
+    summary = thresholds.summarise(oof.ids, oof.probabilities, true, oof.fold)
+    if run.read_config().predict.decision == "half":
+        summary |= {"adopted": "half, as the experiment asks", "rule": HALF.to_dict()}
+    runs.write_json(run.postprocess, summary)
+    return summary
+
+
+def submit(run: RunDir, place: Place) -> dict[str, Any] | None:
+    """Write ``submission.csv``; score it where the dataset has a solution, and return that score."""
+    root = place.root(run)
+    rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"])
+    test = runs.load_predictions(run.test)
+    sample = [row[0] for row in competition.read_columns(root / "sample_submission.csv", ("id",))]
+    submission.write(run.submission, test.ids, rule.apply(test.probabilities), sample)
+    if not (root / "solution.csv").is_file():
+        return None
+    score = submission.score(run.submission, root / "solution.csv").to_dict()
+    runs.write_json(run.solution_score, score)
+    return score

@@ -1,0 +1,362 @@
+"""Planted faults, each found alone and all together, in a small dataset and in a copy of the real one."""
+
+import csv
+import re
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from saltseg.core import rle
+from saltseg.data.verify import Problem, statistics, verify
+
+Expected = list[tuple[str, str]]  # beginning of `where`, pattern of `what`
+SCRIPT = Path(__file__).resolve().parents[2] / "scripts/check_data.py"
+
+
+class Copy:
+    """A dataset to spoil; each tile is handed out once, so faults do not hide each other."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        rows = self.rows("train.csv")[1:]
+        masks = rle.decode_batch([row[1] for row in rows])
+        self.tiles: Iterator[str] = iter(
+            [row[0] for row, mask in zip(rows, masks, strict=True) if not np.array_equal(mask, mask.T)]
+        )
+        self.tests: Iterator[str] = iter([row[0] for row in self.rows("sample_submission.csv")[1:]])
+
+    def rows(self, name: str) -> list[list[str]]:
+        with (self.root / name).open(newline="") as file:
+            return list(csv.reader(file))
+
+    def edit(self, name: str, change: Callable[[list[list[str]]], object]) -> None:
+        rows = self.rows(name)
+        change(rows)
+        (self.root / name).unlink()
+        with (self.root / name).open("w", newline="") as file:
+            csv.writer(file).writerows(rows)
+
+    def set(self, name: str, identity: str, column: int, value: str) -> None:
+        """Change one field of the row of `identity`."""
+        self.edit(name, lambda rows: next(r for r in rows if r[0] == identity).__setitem__(column, value))
+
+    def put(self, part: str, data: bytes | np.ndarray) -> None:
+        """Write a file in place of what is there; a link's target stays as it is."""
+        (self.root / part).unlink(missing_ok=True)
+        content = data if isinstance(data, bytes) else cv2.imencode(".png", data)[1].tobytes()
+        (self.root / part).write_bytes(content)
+
+    def mask_of(self, identity: str) -> np.ndarray:
+        return rle.decode(dict(row[:2] for row in self.rows("train.csv"))[identity])
+
+
+def missing_image(copy: Copy) -> Expected:
+    part = f"train/images/{next(copy.tiles)}.png"
+    (copy.root / part).unlink()
+    return [(part, "file is missing")]
+
+
+def unreadable_image(copy: Copy) -> Expected:
+    part = f"train/images/{next(copy.tiles)}.png"
+    copy.put(part, (copy.root / part).read_bytes()[:300])
+    return [(part, r"not a readable image \(300 bytes\)")]
+
+
+def image_of_wrong_size(copy: Copy) -> Expected:
+    part = f"train/images/{next(copy.tiles)}.png"
+    copy.put(part, np.zeros((101, 100), np.uint8))
+    return [(part, "size 101x100, not 101x101")]
+
+
+def coloured_image(copy: Copy) -> Expected:
+    part = f"train/images/{next(copy.tiles)}.png"
+    copy.put(part, np.full((101, 101, 3), [10, 10, 30], np.uint8))
+    return [(part, "colour channels differ by up to 20")]
+
+
+def missing_mask(copy: Copy) -> Expected:
+    part = f"train/masks/{next(copy.tiles)}.png"
+    (copy.root / part).unlink()
+    return [(part, "file is missing")]
+
+
+def unreadable_mask(copy: Copy) -> Expected:
+    part = f"train/masks/{next(copy.tiles)}.png"
+    copy.put(part, b"")
+    return [(part, r"not a readable image \(0 bytes\)")]
+
+
+def mask_of_wrong_size(copy: Copy) -> Expected:
+    part = f"train/masks/{next(copy.tiles)}.png"
+    copy.put(part, np.zeros((128, 128), np.uint16))
+    return [(part, "size 128x128, not 101x101")]
+
+
+def mask_not_binary(copy: Copy) -> Expected:
+    identity = next(copy.tiles)
+    part = f"train/masks/{identity}.png"
+    pixels = copy.mask_of(identity).astype(np.uint16) * 65535
+    pixels[5, 5] = 32000
+    copy.put(part, pixels)
+    return [(part, "not binary")]
+
+
+def mask_other_than_rle(copy: Copy) -> Expected:
+    identity = next(copy.tiles)
+    part = f"train/masks/{identity}.png"
+    mask = copy.mask_of(identity)
+    mask[100, 100] ^= 1  # the very last pixel
+    copy.put(part, mask.astype(np.uint16) * 65535)
+    return [(part, "differs from its rle_mask in train.csv in 1 pixels")]
+
+
+def transposed_rle(copy: Copy) -> Expected:
+    identity = next(copy.tiles)
+    text = rle.encode(copy.mask_of(identity).T)
+    copy.set("train.csv", identity, 1, text)
+    return [(f"train/masks/{identity}.png", "is the transpose")]
+
+
+def malformed_rle(copy: Copy) -> Expected:
+    identity = next(copy.tiles)
+    copy.set("train.csv", identity, 1, "5 2 9")
+    return [("train.csv line", f"malformed RLE of id {identity}: .*9 has no length")]
+
+
+def repeated_id(copy: Copy) -> Expected:
+    identity = next(copy.tiles)
+    copy.edit("train.csv", lambda rows: rows.append(next(r for r in rows if r[0] == identity)))
+    return [("train.csv line", f"id {identity} repeated .first in line")]
+
+
+def row_without_image(copy: Copy) -> Expected:
+    copy.edit("train.csv", lambda rows: rows.append(["nosuchtile", "", "", ""][: len(rows[0])]))
+    parts = ["train/images/nosuchtile.png", "train/masks/nosuchtile.png"]
+    found = [(part, "file is missing") for part in parts]
+    return found + [("sections.csv", "no row for id nosuchtile")] * (copy.root / "sections.csv").exists()
+
+
+def image_without_row(copy: Copy) -> Expected:
+    copy.put("train/images/stray.png", np.zeros((101, 101), np.uint8))
+    return [("train/images/stray.png", "no row in train.csv")]
+
+
+def unexpected_column(copy: Copy) -> Expected:
+    copy.edit("train.csv", lambda rows: [row.append("note") for row in rows])
+    return [("train.csv line 1", "unexpected columns 'id,rle_mask,note'")]
+
+
+def extra_file(copy: Copy) -> Expected:
+    copy.put("train/masks/Thumbs.db", b"?")
+    return [("train/masks/Thumbs.db", "extra file")]
+
+
+def missing_test_image(copy: Copy) -> Expected:
+    part = f"test/images/{next(copy.tests)}.png"
+    (copy.root / part).unlink()
+    return [(part, "file is missing")]
+
+
+def unreadable_test_image(copy: Copy) -> Expected:
+    part = f"test/images/{next(copy.tests)}.png"
+    copy.put(part, b"<html>please log in</html>")
+    return [(part, "not a readable image")]
+
+
+def test_image_not_in_sample(copy: Copy) -> Expected:
+    copy.put("test/images/unasked.png", np.zeros((101, 101), np.uint8))
+    return [("test/images/unasked.png", "no row in sample_submission.csv")]
+
+
+test_image_not_in_sample.__test__ = False  # a fault, whatever pytest makes of its name
+
+
+def tile_in_train_and_test(copy: Copy) -> Expected:
+    identity = next(copy.tiles)
+    copy.edit("sample_submission.csv", lambda rows: rows.append([identity, "1 1"]))
+    copy.put(f"test/images/{identity}.png", np.zeros((101, 101), np.uint8))
+    if (copy.root / "solution.csv").exists():
+        copy.edit("solution.csv", lambda rows: rows.append([identity, "", "Public"]))
+    return [("sample_submission.csv line", f"id {identity} is in train.csv too")]
+
+
+def solution_of_other_ids(copy: Copy) -> Expected:
+    identity = next(copy.tests)
+    copy.set("solution.csv", identity, 0, "other")
+    sample = ("sample_submission.csv", "no row for id other of solution.csv")
+    return [("solution.csv", f"no row for id {identity} of sample"), sample]
+
+
+def wrong_usage(copy: Copy) -> Expected:
+    identity = next(copy.tests)
+    copy.set("solution.csv", identity, 2, "public")
+    return [("solution.csv line", "usage 'public'")]
+
+
+def depth_not_whole(copy: Copy) -> Expected:
+    copy.edit("depths.csv", lambda rows: rows[4].__setitem__(1, "12.5"))
+    return [("depths.csv line 5", "z '12.5'")]
+
+
+def broken_row(copy: Copy) -> Expected:
+    copy.edit("depths.csv", lambda rows: rows[5].pop())
+    return [("depths.csv line 6", "1 fields, not 2")]
+
+
+ON_REAL_DATA = [
+    missing_image,
+    unreadable_image,
+    image_of_wrong_size,
+    missing_mask,
+    unreadable_mask,
+    mask_of_wrong_size,
+    mask_not_binary,
+    mask_other_than_rle,
+    transposed_rle,
+    malformed_rle,
+    repeated_id,
+    row_without_image,
+    image_without_row,
+    coloured_image,
+    missing_test_image,
+    unexpected_column,
+]
+FAULTS = [
+    *ON_REAL_DATA,
+    extra_file,
+    unreadable_test_image,
+    test_image_not_in_sample,
+    tile_in_train_and_test,
+    solution_of_other_ids,
+    wrong_usage,
+    depth_not_whole,
+    broken_row,
+]
+
+
+def assert_exactly(problems: list[Problem], expected: Expected) -> None:
+    """Each expected problem is there once, and there is no other."""
+    left = list(problems)
+    for where, what in expected:
+        hits = [p for p in left if p.where.startswith(where) and re.search(what, p.what)]
+        assert hits, f"not found: {where}: {what}\n" + "\n".join(map(str, problems))
+        left.remove(hits[0])
+    assert not left
+    assert all(problem.fix for problem in problems)
+
+
+def test_a_sound_dataset_has_no_problems_and_these_counts(make_dataset):
+    root = make_dataset(n_train=24, n_test=6)  # a constant tile and a full mask among them
+    assert verify(root) == []
+    counts = statistics(root)
+    assert (counts.train, counts.test, counts.constant_tiles) == (24, 6, 1)
+    assert (counts.sections, counts.without_depth, counts.solution) == (10, 0, True)
+    masks = rle.decode_batch([row[1] for row in Copy(root).rows("train.csv")[1:]])
+    assert counts.empty_share == 1 / 24
+    assert counts.mean_coverage == pytest.approx(masks.mean())
+    for name in ("depths", "sections", "solution"):
+        (root / f"{name}.csv").unlink()
+    assert verify(root) == []
+    counts = statistics(root)
+    assert (counts.sections, counts.without_depth, counts.solution) == (None, None, False)
+
+
+@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+def test_each_fault_is_found_and_nothing_else(make_dataset, fault):
+    root = make_dataset()
+    expected = fault(Copy(root))
+    assert_exactly(verify(root), expected)
+
+
+def test_all_faults_are_found_at_once(make_dataset):
+    copy = Copy(make_dataset(n_train=30, n_test=8))
+    expected = [found for fault in FAULTS for found in fault(copy)]
+    assert len(expected) >= 24
+    assert_exactly(verify(copy.root), expected)
+
+
+@pytest.mark.parametrize("part", ["train/images", "train/masks", "test/images"])
+def test_a_missing_folder_is_one_problem(make_dataset, part):
+    root = make_dataset()
+    shutil.rmtree(root / part)
+    assert_exactly(verify(root), [(part, "folder is missing")])
+
+
+def test_unusable_tables_do_not_hide_the_rest(make_dataset):
+    root = make_dataset()
+    image = sorted((root / "train/images").iterdir())[0]
+    image.write_bytes(b"?")
+    found = (f"train/images/{image.name}", "not a readable")
+    for data, what in [(b"id\xff,rle_mask\n", "not a readable CSV"), (b"name,mask\n", "unexpected columns")]:
+        (root / "train.csv").write_bytes(data)
+        assert_exactly(verify(root), [("train.csv", what), found])
+    (root / "train.csv").unlink()
+    assert_exactly(verify(root), [("train.csv", "file is missing"), found])
+    assert_exactly(verify(root / "nowhere"), [(str(root / "nowhere"), "folder is missing")])
+
+
+def test_dangling_links_and_folders_among_the_images(make_dataset):
+    root = make_dataset()
+    first, second = sorted((root / "train/images").iterdir())[:2]
+    first.unlink()
+    first.symlink_to(root / "gone.png")
+    second.unlink()
+    second.mkdir()
+    expected = [
+        (f"train/images/{first.name}", "file is missing"),
+        (f"train/images/{second.name}", "cannot be"),
+    ]
+    assert_exactly(verify(root), expected)
+
+
+def test_progress_counts_every_tile(make_dataset):
+    calls = []
+    verify(make_dataset(n_train=5, n_test=3), progress=lambda *call: calls.append(call))
+    assert calls == [(done, 13) for done in range(1, 14)]
+
+
+def run_script(*arguments: object) -> subprocess.CompletedProcess[str]:
+    command = [sys.executable, str(SCRIPT), *map(str, arguments)]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def test_the_script_lists_everything_and_leaves_with_2(make_dataset, tmp_path):
+    root = make_dataset("mine")
+    sound = run_script("mine", "--input", tmp_path / "input")
+    assert (sound.returncode, sound.stderr) == (0, "")
+    assert "24 labelled tiles: 4.2% without salt" in sound.stdout
+    assert "next: python scripts/run.py unet --data mine" in sound.stdout
+    copy = Copy(root)
+    expected = [found for fault in ON_REAL_DATA for found in fault(copy)]
+    spoilt = run_script(root)  # a path does too
+    assert spoilt.returncode == 2
+    assert f"{len(expected)} problems" in spoilt.stdout
+    for where, what in expected:
+        lines = [line for line in spoilt.stdout.splitlines() if line.startswith(f"  {where}")]
+        assert any(re.search(what, line) for line in lines), (where, what)
+    assert spoilt.stdout.count("fix: ") >= 10
+    assert "next:" not in spoilt.stdout
+    absent = run_script("other", "--input", tmp_path / "input")
+    assert absent.returncode == 2
+    assert "no dataset 'other'" in absent.stderr
+
+
+@pytest.mark.slow
+def test_real_data_pass_and_planted_faults_in_a_copy_are_found(real_data, tmp_path):
+    for part in ("train/images", "train/masks", "test/images"):
+        (tmp_path / part).mkdir(parents=True)
+        for path in (real_data / part).iterdir():
+            (tmp_path / part / path.name).symlink_to(path)
+    for name in ("train.csv", "sample_submission.csv", "depths.csv"):
+        (tmp_path / name).write_bytes((real_data / name).read_bytes())
+    assert verify(tmp_path) == []
+    copy = Copy(tmp_path)
+    expected = [found for fault in ON_REAL_DATA for found in fault(copy)]
+    assert len(ON_REAL_DATA) >= 12
+    assert_exactly(verify(tmp_path), expected)

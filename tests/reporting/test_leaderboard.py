@@ -1,0 +1,150 @@
+"""The comparison of runs: figures by hand, order, bands of the 2018 board, both presentations."""
+
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from saltseg import runs
+from saltseg.errors import InputError
+from saltseg.reporting import leaderboard, page
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "leaderboard.py"
+
+
+def rescore(run, score, adopted="tuned"):
+    """Set the cross-fitted score, with an interval of 0.01 to either side."""
+    found = runs.read_json(run.postprocess)
+    found["cross_fitted"] |= {"score": score, "interval": [score - 0.01, score + 0.01]}
+    runs.write_json(run.postprocess, found | {"adopted": adopted})
+
+
+@pytest.mark.parametrize(
+    ("score", "band"),
+    [
+        (0.95, "above 1st place (0.8964)"),
+        (0.8964, "above 1st place (0.8964)"),
+        (0.89, "between silver (0.87163) and gold (0.89097)"),
+        (0.89097, "between gold (0.89097) and 1st place (0.8964)"),
+        (0.8716, "between bronze (0.85918) and silver (0.87163)"),
+        (0.85, "between the median (0.81665) and bronze (0.85918)"),
+        (0.81664, "below the median (0.81665)"),
+        (0.0, "below the median (0.81665)"),
+    ],
+)
+def test_bands(score, band):
+    assert leaderboard.standing(score) == band
+
+
+def test_a_row_by_hand(fake):
+    rescore(fake.run, 0.86)
+    row = leaderboard.row(fake.run)
+    assert (row.name, row.kind, row.dataset, row.folds) == ("small", "run", "tiny", "2/2")
+    assert row.fold_mean == pytest.approx(0.5375)
+    assert row.fold_spread == pytest.approx(0.725 / 2**0.5)  # of 0.9 and 0.175
+    assert row.tta_gain == pytest.approx(0.03)  # of 0.02 and 0.04
+    assert row.at_half == pytest.approx(0.5375)
+    assert row.interval == pytest.approx((0.85, 0.87))
+    assert row.expected == pytest.approx(0.8765)
+    assert row.standing == "between silver (0.87163) and gold (0.89097)"
+    assert (row.seconds, row.public, row.private) == (7200, None, None)
+
+
+def test_without_tuning_the_expectation_is_that_of_one_half(fake):
+    rescore(fake.run, 0.86, adopted="half")
+    assert leaderboard.row(fake.run).expected == pytest.approx(0.5375 + 0.0165)
+
+
+def test_one_view_has_no_gain_and_one_fold_no_spread(fake):
+    metrics = fake.run.fold(0).metrics
+    runs.write_json(metrics, runs.read_json(metrics) | {"views": ["identity"]})
+    fake.run.fold(1).metrics.unlink()
+    row = leaderboard.row(fake.run)
+    assert (row.tta_gain, row.fold_spread, row.folds) == (None, None, "1/2")
+
+
+def test_simulated_data_has_no_place_on_the_board(make_run):
+    fake = make_run("demo", dataset="layers", synthetic=True)
+    rescore(fake.run, 0.95)
+    runs.write_json(fake.run.solution_score, {"all": 0.7, "public": 0.71, "private": 0.69})
+    row = leaderboard.row(fake.run)
+    assert (row.expected, row.standing, row.public, row.private) == (None, None, 0.71, 0.69)
+    assert "2018" not in leaderboard.table([row])
+    text = leaderboard.html([row])
+    assert "this data is simulated" in text
+    assert "would have stood" not in text
+
+
+def test_order_and_blends(make_run):
+    for name, score in (("low", 0.7), ("high", 0.8), ("untuned", None)):
+        run = make_run(name).run
+        if score:
+            rescore(run, score)
+        else:
+            run.postprocess.unlink()
+    demo = make_run("demo", dataset="a_simulated", synthetic=True)
+    rescore(demo.run, 0.99)
+    blend = demo.output / "blends" / "both"
+    shutil.copytree(demo.output / "runs" / "low", blend)
+    (blend / "config.yaml").unlink()
+    for fold in (0, 1):
+        shutil.rmtree(blend / f"fold_{fold}")
+    rescore(runs.RunDir(blend), 0.75)
+    rows = leaderboard.rows(demo.output)
+    assert [r.name for r in rows] == ["high", "both", "low", "untuned", "demo"]
+    assert (rows[1].kind, rows[1].folds, rows[1].seconds) == ("blend", "2/2", None)
+    assert rows[3].cross_fitted is None
+
+
+def test_the_table_fits_a_terminal_and_its_columns_line_up(make_run):
+    long = make_run("a-rather-long-name-of-a-run-that-somebody-typed")
+    rescore(long.run, 0.84567)
+    rescore(make_run("b").run, 0.8)
+    text = leaderboard.table(leaderboard.rows(long.output))
+    lines = text.splitlines()
+    assert max(map(len, lines)) <= 160
+    assert lines[2].index("0.8457 [0.8357, 0.8557]") == lines[3].index("0.8000 [0.7900, 0.8100]")
+    assert lines[2].startswith("a-rather-long-name-of-a…")
+    assert "+0.0300" in lines[2]
+    assert "2 h 00 min" in lines[2]
+    assert "  a-rather-long-name-of-a…: 0.8622, between bronze (0.85918) and silver (0.87163)" in lines
+    assert "It is an expectation, not a" in text
+
+
+def test_the_page(fake):
+    rescore(fake.run, 0.85)
+    text = leaderboard.html(leaderboard.rows(fake.output))
+    assert text.count('<img src="data:image/png;base64,') == text.count("<img") == 1
+    assert not re.search(r"https?:|<script|<link|url\(", text)
+    assert "between bronze (0.85918) and silver (0.87163)" in text
+    assert "It is an expectation" in text
+
+
+def test_a_name_from_a_file_is_escaped(make_run):
+    fake = make_run("x")
+    runs.write_json(fake.run.provenance, fake.run.read_provenance() | {"dataset": "<i>tiny</i>"})
+    text = leaderboard.html(leaderboard.rows(fake.output))
+    assert "&lt;i&gt;tiny&lt;/i&gt;" in text
+    assert "<i>tiny" not in text
+
+
+def test_no_run_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"no run in .*; train one with scripts/run.py, or give --output"):
+        leaderboard.rows(tmp_path)
+
+
+def test_durations():
+    seconds = (None, 4.6, 89, 91, 5390, 5400, 7199, 11880)
+    shown = ["–", "5 s", "89 s", "2 min", "1 h 30 min", "1 h 30 min", "2 h 00 min", "3 h 18 min"]
+    assert [page.duration(value) for value in seconds] == shown
+
+
+def test_the_script(fake):
+    command = [sys.executable, str(SCRIPT), "--output", str(fake.output)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert f"page: {fake.output / 'leaderboard.html'}" in done.stdout
+    assert done.stdout.endswith("next: python scripts/report.py small\n")
+    assert (fake.output / "leaderboard.html").is_file()
