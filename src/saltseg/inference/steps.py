@@ -13,7 +13,7 @@ import numpy as np
 from tqdm import tqdm
 
 from saltseg import config, runs
-from saltseg.core import submission, thresholds
+from saltseg.core import metric, submission, thresholds
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.data import competition, folds
 from saltseg.errors import InputError
@@ -98,7 +98,12 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
     true = labelled.masks[[position[id_] for id_ in oof.ids.tolist()]]
     summary = thresholds.summarise(oof.ids, oof.probabilities, true, oof.fold)
     if run.read_config().predict.decision == "half":
-        summary |= {"adopted": "half, as the experiment asks", "rule": HALF.to_dict()}
+        at_half = metric.average_precision(HALF.apply(oof.probabilities), true)
+        summary |= {
+            "adopted": "half, as the experiment asks",
+            "rule": HALF.to_dict(),
+            "per_coverage": metric.per_coverage(at_half, metric.coverage_class(true)),
+        }
     runs.write_json(run.postprocess, summary)
     return summary
 

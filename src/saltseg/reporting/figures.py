@@ -58,7 +58,8 @@ def learning_curves(logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> bytes:
     dress(rates, "epoch", "learning rate")
     rates.set_yscale("log")
     rates.yaxis.set_minor_locator(NullLocator())
-    rates.xaxis.set_major_locator(MaxNLocator(integer=True))
+    rates.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
+    rates.set_xlim(0.5, max(len(rows) for rows in logs.values()) + 0.5)
     columns = 2 if len(logs) > 1 else 1
     legend(losses, handles=[*_curve_styles(), *_fold_colours(sorted(logs))], loc="upper right", ncols=columns)
     return png(figure)

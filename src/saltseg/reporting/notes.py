@@ -25,6 +25,8 @@ def _data(facts: Facts) -> list[str]:
 def _partial(facts: Facts) -> list[str]:
     if not facts.partial:
         return []
+    if not facts.finished:
+        return ["No fold is finished yet: there is no score to believe or to doubt."]
     images = f" ({facts.postprocess['n']:,} images)" if facts.postprocess else ""
     return [
         f"Only {facts.finished} of {facts.planned} folds are finished: out-of-fold scores cover those "
@@ -72,7 +74,7 @@ def _folds(facts: Facts) -> list[str]:
         return []
     return [
         "Folds were drawn tile by tile. Neighbouring tiles of one seismic section can lie on both sides "
-        "of a split, so a section never seen before will score lower than these images did."
+        "of a split, so a section never seen before may well score lower than these images did."
     ]
 
 

@@ -118,7 +118,7 @@ def _cards(facts: Facts) -> list[dict[str, Any]]:
         fitted, naive = found["cross_fitted"], found["naive"]
         bounds = page.interval(fitted["interval"]).replace(" ", "\N{NO-BREAK SPACE}")
         add("cross-fitted score", page.score(fitted["score"]), f"95 % interval {bounds}", tuned)
-        add("score at threshold 0.5", page.score(found["score_at_half"]), "nothing tuned", not tuned)
+        add("score at 0.5", page.score(found["score_at_half"]), "plain threshold, nothing tuned", not tuned)
         add("naive optimum", page.score(naive["score"]), "tuned and scored on the same images: flattering")
         add("log-loss", page.score(found["log_loss"]), case_study.get("log_loss", "per pixel, out of fold"))
         add(
@@ -127,9 +127,8 @@ def _cards(facts: Facts) -> list[dict[str, Any]]:
             case_study.get("accuracy", "at threshold 0.5"),
         )
     if solution is not None:
-        for name, part in (("private", "two thirds"), ("public", "one third")):
-            remark = f"{part} of the known solution, {page.count(solution.get(f'n_{name}'))} images"
-            add(f"{name} score", page.score(solution.get(name)), remark)
+        public, n = page.score(solution.get("public")), page.count(solution.get("n"))
+        add("private score", page.score(solution.get("private")), f"public {public}; solution of {n} test images")
     return cards
 
 

@@ -1,0 +1,136 @@
+"""The handwritten U-Net: the case study's numbers, worked out by hand, and what every network here must do."""
+
+import pytest
+import torch
+from torch import nn
+
+from saltseg.config import ModelConfig
+from saltseg.errors import InputError
+from saltseg.models import zoo
+from saltseg.models.losses import binary_cross_entropy
+from saltseg.models.unet import UNet, crop_to, pad_to_multiple
+
+
+def convolution(i: int, o: int) -> int:
+    """3x3 weights, bias, and the scale and shift of batch norm."""
+    return 9 * i * o + o + 2 * o
+
+
+def by_hand(channels: int) -> int:
+    """Trainable parameters, added up from the case study's table."""
+    total = 0
+    for i, o in [(channels, 16), (16, 32), (32, 64), (64, 128), (128, 256)]:  # c1 … c5
+        total += convolution(i, o) + convolution(o, o)
+    for i, o in [(256, 128), (128, 64), (64, 32), (32, 16)]:  # u6 c6 … u9 c9
+        total += (9 * i * o + o) + convolution(2 * o, o) + convolution(o, o)
+    return total + 16 + 1
+
+
+@pytest.mark.parametrize(("channels", "published"), [(3, 2_161_649), (1, 2_161_361)])
+def test_parameters_are_the_case_studys(channels: int, published: int) -> None:
+    assert by_hand(channels) == published
+    assert zoo.parameters(UNet(channels)) == published
+
+
+def test_sizes_at_every_level() -> None:
+    network = UNet(3).eval()
+    seen: dict[str, tuple[int, ...]] = {}
+    for name, module in network.named_children():
+        module.register_forward_hook(lambda _, __, out, name=name: seen.setdefault(name, tuple(out.shape[1:])))
+    network(torch.zeros(1, 3, 128, 128))
+    assert [seen[f"contract{i}"] for i in range(1, 6)] == [
+        (16, 128, 128), (32, 64, 64), (64, 32, 32), (128, 16, 16), (256, 8, 8),
+    ]  # fmt: skip
+    assert [seen[f"up{i}"] for i in range(6, 10)] == [(128, 16, 16), (64, 32, 32), (32, 64, 64), (16, 128, 128)]
+    assert [seen[f"expand{i}"] for i in range(6, 10)] == [(128, 16, 16), (64, 32, 32), (32, 64, 64), (16, 128, 128)]
+    assert seen["head"] == (1, 128, 128)
+
+
+def test_second_convolution_reads_the_firsts_output() -> None:
+    """The case study's notebook has it read the block's input: then zeroing the first one changes nothing."""
+    torch.manual_seed(0)
+    network, image = UNet(1).eval(), torch.rand(1, 1, 32, 32)
+    before = network.contract1(image)
+    nn.init.zeros_(network.contract1[0].weight)
+    assert not torch.allclose(before, network.contract1(image))
+
+
+def test_skips_join_what_the_names_say() -> None:
+    """u6+c4, u7+c3, u8+c2, u9+c1: the first half of each concatenation is the up-convolution's output."""
+    torch.manual_seed(0)
+    network, kept = UNet(1).eval(), {}
+    for name, module in network.named_children():
+        module.register_forward_hook(lambda _, inp, out, name=name: kept.__setitem__(name, (inp[0], out)))
+    network(torch.rand(2, 1, 64, 64))
+    for level, partner in ((6, 4), (7, 3), (8, 2), (9, 1)):
+        expected = torch.cat([kept[f"up{level}"][1], kept[f"contract{partner}"][1]], dim=1)
+        assert torch.equal(kept[f"expand{level}"][0], expected)
+
+
+NETWORKS = [
+    ModelConfig(),
+    ModelConfig(in_channels=3, filters=4),
+    ModelConfig(architecture="smp.Unet", encoder="resnet18"),
+]
+
+
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.architecture}-{c.filters}-{c.in_channels}")
+@pytest.mark.parametrize("size", [(101, 101), (128, 96), (33, 150)])
+def test_any_size_gives_logits_of_that_size(config: ModelConfig, size: tuple[int, int]) -> None:
+    logits = zoo.build(config).eval()(torch.rand(2, config.in_channels, *size))
+    assert logits.shape == (2, 1, *size)
+    assert torch.isfinite(logits).all()
+
+
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.architecture}-{c.filters}-{c.in_channels}")
+def test_every_parameter_receives_gradient(config: ModelConfig) -> None:
+    torch.manual_seed(0)
+    network = zoo.build(config)
+    images = torch.rand(2, config.in_channels, 101, 101)
+    binary_cross_entropy(network(images), (images[:, :1] > 0.6).float()).backward()
+    without = [name for name, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+    assert without == []
+
+
+def test_overfits_one_image() -> None:
+    torch.manual_seed(0)
+    network = UNet(1, dropout=0.0)
+    rows, columns = torch.meshgrid(torch.linspace(-1, 1, 64), torch.linspace(-1, 1, 64), indexing="ij")
+    mask = ((rows**2 + columns**2) < 0.4).float()[None, None]
+    image = 0.5 + 0.1 * torch.randn(1, 1, 64, 64) + 0.1 * mask
+    optimizer = torch.optim.Adam(network.parameters(), lr=3e-3)
+    for _ in range(60):
+        optimizer.zero_grad()
+        loss = binary_cross_entropy(network(image), mask)
+        loss.backward()
+        optimizer.step()
+    assert loss.item() < 0.05
+    assert ((network(image) > 0) == (mask > 0.5)).float().mean() > 0.99
+
+
+def test_padding_and_cropping_are_inverse_and_reflect() -> None:
+    image = torch.arange(2 * 101 * 77, dtype=torch.float32).reshape(1, 2, 101, 77)
+    padded = pad_to_multiple(image, 16)
+    assert padded.shape[-2:] == (112, 80)
+    assert torch.equal(crop_to(padded, 101, 77), image)
+    assert torch.equal(padded[..., 4, 1:78], image[..., 1, :])  # 5 rows above: row 4 mirrors row 1 about row 0
+    assert pad_to_multiple(padded, 16) is padded
+
+
+def test_an_image_too_small_to_reflect_is_refused() -> None:
+    with pytest.raises(InputError, match="image of 6x6 pixels is too small to reflect"):
+        UNet(1).eval()(torch.rand(1, 1, 6, 6))
+
+
+def test_unknown_names_name_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"'smp.Unett'; did you mean smp.Unet"):
+        zoo.build(ModelConfig(architecture="smp.Unett"))
+    with pytest.raises(InputError, match=r"'resnet43'; did you mean .*resnet34"):
+        zoo.build(ModelConfig(architecture="smp.Unet", encoder="resnet43"))
+
+
+def test_binary_cross_entropy_by_hand() -> None:
+    logits = torch.tensor([[[[0.0, 2.0]]]])
+    masks = torch.tensor([[[[1.0, 0.0]]]])
+    # -log(1/2) = 0.6931 and -log(1 - sigmoid(2)) = log(1 + e^2) = 2.1269
+    assert binary_cross_entropy(logits, masks).item() == pytest.approx((0.693147 + 2.126928) / 2, abs=1e-6)

@@ -1,0 +1,64 @@
+"""The named experiments: what they stand for, and names that nobody knows."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from saltseg import config, experiments
+from saltseg.core.geometry import Fit
+from saltseg.data.augment import POLICIES
+from saltseg.errors import InputError
+from saltseg.inference import tta
+from saltseg.models import zoo
+
+
+def test_unet_spec_is_the_case_study_and_unet_adds_exactly_this() -> None:
+    assert experiments.named("unet_spec") == config.Config()
+    assert config.differences(experiments.named("unet_spec"), experiments.named("unet")) == [
+        "name: unet_spec → unet",
+        "data.fit: resize → pad",
+        "data.size: 128 → 112",
+        "data.augment: none → light",
+        "predict.views: ['identity'] → ['identity', 'hflip']",
+        "predict.decision: half → tuned",
+    ]
+
+
+@pytest.mark.parametrize("name", experiments.EXPERIMENTS)
+def test_each_is_called_by_its_own_name_and_every_name_in_it_exists(name: str) -> None:
+    settings = experiments.named(name)
+    assert settings.name == name
+    assert settings.data.augment in POLICIES
+    tta.views(settings.predict.views)
+    zoo.build(settings.model)
+    Fit.square(settings.data.fit, settings.data.size).forward(np.zeros((1, 101, 101)))  # pads to 101 at least
+    assert config.load(config.dump(settings), name) == settings
+
+
+def test_no_experiment_turns_tiles_upside_down() -> None:
+    for settings in experiments.EXPERIMENTS.values():
+        assert set(settings.predict.views) <= {"identity", "hflip"}
+
+
+def test_a_misspelt_experiment_names_the_nearest() -> None:
+    with pytest.raises(InputError, match=r"unknown experiment 'unet_spek'; did you mean unet_spec"):
+        experiments.named("unet_spek")
+    with pytest.raises(InputError, match=r"unknown experiment 'zzz'; known: unet_spec, unet, demo, unet_resnet34"):
+        experiments.named("zzz")
+
+
+def test_a_file_is_an_experiment_too(tmp_path: Path) -> None:
+    path = tmp_path / "again.yaml"
+    path.write_text("name: again\ntrain: {epochs: 3}\n")
+    assert experiments.named(str(path)).name == "again"
+    assert experiments.named(str(path)).train.epochs == 3
+    with pytest.raises(InputError, match=r"no configuration file at .*missing.yaml; a run keeps its own in"):
+        experiments.named(str(tmp_path / "missing.yaml"))
+
+
+def test_a_binary_file_is_no_experiment(tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(b"\xff\xfe\xfa")
+    with pytest.raises(InputError, match=r"config.yaml"):
+        experiments.named(str(path))
