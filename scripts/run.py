@@ -42,9 +42,10 @@ def main() -> int:
     steps = [("train", train), *((step, [name]) for step in ("predict", "optimise", "submit", "report"))]
     for number, (step, options) in enumerate([*steps, ("leaderboard", [])], start=1):
         print(f"\n[{number}/{len(steps) + 1}] {step}", flush=True)
+        chosen = places if step != "leaderboard" else places[2:]  # the board reads results only
         script = Path(__file__).with_name(f"{step}.py")
         environment = os.environ | {cli.PART_OF_RUN: "1"}
-        done = subprocess.run([sys.executable, str(script), *options, *places], env=environment, check=False)
+        done = subprocess.run([sys.executable, str(script), *options, *chosen], env=environment, check=False)
         if done.returncode:
             return done.returncode
 

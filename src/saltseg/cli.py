@@ -19,14 +19,15 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     """
     try:
         code = main() or 0
+        sys.stdout.flush()
     except InputError as error:
         print(f"error: {error}", file=sys.stderr)
         code = 2
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last finished epoch or step", file=sys.stderr)
         code = 130
-    except BrokenPipeError:  # the reader (head, less) has seen enough
-        sys.stderr.close()
+    except BrokenPipeError:  # the reader (head, less) has seen enough; what is left to flush goes nowhere
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     raise SystemExit(code)
 

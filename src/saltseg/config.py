@@ -18,6 +18,7 @@ import yaml
 from saltseg.errors import InputError
 
 T = TypeVar("T")
+View = Literal["identity", "hflip", "vflip", "rotate180", "transpose"]  # made in inference/tta.py
 
 
 @dataclass(frozen=True)
@@ -70,7 +71,7 @@ class TrainConfig:
 class PredictConfig:
     """Inference."""
 
-    views: tuple[str, ...] = ("identity",)
+    views: tuple[View, ...] = ("identity",)
     batch_size: int = 64
     decision: Literal["half", "tuned"] = "half"  # threshold 0.5, or the rule tuned out of fold
 
@@ -92,6 +93,9 @@ class Config:
         _require("data.size", self.data.size, 16 <= self.data.size <= 1024, "between 16 and 1024 pixels")
         _require("folds.count", self.folds.count, 2 <= self.folds.count <= 100, "between 2 and 100")
         _require("folds.holdout", self.folds.holdout, 0 < self.folds.holdout < 1, "between 0 and 1")
+        _require("folds.seed", self.folds.seed, self.folds.seed >= 0, "0 or more")
+        _require("train.seed", self.train.seed, self.train.seed >= 0, "0 or more")
+        _require("train.minimum_learning_rate", minimum := self.train.minimum_learning_rate, minimum >= 0, "0 or more")
         _require("train.epochs", self.train.epochs, self.train.epochs >= 1, "at least 1")
         _require("train.batch_size", self.train.batch_size, self.train.batch_size >= 2, "at least 2 (batch norm)")
         _require("train.learning_rate", self.train.learning_rate, self.train.learning_rate > 0, "positive")
@@ -155,7 +159,8 @@ def _typed(value: Any, hint: Any, key: str) -> Any:
         with contextlib.suppress(ValueError):
             value = float(value)
     if hint is float and isinstance(value, int) and not isinstance(value, bool):
-        return float(value)
+        with contextlib.suppress(OverflowError):
+            return float(value)
     if type(value) is hint:
         return value
     raise InputError(f"{key} is {value!r}; expected {hint.__name__ if isinstance(hint, type) else hint}")
@@ -173,7 +178,7 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
             raise InputError(f"--set {assignment}: no '='; write for example --set train.epochs=3")
         try:
             value = yaml.safe_load(text)
-        except yaml.YAMLError:
+        except (yaml.YAMLError, ValueError):  # ValueError: an impossible date, digits that are none
             raise InputError(f"--set {assignment}: {text!r} cannot be read; write a number, a word or [a, b]") from None
         *sections, last = key.strip().split(".")
         target = mapping
@@ -224,6 +229,6 @@ def load(text: str, source: str) -> Config:
     """Read what :func:`dump` wrote; ``source`` names the file in the error."""
     try:
         mapping = yaml.safe_load(text)
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, ValueError) as error:
         raise InputError(f"{source} is not YAML ({str(error).splitlines()[0]}); mend it or remove it") from None
-    return from_mapping(mapping or {})
+    return from_mapping({} if mapping is None else mapping)

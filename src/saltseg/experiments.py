@@ -49,7 +49,11 @@ def named(name: str) -> Config:
     if name in EXPERIMENTS:
         return EXPERIMENTS[name]
     if name.endswith((".yaml", ".yml")):
-        if not Path(name).is_file():
-            raise InputError(f"no configuration file at {name}; a run keeps its own in output/runs/RUN/config.yaml")
-        return load(Path(name).read_text(encoding="utf-8"), name)
+        try:
+            text = Path(name).read_text(encoding="utf-8")
+        except (OSError, UnicodeDecodeError):
+            raise InputError(
+                f"no configuration to read at {name}; a run keeps its own in output/runs/RUN/config.yaml"
+            ) from None
+        return load(text, name)
     raise InputError(unknown("experiment", name, EXPERIMENTS))

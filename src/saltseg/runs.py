@@ -13,7 +13,6 @@ import re
 import subprocess
 import sys
 import tempfile
-import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -152,7 +151,7 @@ class RunDir:
 
     def finished_folds(self) -> list[FoldDir]:
         """Finished folds in order."""
-        folds = [FoldDir(path) for path in self.path.glob("fold_*") if path.is_dir()]
+        folds = [FoldDir(path) for path in self.path.glob("fold_*") if re.fullmatch(r"fold_\d+", path.name)]
         return sorted((fold for fold in folds if fold.finished()), key=lambda fold: fold.number)
 
     def read_config(self) -> configuration.Config:
@@ -223,12 +222,12 @@ class Predictions:
         assert len(self.ids) == len(self.probabilities)
         values, counts = np.unique(self.ids, return_counts=True)
         if (counts > 1).any():
-            raise InputError(f"predictions hold id {values[counts > 1][0]!r} more than once; predict again")
+            raise InputError(f"predictions hold id {str(values[counts > 1][0])!r} more than once; predict again")
 
     def of(self, ids: np.ndarray | tuple[str, ...]) -> np.ndarray:
         """Probabilities in the order of ``ids``; raises InputError when one is missing."""
         row = {id_: i for i, id_ in enumerate(self.ids.tolist())}
-        missing = [id_ for id_ in ids if str(id_) not in row]
+        missing = [str(id_) for id_ in ids if str(id_) not in row]
         if missing:
             raise InputError(f"no prediction for {len(missing)} ids, the first {missing[0]!r}; run scripts/predict.py")
         return self.probabilities[[row[str(id_)] for id_ in ids]]
@@ -250,10 +249,11 @@ def load_predictions(path: Path) -> Predictions:
             return Predictions(file["ids"], file["probabilities"], file.get("fold"))
     except FileNotFoundError:
         raise InputError(f"no predictions at {path}; run scripts/train.py or scripts/predict.py first") from None
-    except (ValueError, KeyError, zipfile.BadZipFile, EOFError, OSError) as error:
-        if isinstance(error, InputError):
-            raise
-        raise InputError(f"{path} cannot be read as predictions ({error}); delete it and predict again") from None
+    except InputError:
+        raise
+    except Exception as error:  # zip, zlib, numpy and our own assertions: all mean another kind of file
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        raise InputError(f"{path} cannot be read as predictions ({reason}); delete it and predict again") from None
 
 
 @contextmanager
@@ -310,6 +310,8 @@ def read_csv(path: Path) -> list[dict[str, str]]:
             return list(csv.DictReader(file))
     except FileNotFoundError:
         raise InputError(f"no file {path}; run the step that writes it") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a readable CSV file ({error}); delete it and run the step again") from None
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

@@ -1,6 +1,7 @@
 """Random changes to a tile and its mask together, from albumentations. What geology forbids is left out."""
 
 import os
+import random
 from typing import Any
 
 import numpy as np
@@ -27,7 +28,8 @@ class Augment:
         """image: uint8 (H, W); mask: uint8 {0, 1} (H, W); seed: the only source of randomness."""
         if self._compose is None:
             return image, mask
-        self._compose.set_random_seed(seed)
+        # Not set_random_seed: that gives every transform the same stream, so all of them happen or none does.
+        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed = self._compose(image=image[:, :, None], mask=mask)
         return changed["image"][:, :, 0], changed["mask"]
 

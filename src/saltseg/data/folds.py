@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pandas as pd
 
 from saltseg.config import FoldsConfig
 from saltseg.core.metric import coverage_class
 from saltseg.errors import InputError
-from saltseg.runs import read_csv, write_csv
+from saltseg.runs import write_atomic
 
 
 @dataclass(frozen=True)
@@ -118,29 +119,25 @@ def load_or_make(
             fold = holdout(len(ids), config.holdout, config.seed)
         else:
             fold = stratified(classes, config.count, config.seed)
-        group = sections or {}
-        write_csv(
-            path,
-            [
-                {"id": id_, "fold": int(k), "coverage_class": int(c), "group": group.get(id_, "")}
-                for id_, k, c in zip(ids, fold, classes, strict=True)
-            ],
-        )
+        group = [(sections or {}).get(id_, "") for id_ in ids]
+        table = pd.DataFrame({"id": ids, "fold": fold, "coverage_class": classes, "group": group})
+        write_atomic(path, table.to_csv(index=False, lineterminator="\n"))
     return read_table(path, ids)
 
 
 def read_table(path: Path, ids: tuple[str, ...]) -> Folds:
-    """Read a saved table and put it in the order of ``ids``."""
-    rows = read_csv(path)
+    """Read a saved table and put it in the order of ``ids``; InputError unless they match one to one."""
     advice = f"delete {path} to make new folds, and train under a new --name"
     try:
-        fold_of_id = {row["id"]: int(row["fold"]) for row in rows}
-    except (KeyError, TypeError, ValueError):
+        table = pd.read_csv(path, dtype={"id": str, "fold": np.int64}, usecols=["id", "fold"], keep_default_na=False)
+    except FileNotFoundError:
+        raise InputError(f"no fold table {path}; scripts/train.py makes it") from None
+    except ValueError:  # pandas' own errors are kinds of it
         raise InputError(f"{path} is not a table id,fold,coverage_class,group; {advice}") from None
-    if len(fold_of_id) != len(rows):
+    if table["id"].duplicated().any():
         raise InputError(f"{path} lists an id twice; {advice}")
-    if set(fold_of_id) != set(ids):
-        odd = sorted(set(fold_of_id) ^ set(ids))
+    odd = sorted(set(table["id"]) ^ set(ids))
+    if odd:
         raise InputError(f"{path} and the dataset differ in {len(odd)} ids, the first {odd[0]!r}; {advice}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
-    return Folds(ids, np.array([fold_of_id[id_] for id_ in ids]), digest)
+    return Folds(ids, table.set_index("id")["fold"].loc[list(ids)].to_numpy(), digest)

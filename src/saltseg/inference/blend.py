@@ -14,6 +14,7 @@ def collate(folds: Sequence[FoldDir]) -> Predictions:
     Raises InputError when an id validates in two folds (``Predictions`` refuses it) or shapes differ.
     """
     parts = [load_predictions(fold.oof) for fold in folds]
+    _same_size(parts)
     ids = np.concatenate([part.ids for part in parts])
     fold = np.concatenate([np.full(len(part.ids), f.number, np.int16) for f, part in zip(folds, parts, strict=True)])
     probabilities = np.concatenate([part.probabilities for part in parts])
@@ -27,6 +28,7 @@ def mean(parts: Sequence[Predictions]) -> Predictions:
     Raises InputError when the sets of ids differ: an average over some of the members would be no average.
     """
     first = parts[0]
+    _same_size(parts)
     for part in parts[1:]:
         odd = set(part.ids.tolist()) ^ set(first.ids.tolist())
         if odd:
@@ -40,3 +42,9 @@ def mean(parts: Sequence[Predictions]) -> Predictions:
         total += part.of(first.ids)
     rounded = (2 * total.astype(np.uint32) + len(parts)) // (2 * len(parts))
     return Predictions(first.ids, rounded.astype(np.uint8), first.fold)
+
+
+def _same_size(parts: Sequence[Predictions]) -> None:
+    sizes = {part.probabilities.shape[1:] for part in parts}
+    if len(sizes) > 1:
+        raise InputError(f"predictions of different sizes cannot be joined: {sorted(sizes)}; predict again")

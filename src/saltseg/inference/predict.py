@@ -36,7 +36,7 @@ def load_network(settings: config.Config, path: Path) -> nn.Module:
     except FileNotFoundError:
         raise InputError(f"no checkpoint at {path}; train the fold first with scripts/train.py") from None
     except Exception as error:  # torch raises a dozen kinds for a damaged file, all with many lines
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise InputError(f"{path} cannot be loaded ({reason}); delete the fold and train it again") from None
     return network.to(memory_format=torch.channels_last).eval()
 

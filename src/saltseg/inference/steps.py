@@ -44,6 +44,8 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
     Every id of the finished folds must be there exactly once, and no other.
     """
     settings, root = run.read_config(), place.root(run)
+    if views:
+        settings = config.override(settings, [f"predict.views=[{', '.join(views)}]"])
     finished = run.finished_folds()
     if not finished:
         raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
@@ -52,13 +54,15 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
         raise InputError(f"the folds of {root.name} have changed since {run.name} was trained; restore the table")
     again = [fold for fold in finished if views or not (fold.oof.is_file() and fold.test.is_file())]
     if again:
-        _predict_folds(again, settings, root, table, views)
+        _predict_folds(again, settings, root, table)
     oof = blend.collate(finished)
-    wanted = {id_ for fold in finished for id_ in np.array(table.ids)[table.split(fold.number)[1]].tolist()}
-    odd = wanted ^ set(oof.ids.tolist())
+    assert oof.fold is not None
+    numbers = {fold.number for fold in finished}
+    wanted = {pair for pair in zip(table.ids, table.fold.tolist(), strict=True) if pair[1] in numbers}
+    odd = wanted ^ set(zip(oof.ids.tolist(), oof.fold.tolist(), strict=True))
     if odd:
         raise InputError(
-            f"out-of-fold predictions and the fold table differ in {len(odd)} ids, the first {min(odd)!r}; "
+            f"out-of-fold predictions and the fold table differ in {len(odd)} ids, the first {min(odd)[0]!r}; "
             "delete the fold's oof.npz and predict again"
         )
     runs.save_predictions(run.oof, oof)
@@ -66,16 +70,9 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
     return len(finished), len(table.numbers)
 
 
-def _predict_folds(
-    again: Sequence[FoldDir],
-    settings: config.Config,
-    root: Path,
-    table: folds.Folds,
-    views: tuple[str, ...] | None,
-) -> None:
+def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path, table: folds.Folds) -> None:
     from saltseg.inference import predict as networks
 
-    settings = replace(settings, predict=replace(settings.predict, views=views or settings.predict.views))
     labelled, test = competition.read_train(root), competition.read_test(root)
     for fold in again:
         network = networks.load_network(settings, fold.best).to(networks.best_device())
@@ -95,6 +92,12 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
     oof = runs.load_predictions(run.oof)
     labelled = competition.read_train(place.root(run))
     position = {id_: i for i, id_ in enumerate(labelled.ids)}
+    foreign = [id_ for id_ in oof.ids.tolist() if id_ not in position]
+    if foreign:
+        raise InputError(
+            f"{run.oof} holds {len(foreign)} ids that the dataset lacks, the first {foreign[0]!r}; "
+            "run scripts/predict.py again"
+        )
     true = labelled.masks[[position[id_] for id_ in oof.ids.tolist()]]
     summary = thresholds.summarise(oof.ids, oof.probabilities, true, oof.fold)
     if run.read_config().predict.decision == "half":
@@ -120,3 +123,69 @@ def submit(run: RunDir, place: Place) -> dict[str, Any] | None:
     score = submission.score(run.submission, root / "solution.csv").to_dict()
     runs.write_json(run.solution_score, score)
     return score
+
+
+def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
+    """Score a run on the labelled images of a dataset it was not trained on (mean of its folds).
+
+    Returns ``{"dataset", "n", "always_empty", "score_at_half", "score_with_rule", "interval", "pixel"}``; the
+    interval is the 95 % bootstrap of the score with the run's own rule, which was tuned elsewhere. Raises
+    InputError for the dataset of the training, or one that shares an id with it.
+    """
+    from saltseg.inference import predict as networks
+
+    if dataset == run.read_provenance()["dataset"]:
+        raise InputError(f"{run.name} was trained on {dataset}; its honest score there is out of fold (leaderboard.py)")
+    settings, finished = run.read_config(), run.finished_folds()
+    if not finished:
+        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
+    labelled = competition.read_train(competition.dataset_root(place.input_dir, dataset))
+    shared = set(labelled.ids) & set(competition.train_ids(place.root(run)))
+    if shared:
+        raise InputError(
+            f"{dataset} shares {len(shared)} images with the training, such as {min(shared)!r}; use others"
+        )
+    parts = []
+    with tqdm(desc="predicting", total=len(finished) * len(labelled.ids), unit="img", mininterval=1) as bar:
+        for fold in finished:
+            network = networks.load_network(settings, fold.best).to(networks.best_device())
+            values = networks.quantised(network, labelled.images, settings, progress=bar.update)
+            parts.append(Predictions(np.array(labelled.ids), values))
+    probabilities = blend.mean(parts).probabilities
+    rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
+    at_half, ruled = HALF.apply(probabilities), rule.apply(probabilities)
+    values = metric.average_precision(ruled, labelled.masks)
+    return {
+        "run": run.name,
+        "dataset": dataset,
+        "n": len(labelled.ids),
+        "always_empty": float((~labelled.masks.any(axis=(1, 2))).mean()),
+        "score_at_half": metric.score(at_half, labelled.masks),
+        "score_with_rule": float(values.mean()),
+        "interval": list(metric.bootstrap_interval(values)),
+        "pixel": vars(metric.pixel_scores(at_half, labelled.masks)),
+    }
+
+
+def blend_runs(members: Sequence[RunDir], target: RunDir) -> int:
+    """Average runs of one dataset and one fold table with equal weights into a blend, which is a run without folds.
+
+    Returns the number of out-of-fold images. Raises InputError when datasets, images or folds differ.
+    """
+    origins = [run.read_provenance() for run in members]
+    for key in ("dataset", "dataset_hash"):
+        if len({origin[key] for origin in origins}) > 1:
+            raise InputError(f"runs to blend differ in {key}: {', '.join(str(o[key])[:12] for o in origins)}")
+    if target.path.exists():
+        raise InputError(f"{target.path} exists; choose another --name or remove it")
+    oof = blend.mean([runs.load_predictions(run.oof) for run in members])
+    test = blend.mean([runs.load_predictions(run.test) for run in members])
+    decision = "tuned" if any(run.read_config().predict.decision == "tuned" for run in members) else "half"
+    settings = config.override(members[0].read_config(), [f"predict.decision={decision}"])
+    settings = replace(settings, name="blend of " + ", ".join(run.name for run in members))
+    runs.save_predictions(target.oof, oof)
+    runs.save_predictions(target.test, test)
+    runs.write_atomic(target.config, config.dump(settings))
+    facts = {key: origins[0][key] for key in ("dataset", "dataset_hash", "folds_hash", "synthetic")}
+    runs.write_json(target.provenance, runs.provenance(**facts, members=[run.name for run in members]))
+    return len(oof.ids)

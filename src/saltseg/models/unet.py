@@ -55,7 +55,7 @@ class UNet(nn.Module):
         self.apply(_initialise)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), for any H and W of at least 9 pixels."""
+        """Float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), for any H and W of at least 6 pixels."""
         height, width = image.shape[-2:]
         x = pad_to_multiple(image, 16)  #                        C x 128 x 128
         c1 = self.contract1(x)  #                               16 x 128 x 128
@@ -88,7 +88,7 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
     top, left = vertical // 2, horizontal // 2
     if max(vertical - top, horizontal - left) >= min(image.shape[-2:]):
         raise InputError(
-            f"image of {image.shape[-2]}x{image.shape[-1]} pixels is too small to reflect; use 9x9 or more"
+            f"image of {image.shape[-2]}x{image.shape[-1]} pixels is too small to reflect to {multiple}; enlarge it"
         )
     return functional.pad(image, (left, horizontal - left, top, vertical - top), mode="reflect")
 

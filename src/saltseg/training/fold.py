@@ -145,7 +145,7 @@ def _read_last(directory: FoldDir) -> dict:
     try:
         return torch.load(directory.last, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = str(error).splitlines()[0]
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise InputError(
             f"{directory.last} cannot be read ({reason}); delete {directory.path} and train again"
         ) from None

@@ -1,0 +1,55 @@
+"""Copy the small, telling files of a run to output/published/RUN, the only results under version control.
+
+  python scripts/publish.py tgs-unet
+
+Configuration, provenance, fold table's hash, scores per fold, logs, decision rule, curves and the submission; no
+weights, no predictions, no pictures of tiles (the competition's licence does not allow shipping those).
+"""
+
+import shutil
+
+from saltseg import cli
+
+FILES = (
+    "config.yaml",
+    "provenance.json",
+    "postprocess.json",
+    "submission.csv",
+    "solution_score.json",
+    "rule_curve.png",
+)
+FOLD_FILES = ("metrics.json", "log.csv")
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("run", help="the run's name under output/runs or output/blends")
+    cli.add_directories(parser)
+    arguments = parser.parse_args()
+
+    from saltseg import runs
+    from saltseg.errors import InputError
+    from saltseg.reporting import figures
+
+    run = runs.existing_run(arguments.output, arguments.run)
+    if not run.submission.is_file():
+        raise InputError(f"run {run.name!r} has no submission yet; python scripts/submit.py {run.name}")
+    target = arguments.output / "published" / run.name
+    sources = [run.path / name for name in FILES]
+    sources += [fold.path / name for fold in run.finished_folds() for name in FOLD_FILES]
+    sources += sorted(run.path.glob("on_*.json"))
+    copied = []
+    for source in filter(lambda path: path.is_file(), sources):
+        copy = target / source.relative_to(run.path)
+        with runs.atomic_path(copy) as beside:
+            shutil.copyfile(source, beside)
+        copied.append(copy)
+    logs = {fold.number: runs.read_csv(fold.log) for fold in run.finished_folds()}
+    if logs:
+        runs.write_atomic(target / "learning_curves.png", figures.learning_curves(logs))
+    print(f"{len(copied) + bool(logs)} files in {target}")
+    cli.next_step(f"git add {target}")
+
+
+if __name__ == "__main__":
+    cli.run(main)

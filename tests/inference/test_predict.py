@@ -1,0 +1,323 @@
+"""Probabilities of networks whose answer is known: at the tiles' own size, over views, networks and any image."""
+
+import csv
+import os
+import pickle
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from tiny_run import Trained
+from torch import Tensor, nn
+
+from saltseg import config, runs
+from saltseg.core import rle
+from saltseg.errors import InputError
+from saltseg.inference import folder, predict, tta
+from saltseg.models import zoo
+
+PAD = config.Config(data=config.DataConfig(fit="pad", size=112))
+RESIZE = config.Config(data=config.DataConfig(fit="resize", size=128))
+
+
+class Known(nn.Module):
+    """Logits = slope * image + offset, times a weight for each column: a network that knows left from right."""
+
+    def __init__(self, slope: float = 8.0, offset: float = -3.0, lopsided: bool = False) -> None:
+        super().__init__()
+        self.slope, self.offset = nn.Parameter(torch.tensor(slope)), nn.Parameter(torch.tensor(offset))
+        self.lopsided = lopsided
+        self.dropout = nn.Dropout(0.9)
+        self.seen: list[tuple[int, ...]] = []
+
+    def forward(self, image: Tensor) -> Tensor:
+        self.seen.append(tuple(image.shape))
+        image = self.dropout(image).sum(dim=1, keepdim=True)
+        row, column = torch.arange(image.shape[-2])[:, None], torch.arange(image.shape[-1])
+        weight = (1 + row + 3 * column) / image.shape[-1] if self.lopsided else torch.ones(())
+        return (self.slope * image + self.offset) * weight
+
+
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    return 1 / (1 + np.exp(-logits.astype(np.float64)))
+
+
+def noise(n: int = 5, height: int = 101, width: int = 101) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (n, height, width), dtype=np.uint8)
+
+
+# ---------------------------------------------------------------- probabilities
+
+
+def test_a_pixelwise_network_gives_its_function_at_the_tiles_own_size() -> None:
+    found = predict.probabilities(Known(), noise(), PAD)
+    assert found.dtype == np.float32
+    np.testing.assert_allclose(found, sigmoid(8 * (noise() / 255) - 3), atol=1e-6)
+
+
+def test_a_resized_tile_is_enlarged_and_brought_back() -> None:
+    found = predict.probabilities(Known(), noise(), RESIZE)
+    for image, ours in zip(noise(), found, strict=True):
+        large = cv2.resize(image.astype(np.float32) / 255, (128, 128), interpolation=cv2.INTER_LINEAR)
+        answer = Image.fromarray(sigmoid(8 * large - 3).astype(np.float32))
+        np.testing.assert_allclose(ours, answer.resize((101, 101), Image.Resampling.BILINEAR), atol=1e-5)
+
+
+@pytest.mark.parametrize("settings", [PAD, RESIZE], ids=["pad", "resize"])
+def test_a_dark_tile_is_not_brightened(settings: config.Config) -> None:
+    found = predict.probabilities(Known(), np.full((1, 101, 101), 51, np.uint8), settings)
+    np.testing.assert_allclose(found, 1 / (1 + np.exp(3 - 8 * 0.2)), atol=1e-5)
+
+
+def test_all_channels_are_fed() -> None:
+    three = replace(PAD, model=config.ModelConfig(in_channels=3))
+    found = predict.probabilities(Known(), noise(), three)
+    np.testing.assert_allclose(found, sigmoid(8 * 3 * (noise() / 255) - 3), atol=1e-5)
+
+
+VIEWS_BY_NUMPY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
+    "identity": lambda x: x,
+    "hflip": lambda x: x[:, ::-1],
+    "vflip": lambda x: x[::-1],
+    "rotate180": lambda x: x[::-1, ::-1],
+    "transpose": lambda x: x.T,
+}
+
+
+@pytest.mark.parametrize("names", [("hflip",), ("identity", "hflip"), ("transpose", "vflip"), tuple(tta.VIEWS)])
+def test_views_are_averaged_as_by_hand(names: tuple[str, ...]) -> None:
+    """The network is asymmetric, so that a view that is not undone, or undone wrongly, shows."""
+    settings = replace(PAD, data=config.DataConfig(fit="pad", size=101), predict=config.PredictConfig(views=names))
+    found = predict.probabilities(Known(lopsided=True), noise(2), settings)
+    row, column = np.mgrid[:101, :101]
+    for image, ours in zip(noise(2) / 255, found, strict=True):
+        answers = []
+        for name in names:
+            view = VIEWS_BY_NUMPY[name]
+            answers.append(view(sigmoid((8 * view(image) - 3) * (1 + row + 3 * column) / 101)))
+        np.testing.assert_allclose(ours, np.mean(answers, axis=0), atol=1e-5)
+
+
+def test_views_are_those_of_the_configuration_unless_given() -> None:
+    flipped = replace(PAD, predict=config.PredictConfig(views=("hflip",)))
+    network = Known(lopsided=True)
+    assert np.array_equal(
+        predict.probabilities(network, noise(), flipped),
+        predict.probabilities(network, noise(), PAD, views=("hflip",)),
+    )
+    plain = predict.probabilities(network, noise(), PAD)
+    assert not np.allclose(plain, predict.probabilities(network, noise(), flipped))
+    assert np.array_equal(plain, predict.probabilities(network, noise(), flipped, views=("identity",)))
+    with pytest.raises(InputError, match=r"unknown view 'hflp'; did you mean hflip"):
+        predict.probabilities(network, noise(), PAD, views=("hflp",))
+
+
+def test_the_network_is_evaluated_and_not_trained() -> None:
+    network = Known().train()  # its dropout would zero nine pixels of ten
+    np.testing.assert_allclose(
+        predict.probabilities(network, noise(), PAD), sigmoid(8 * (noise() / 255) - 3), atol=1e-6
+    )
+
+
+@pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
+def test_the_batch_size_changes_nothing_but_the_batches(batch_size: int) -> None:
+    network, done = Known(lopsided=True), []
+    settings = replace(PAD, predict=config.PredictConfig(batch_size=batch_size))
+    found = predict.probabilities(network, noise(), settings, progress=done.append)
+    np.testing.assert_allclose(found, predict.probabilities(Known(lopsided=True), noise(), PAD), atol=1e-6)
+    assert [shape[0] for shape in network.seen] == done
+    assert sum(done) == 5
+    assert max(done) == min(batch_size, 5)
+
+
+def test_quantised_is_in_255ths() -> None:
+    found = predict.quantised(Known(slope=0.0, offset=0.0), noise(), PAD)
+    assert found.dtype == np.uint8
+    assert (found == 128).all()  # one half
+    assert (predict.quantised(Known(0.0, float(np.log(1.5))), noise(), PAD) == 153).all()  # 0.6
+    extreme = predict.quantised(Known(1e4, -5e3), noise(), RESIZE)  # a rounding error above one is no error
+    assert {0, 255} <= set(np.unique(extreme).tolist())
+
+
+def test_no_images_no_predictions() -> None:
+    found = predict.quantised(Known(), np.zeros((0, 101, 101), np.uint8), PAD)
+    assert (found.shape, found.dtype) == ((0, 101, 101), np.uint8)
+
+
+# ---------------------------------------------------------------- any size
+
+
+@pytest.mark.parametrize("size", [(20, 33), (101, 101), (250, 90), (9, 400)])
+def test_an_image_of_any_size_at_its_own_pixels(size: tuple[int, int]) -> None:
+    """Padding never scales; the mean over two networks, each pixel by hand."""
+    [image] = noise(1, *size)
+    found = predict.of_any_size([Known(), Known(-2.0, 1.0)], image, PAD)
+    grey = image / 255
+    np.testing.assert_allclose(found, 255 * (sigmoid(8 * grey - 3) + sigmoid(1 - 2 * grey)) / 2, atol=0.51)
+    assert found.dtype == np.uint8
+
+
+@pytest.mark.parametrize(("size", "seen"), [((101, 101), (128, 128)), ((202, 50), (256, 63)), ((400, 30), (507, 38))])
+def test_a_section_is_enlarged_as_tiles_are(size: tuple[int, int], seen: tuple[int, int]) -> None:
+    network = Known()
+    found = predict.of_any_size([network], np.full(size, 102, np.uint8), RESIZE)
+    assert network.seen == [(1, 1, *seen)]  # size * 128 / 101
+    assert found.shape == size
+    assert (found == round(255 / (1 + np.exp(3 - 8 * 0.4)))).all()
+
+
+@pytest.mark.parametrize("settings", [PAD, RESIZE], ids=["pad", "resize"])
+def test_a_tile_as_a_section_gets_the_tiles_answer(settings: config.Config) -> None:
+    [image] = noise(1)
+    as_tile = predict.quantised(Known(), image[None], settings)[0]
+    assert np.abs(predict.of_any_size([Known()], image, settings).astype(int) - as_tile).max() <= 1
+
+
+# ---------------------------------------------------------------- checkpoints
+
+SMALL = config.Config(model=config.ModelConfig(filters=1))
+
+
+def weights_of(network: nn.Module) -> dict[str, Tensor]:
+    """As Lightning saves them."""
+    return {f"network.{key}": value for key, value in network.state_dict().items()}
+
+
+def test_a_checkpoint_gives_back_the_network_ready_to_predict(tmp_path: Path) -> None:
+    torch.manual_seed(0)
+    network = zoo.build(SMALL.model)
+    network(torch.rand(4, 1, 32, 32))  # batch norm has statistics of its own now
+    torch.save({"state_dict": weights_of(network)}, tmp_path / "best.ckpt")
+    loaded = predict.load_network(SMALL, tmp_path / "best.ckpt")
+    assert not loaded.training
+    image = torch.rand(1, 1, 32, 32)
+    torch.testing.assert_close(loaded(image), network.eval()(image))
+
+
+class Bomb:
+    def __reduce__(self) -> tuple[object, ...]:
+        return os.system, ("touch exploded",)
+
+
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")
+@pytest.mark.parametrize("save", [torch.save, lambda value, path: path.write_bytes(pickle.dumps(value))])
+@pytest.mark.parametrize("value", [Bomb(), {"state_dict": Bomb()}], ids=["bare", "inside"])
+def test_a_pickle_bomb_is_refused_and_never_goes_off(
+    save: Callable[..., object], value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    save(value, tmp_path / "best.ckpt")
+    with pytest.raises(InputError, match=r"best.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
+        predict.load_network(SMALL, tmp_path / "best.ckpt")
+    assert "\n" not in str(refused.value)
+    assert not (tmp_path / "exploded").exists()
+
+
+def damaged(kind: str) -> object:
+    torch.manual_seed(0)
+    weights = weights_of(zoo.build(SMALL.model))
+    if kind == "no state_dict":
+        return {"weights": weights}
+    if kind == "a list":
+        return [weights]
+    name = "network.head.bias"
+    if kind == "missing":
+        del weights[name]
+    elif kind == "foreign":
+        weights["network.extra"] = weights[name]
+    else:
+        weights[name] = torch.zeros(2)
+    return {"state_dict": weights}
+
+
+@pytest.mark.parametrize("kind", ["no state_dict", "a list", "missing", "foreign", "another shape"])
+def test_a_checkpoint_of_something_else_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
+    torch.save(damaged(kind), tmp_path / "best.ckpt")
+    with pytest.raises(InputError, match=r"best.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
+        predict.load_network(SMALL, tmp_path / "best.ckpt")
+    assert "\n" not in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "share",
+    [
+        pytest.param(
+            0.0, id="empty", marks=pytest.mark.xfail(strict=True, reason="known bug: IndexError, str(EOFError()) is ''")
+        ),
+        0.1,
+        0.5,
+        0.99,
+    ],
+)
+def test_a_cut_checkpoint_is_refused_in_one_line(share: float, tmp_path: Path) -> None:
+    path = tmp_path / "best.ckpt"
+    torch.save({"state_dict": weights_of(zoo.build(SMALL.model))}, path)
+    path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
+    with pytest.raises(InputError, match=r"best.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
+        predict.load_network(SMALL, path)
+    assert "\n" not in str(refused.value)
+
+
+def test_no_checkpoint(tmp_path: Path) -> None:
+    with pytest.raises(InputError, match=r"no checkpoint at .*best.ckpt; train the fold first with scripts/train.py"):
+        predict.load_network(SMALL, tmp_path / "best.ckpt")
+
+
+# ---------------------------------------------------------------- a folder of images
+
+
+@pytest.fixture
+def sections(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> tuple[Trained, Path]:
+    """Two images, and folds whose networks say: salt where the image is bright."""
+    images = trained.input / "sections"
+    images.mkdir()
+    for name, (height, width) in {"line": (40, 60), "a": (202, 101)}.items():
+        picture = np.zeros((height, width), np.uint8)
+        picture[:10] = 255
+        Image.fromarray(picture).save(images / f"{name}.png")
+    monkeypatch.setattr(predict, "load_network", lambda settings, path: Known(8.0, -4.0))
+    return trained, images
+
+
+def test_a_folder_is_predicted_with_the_rule_scaled_to_the_size(sections: tuple[Trained, Path]) -> None:
+    trained, images = sections
+    # 606 pixels of a tile are 143 of 40x60 and 1212 of 202x101: the first keeps its 600, the second loses its 1010.
+    runs.write_json(trained.run.postprocess, {"rule": {"threshold": 100, "min_area": 606}})
+    target = trained.output / "predictions" / "x"
+    assert folder.predict_folder(trained.run, images, target) == 2
+    assert sorted(path.name for path in target.iterdir()) == [
+        *("a_mask.png", "a_probability.png", "line_mask.png", "line_probability.png", "masks.csv"),
+    ]
+    with (target / "masks.csv").open(newline="") as file:
+        rows = {row["id"]: row for row in csv.DictReader(file)}
+    assert (rows["line"]["height"], rows["line"]["width"], rows["line"]["salt_share"]) == ("40", "60", "0.2500")
+    assert (rows["a"]["height"], rows["a"]["width"], rows["a"]["salt_share"]) == ("202", "101", "0.0000")
+    mask = np.array(Image.open(target / "line_mask.png"))
+    assert np.array_equal(mask, 255 * (np.mgrid[:40, :60][0] < 10))
+    assert np.array_equal(rle.decode(rows["line"]["rle_mask"], (40, 60)), mask // 255)
+    probability = np.array(Image.open(target / "line_probability.png"))
+    assert set(np.unique(probability).tolist()) == {5, 250}  # sigmoid(-4) and sigmoid(4), times 255
+
+
+def test_a_folder_is_written_whole_or_not_at_all(sections: tuple[Trained, Path]) -> None:
+    trained, images = sections
+    target = trained.output / "predictions" / "x"
+    (images / "z.png").write_bytes(b"no picture")
+    with pytest.raises(InputError, match=r"z.png"):
+        folder.predict_folder(trained.run, images, target)
+    assert not target.exists()
+    (images / "z.png").unlink()
+    answers = [np.zeros((202, 101), np.uint8)]  # for the first image only
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(predict, "of_any_size", lambda *_: answers.pop())
+        with pytest.raises(IndexError, match="pop from empty list"):
+            folder.predict_folder(trained.run, images, target)
+    assert list(target.parent.iterdir()) == []
+    folder.predict_folder(trained.run, images, target)
+    with pytest.raises(InputError, match=r"x exists; choose another --to or remove it"):
+        folder.predict_folder(trained.run, images, target)

@@ -1,0 +1,49 @@
+"""Views for test-time augmentation: each against numpy, each with its inverse."""
+
+import numpy as np
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from saltseg.errors import InputError
+from saltseg.inference import tta
+
+# A second implementation on one picture (H, W); a view without one here is a view without a test.
+BY_NUMPY = {
+    "identity": lambda x: x,
+    "hflip": lambda x: x[:, ::-1],
+    "vflip": lambda x: x[::-1],
+    "rotate180": lambda x: np.rot90(x, 2),
+    "transpose": lambda x: x.T,
+}
+
+
+def test_every_view_has_a_second_implementation() -> None:
+    assert set(tta.VIEWS) == set(BY_NUMPY)
+
+
+@pytest.mark.parametrize("name", tta.VIEWS)
+@settings(max_examples=20, deadline=None)
+@given(st.integers(1, 3), st.integers(1, 3), st.integers(1, 9), st.integers(1, 9))
+def test_a_view_is_numpys_and_is_undone(name: str, n: int, channels: int, height: int, width: int) -> None:
+    view = tta.VIEWS[name]
+    batch = torch.rand(n, channels, height, width)
+    assert torch.equal(view.inverse(view.forward(batch)), batch)
+    assert torch.equal(view.forward(view.inverse(batch)), batch)
+    for image, seen in zip(batch.flatten(0, 1), view.forward(batch).flatten(0, 1), strict=True):
+        np.testing.assert_array_equal(seen.numpy(), BY_NUMPY[name](image.numpy()))
+
+
+def test_left_and_right_by_hand() -> None:
+    tensor = torch.tensor([[[[1, 2], [3, 4]]]])
+    assert tta.VIEWS["hflip"].forward(tensor).tolist() == [[[[2, 1], [4, 3]]]]  # the surface stays above
+    assert tta.VIEWS["vflip"].forward(tensor).tolist() == [[[[3, 4], [1, 2]]]]
+
+
+def test_views_come_in_the_order_asked_for_and_unknown_ones_name_the_nearest() -> None:
+    assert tta.views(("hflip", "identity")) == [tta.VIEWS["hflip"], tta.VIEWS["identity"]]
+    with pytest.raises(InputError, match=r"unknown view 'hflp'; did you mean hflip"):
+        tta.views(("identity", "hflp"))
+    with pytest.raises(InputError, match=r"unknown view 'x'; known: identity, hflip, "):
+        tta.views(("x",))

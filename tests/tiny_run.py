@@ -1,0 +1,109 @@
+"""A tiny dataset and a run of three finished folds on it, in the real layout (fixture `trained`)."""
+
+import csv
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+from saltseg import config, runs
+from saltseg.core import rle
+from saltseg.data import competition
+
+FOLDS = 3
+TRAIN = tuple(f"{name}{k}" for name in "abcd" for k in range(FOLDS))  # a0 validates in fold 0, a1 in fold 1, …
+TEST = ("t0", "t1", "t2", "t3")
+SAMPLE = ("t2", "t0", "t3", "t1")  # the order that the submission must have: neither sorted nor that of test.npz
+ROWS = dict(zip(TRAIN, (0, 0, 0, 20, 20, 20, 40, 40, 40, 101, 101, 101), strict=True))  # rows of salt from the top
+
+
+def salt(rows: int) -> np.ndarray:
+    """uint8 (101, 101), salt in the uppermost rows."""
+    return np.repeat(np.arange(101) < rows, 101).reshape(101, 101).astype(np.uint8)
+
+
+def write_table(path: Path, rows: list[list[object]]) -> None:
+    """A CSV file."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="") as file:
+        csv.writer(file, lineterminator="\n").writerows(rows)
+
+
+@dataclass(frozen=True)
+class Trained:
+    """Where the run is. ``probabilities``: of one fold's file, by id, as written (200 for salt, 20 elsewhere)."""
+
+    input: Path
+    output: Path
+    run: runs.RunDir
+    settings: config.Config
+
+    @property
+    def root(self) -> Path:
+        """The dataset."""
+        return self.input / "tiny"
+
+    @property
+    def table(self) -> Path:
+        """The fold table."""
+        return self.output / "folds" / "tiny-stratified3.csv"
+
+    def write_settings(self, settings: config.Config) -> None:
+        """Replace the run's configuration."""
+        runs.write_atomic(self.run.config, config.dump(settings))
+
+    def write_provenance(self) -> None:
+        """Record the dataset and the folds as they are now."""
+        runs.write_json(
+            self.run.provenance,
+            {
+                "dataset": "tiny",
+                "dataset_hash": competition.fingerprint(self.root),
+                "folds_hash": hashlib.sha256(self.table.read_bytes()).hexdigest(),
+                "synthetic": False,
+            },
+        )
+
+
+def predictions(ids: tuple[str, ...], values: Callable[[str], np.ndarray]) -> runs.Predictions:
+    """Predictions of these ids."""
+    return runs.Predictions(np.array(ids), np.stack([values(id_) for id_ in ids]))
+
+
+def write_dataset(root: Path) -> None:
+    """Grey tiles whose value is their number, masks as RLE only, no solution."""
+    for part, ids in (("train", TRAIN), ("test", TEST)):
+        (root / part / "images").mkdir(parents=True)
+        for number, id_ in enumerate(ids):
+            tile = np.full((101, 101), 10 * number, np.uint8)
+            (root / part / "images" / f"{id_}.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
+    write_table(root / "train.csv", [["id", "rle_mask"], *([id_, rle.encode(salt(ROWS[id_]))] for id_ in TRAIN)])
+    write_table(root / "sample_submission.csv", [["id", "rle_mask"], *([id_, "1 1"] for id_ in SAMPLE)])
+
+
+def make(base: Path) -> Trained:
+    """Three folds of four tiles, predicted without a fault; test tile k: k + 1 rows at 100 + 50 * fold, 0 below."""
+    settings = replace(
+        config.Config(name="tiny"),
+        model=config.ModelConfig(filters=1),
+        data=config.DataConfig(fit="pad", size=112),
+        folds=config.FoldsConfig(count=FOLDS),
+        predict=config.PredictConfig(decision="tuned"),
+    )
+    made = Trained(base / "input", base / "output", runs.run_dir(base / "output", "tiny-run"), settings)
+    write_dataset(made.root)
+    rows = [[id_, int(id_[1]), int(np.ceil(ROWS[id_] * 10 / 101)), ""] for id_ in TRAIN]
+    write_table(made.table, [["id", "fold", "coverage_class", "group"], *rows])
+    made.write_settings(settings)
+    made.write_provenance()
+    for number in range(FOLDS):
+        fold = made.run.fold(number)
+        ids = tuple(id_ for id_ in TRAIN if id_.endswith(str(number)))
+        runs.save_predictions(fold.oof, predictions(ids, lambda id_: (20 + 180 * salt(ROWS[id_])).astype(np.uint8)))
+        of_test = predictions(TEST, lambda id_: ((100 + 50 * number) * salt(int(id_[1]) + 1)).astype(np.uint8))  # noqa: B023
+        runs.save_predictions(fold.test, of_test)
+        runs.write_json(fold.metrics, {"fold": number})
+    return made

@@ -1,0 +1,147 @@
+"""Training one fold: reproducible, resumable after SIGKILL with the same result, guarded against two writers."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from saltseg import experiments, runs
+from saltseg.config import override
+from saltseg.data.synthetic import write_dataset
+from saltseg.errors import InputError
+from saltseg.training import experiment
+
+SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
+# Small, but with everything that carries state from epoch to epoch: dropout, augmentation, a learning rate that
+# drops after every epoch without improvement, and a best epoch.
+SETTINGS = [
+    "data.size=32", "data.fit=resize", "model.filters=4", "folds.count=2",
+    "train.epochs=5", "train.batch_size=8", "train.plateau_patience=0", "train.learning_rate=0.02",
+]  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    root = tmp_path_factory.mktemp("place")
+    write_dataset(root / "input" / "tiny", n_train=36, n_test=6, seed=3)
+    return root
+
+
+def command(place: Path, name: str, *more: str) -> list[str]:
+    options = [part for setting in SETTINGS for part in ("--set", setting)]
+    places = ["--input", str(place / "input"), "--output", str(place / "output")]
+    train = ["unet", "--data", "tiny", "--folds", "0", "--name", name]
+    return [sys.executable, str(SCRIPT), *train, *options, *places, *more]
+
+
+@pytest.fixture(scope="module")
+def unbroken(place: Path) -> runs.FoldDir:
+    subprocess.run(command(place, "unbroken"), check=True, capture_output=True)
+    return runs.run_dir(place / "output", "unbroken").fold(0)
+
+
+def figures(fold: runs.FoldDir) -> list[list[str]]:
+    """The log without its two columns of wall-clock time."""
+    with fold.log.open() as file:
+        return [row[:5] for row in csv.reader(file)]
+
+
+def weights(fold: runs.FoldDir) -> dict[str, torch.Tensor]:
+    return torch.load(fold.best, weights_only=True)["state_dict"]
+
+
+def assert_same_result(one: runs.FoldDir, other: runs.FoldDir) -> None:
+    assert figures(one) == figures(other)
+    first, second = weights(one), weights(other)
+    assert first.keys() == second.keys()
+    assert all(torch.equal(first[key], second[key]) for key in first)
+    for path in ("oof", "test", "train"):
+        a, b = runs.load_predictions(getattr(one, path)), runs.load_predictions(getattr(other, path))
+        assert a.ids.tolist() == b.ids.tolist()
+        assert np.array_equal(a.probabilities, b.probabilities)
+
+
+def test_a_fold_leaves_its_figures_and_no_state(unbroken: runs.FoldDir, place: Path) -> None:
+    metrics = json.loads(unbroken.metrics.read_text())
+    rows = list(csv.DictReader(unbroken.log.open()))
+    assert (metrics["n_train"], metrics["n_valid"], metrics["epochs"], len(rows)) == (18, 18, 5, 5)
+    best = min(rows, key=lambda row: float(row["valid_loss"]))
+    assert metrics["best_epoch"] == int(best["epoch"])
+    assert metrics["valid_loss"] == float(best["valid_loss"])
+    assert not unbroken.last.exists()
+    assert (unbroken.path / "tensorboard").is_dir()
+    rates = [float(row["learning_rate"]) for row in rows]
+    losses = [float(row["valid_loss"]) for row in rows]
+    for epoch in range(1, len(rows)):  # patience 0: the epoch after one without improvement has a tenth of the rate
+        better = losses[epoch - 1] < min(losses[: epoch - 1], default=np.inf)
+        assert rates[epoch] == pytest.approx(rates[epoch - 1] * (1 if better else 0.1), rel=1e-4)
+    assert min(rates) < max(rates), "the rate never dropped: this test and the next prove less than they say"
+
+
+def test_oof_and_training_sample_are_disjoint_and_follow_the_table(unbroken: runs.FoldDir, place: Path) -> None:
+    with next((place / "output" / "folds").glob("tiny-stratified2.csv")).open() as file:
+        fold_of_id = {row["id"]: int(row["fold"]) for row in csv.DictReader(file)}
+    valid = set(runs.load_predictions(unbroken.oof).ids.tolist())
+    assert valid == {id_ for id_, fold in fold_of_id.items() if fold == 0}
+    assert set(runs.load_predictions(unbroken.train).ids.tolist()) == set(fold_of_id) - valid
+
+
+@pytest.mark.slow
+def test_killed_again_and_again_it_ends_with_the_same_result(unbroken: runs.FoldDir, place: Path) -> None:
+    fold = runs.run_dir(place / "output", "killed").fold(0)
+    for rows in (1, 3, 5):  # 5: training is over, prediction is not
+        process = subprocess.Popen(command(place, "killed"), stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+        while process.poll() is None and (not fold.log.exists() or len(figures(fold)) <= rows):
+            time.sleep(0.005)
+        if process.poll() is None:
+            os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    subprocess.run(command(place, "killed"), check=True, capture_output=True)
+    assert_same_result(unbroken, fold)
+
+
+def test_a_second_process_is_refused_while_one_trains(place: Path) -> None:
+    run = runs.run_dir(place / "output", "guarded")
+    with run.fold(0).locked():
+        done = subprocess.run(command(place, "guarded"), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "is being written by another process" in done.stderr
+
+
+def test_a_finished_fold_is_skipped(unbroken: runs.FoldDir, place: Path) -> None:
+    before = unbroken.metrics.stat().st_mtime_ns
+    done = subprocess.run(command(place, "unbroken"), capture_output=True, text=True, check=True)
+    assert "fold 0 of unbroken is finished already; skipped" in done.stdout
+    assert unbroken.metrics.stat().st_mtime_ns == before
+
+
+def test_another_configuration_under_the_same_name_is_refused(unbroken: runs.FoldDir, place: Path) -> None:
+    done = subprocess.run(
+        command(place, "unbroken", "--set", "train.seed=7"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: run 'unbroken' exists and differs (train.seed: 0 → 7)")
+
+
+def test_a_fold_that_is_not_in_the_table_is_refused_before_training(place: Path) -> None:
+    settings = override(experiments.named("unet"), SETTINGS)
+    run = runs.run_dir(place / "output", "never")
+    with pytest.raises(InputError, match="no fold 7; this table has folds 0, 1"):
+        experiment.train(settings, "tiny", run, place / "input", place / "output", wanted=[7])
+    assert not run.path.exists()
+
+
+def test_other_seeds_give_other_weights(unbroken: runs.FoldDir, place: Path) -> None:
+    settings = override(experiments.named("unet"), [*SETTINGS, "train.epochs=1", "train.seed=1"])
+    run = runs.run_dir(place / "output", "other")
+    experiment.train(settings, "tiny", run, place / "input", place / "output", wanted=[0])
+    first, second = weights(unbroken), weights(run.fold(0))
+    assert not torch.equal(first["network.head.weight"], second["network.head.weight"])
