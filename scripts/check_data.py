@@ -8,7 +8,6 @@ stray files. Exit code 0 and a few figures for a sound dataset, 2 and the whole 
   python scripts/check_data.py some/folder      a copy that lies elsewhere, before it is linked
 """
 
-import argparse
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -20,7 +19,7 @@ if TYPE_CHECKING:
 
 def main() -> int:
     """Parse, verify, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     parser.add_argument("dataset", metavar="DATASET", help="name under input/, or the path of a folder")
     parser.add_argument("--input", type=Path, default=Path("input"), metavar="DIR", help="default: input")
     arguments = parser.parse_args()

@@ -10,13 +10,8 @@ same figures are printed as a table. Result: output/synthetic/realism.png.
 """
 
 from itertools import islice
-from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from saltseg import cli
-
-if TYPE_CHECKING:
-    import numpy as np
 
 
 def main() -> None:
@@ -29,110 +24,26 @@ def main() -> None:
 
     import numpy as np
 
+    from saltseg import runs
     from saltseg.data import competition, synthetic
     from saltseg.errors import InputError
+    from saltseg.reporting import realism
 
     if arguments.tiles < 48 or arguments.seed < 0:
         raise InputError(f"--tiles {arguments.tiles} --seed {arguments.seed}; ask for 48 or more tiles, seed 0 or more")
     sides = {}
     if arguments.real:
-        real = competition.read_train(arguments.input / arguments.real)
-        sides["real"] = statistics(real.images, real.masks)
+        real = competition.read_train(competition.dataset_root(arguments.input, arguments.real))
+        sides["real"] = realism.statistics(real.images, real.masks)
     drawn = list(islice(synthetic.tiles(arguments.seed), arguments.tiles))
     images, masks = np.stack([tile.image for tile in drawn]), np.stack([tile.mask for tile in drawn])
-    sides["synthetic"] = statistics(images, masks)
+    sides["synthetic"] = realism.statistics(images, masks)
     path = arguments.output / "synthetic" / "realism.png"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    draw(sides, images, masks, path)
+    runs.write_atomic(path, realism.draw(sides, images, masks))
     print(f"{'':34}" + "".join(f"{side:>12}" for side in sides))
     for name in sides["synthetic"]["table"]:
         print(f"{name:34}" + "".join(f"{side['table'][name]:12.3f}" for side in sides.values()))
     print(f"figure: {path}")
-
-
-def statistics(images: "np.ndarray", masks: "np.ndarray") -> dict[str, Any]:
-    """Aggregates of images uint8 (N, 101, 101) and masks uint8 {0, 1} of the same shape.
-
-    Spectra: mean power over tiles of deviation 1, one axis at a time under a Hann window, in shares of the
-    total, at 0..50 cycles per 101 pixels. Constant tiles count in coverage and in their own share only.
-    """
-    import numpy as np
-
-    from saltseg.core import metric
-
-    coverage = metric.coverage(masks)
-    constant = images.min((1, 2)) == images.max((1, 2))
-    grey = images[~constant].astype(np.float32)
-    deviation = grey.std((1, 2))
-    scaled = (grey - grey.mean((1, 2), keepdims=True)) / deviation[:, None, None]
-    window = np.hanning(grey.shape[1]).astype(np.float32)
-    power_down = (np.abs(np.fft.rfft(scaled * window[:, None], axis=1)) ** 2).mean((0, 2))
-    power_along = (np.abs(np.fft.rfft(scaled * window, axis=2)) ** 2).mean((0, 1))
-    histogram = np.bincount(grey.astype(np.uint8).ravel(), minlength=256) / grey.size
-    table = {
-        "tiles": len(images),
-        "constant tiles": constant.mean(),
-        "empty masks": np.mean(coverage == 0),
-        "mean coverage": coverage.mean(),
-        "coverage above 0.9": np.mean(coverage > 0.9),
-        "mean grey, without constant tiles": grey.mean(),
-        "deviation in a tile, median": np.median(deviation),
-        "kurtosis in a tile, median": np.median((scaled**4).mean((1, 2))),
-        "correlation 4 pixels down": np.mean(scaled[:, 4:] * scaled[:, :-4]),
-        "correlation 4 pixels along": np.mean(scaled[:, :, 4:] * scaled[:, :, :-4]),
-    }
-    return {
-        "table": table,
-        "histogram": histogram,
-        "power_down": power_down / power_down.sum(),
-        "power_along": power_along / power_along.sum(),
-        "deviation": deviation,
-        "classes": np.bincount(metric.coverage_class(masks), minlength=11) / len(masks),
-    }
-
-
-def draw(sides: dict[str, dict[str, Any]], images: "np.ndarray", masks: "np.ndarray", path: Path) -> None:
-    """Five aggregate plots over three rows of 16 tiles, as PNG."""
-    import numpy as np
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(20, 9), layout="constrained")
-    halves: Any = figure.subfigures(2, 1, height_ratios=(1, 1.05))
-    upper, lower = halves
-    axes = upper.subplots(1, 5)
-    titles = (
-        "grey values",
-        "power down the section",
-        "power along the section",
-        "deviation in a tile",
-        "coverage class",
-    )
-    labels = (
-        "grey value",
-        "cycles per 101 pixels",
-        "cycles per 101 pixels",
-        "grey values",
-        "0 = empty, k = up to k tenths",
-    )
-    for axis, title, label in zip(axes, titles, labels, strict=True):
-        axis.set(title=title, xlabel=label)
-    colours = {"real": "black", "synthetic": "tab:orange"}
-    for place, (name, side) in enumerate(sides.items()):
-        style = {"color": colours[name], "label": name}
-        axes[0].plot(side["histogram"], **style)
-        axes[1].semilogy(side["power_down"], **style)
-        axes[2].semilogy(side["power_along"], **style)
-        axes[3].hist(side["deviation"], bins=np.arange(0, 80, 2), density=True, histtype="step", **style)
-        axes[4].bar(np.arange(11) + 0.4 * place - 0.2, side["classes"], width=0.4, **style)
-    axes[0].legend()
-    order = np.random.default_rng(0).permutation(len(images))[:48]
-    for axis, index in zip(lower.subplots(3, 16).flat, order, strict=True):
-        axis.imshow(images[index], cmap="gray", vmin=0, vmax=255)
-        if 0 < masks[index].sum() < masks[index].size:
-            axis.contour(masks[index], levels=[0.5], colors="black", linewidths=1.2)
-        axis.set_axis_off()
-    lower.suptitle("synthetic tiles with the salt boundary")
-    figure.savefig(path, dpi=80)
 
 
 if __name__ == "__main__":

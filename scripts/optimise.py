@@ -6,7 +6,8 @@ Searches every threshold in steps of 1/255 and every minimum area, exactly. Thre
   at 0.5        no tuning at all
   naive         the best rule, scored on the images it was chosen on: flattering
   cross-fitted  each fold scored under the rule fitted on the other folds: the one to believe, with its interval
-The rule is adopted only when the cross-fitted score is at least that at 0.5.
+The rule is adopted only when the cross-fitted score is above that at 0.5. (The better of two scores on the same
+images is a little flattered by the choice; the paired interval says how sure the gain is.)
 """
 
 from saltseg import cli

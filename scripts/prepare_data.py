@@ -40,7 +40,7 @@ def main() -> None:
 
 def parse() -> argparse.Namespace:
     """The command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     add = parser.add_argument
     add("--source", required=True, metavar="SOURCE", help="synthetic, kaggle or a folder")
     add("--name", help="name under input/ (default: synthetic, tgs, or the folder's own)")

@@ -10,12 +10,17 @@ images. What the run does not have yet is named on the page.
 The images come from the dataset that the run was trained on, input/<dataset>.
 """
 
+from pathlib import Path
+
 from saltseg import cli
 
 
 def main() -> None:
     parser = cli.parser(__doc__)
     parser.add_argument("run", help="name of the run or blend, a folder under output/runs or output/blends")
+    parser.add_argument(
+        "--picture", type=Path, metavar="PNG", help="also draw a good, a middling and a poor tile alone"
+    )
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
@@ -31,6 +36,9 @@ def main() -> None:
     if not root.is_dir():
         print(f"note: no dataset in {root}, so the page has no images; --input says where datasets are")
     print(report.write(run, root))
+    if arguments.picture:
+        runs.write_atomic(arguments.picture, report.picture(run, root))
+        print(arguments.picture)
     cli.next_step("python scripts/leaderboard.py")
 
 

@@ -1,4 +1,5 @@
-"""Everything in order, skipping what is finished: train, predict, optimise, submit, score, report.
+"""Everything in order: train, predict, optimise, submit, report, leaderboard. Finished folds are skipped; the steps
+after training take seconds and are done anew.
 
   python scripts/run.py unet --data tgs
   python scripts/run.py unet --data tgs --folds 0 --set train.epochs=12
@@ -52,11 +53,13 @@ def main() -> int:
     run = runs.existing_run(arguments.output, name)
     rule = runs.read_json(run.postprocess)
     low, high = rule["cross_fitted"]["interval"]
-    print(f"\n{name}: out-of-fold score {rule['score_at_half']:.4f} at threshold 0.5, "
-          f"{rule['cross_fitted']['score']:.4f} ({low:.4f} to {high:.4f}) with the rule, cross-fitted")  # fmt: skip
+    print(f"\n{name}, out of fold: {rule['score_at_half']:.4f} at threshold 0.5; "
+          f"{rule['cross_fitted']['score']:.4f} ({low:.4f} to {high:.4f}) with a tuned rule, cross-fitted")  # fmt: skip
+    print("the submission uses " + ("the tuned rule" if rule["adopted"] == "tuned" else "threshold 0.5"))
     if run.solution_score.is_file():
         score = runs.read_json(run.solution_score)
-        print(f"test score: {score['all']:.4f} (public {score['public']:.4f}, private {score['private']:.4f})")
+        parts = [f"{part} {score[part]:.4f}" for part in ("public", "private") if score[part] is not None]
+        print(f"test score: {score['all']:.4f} ({', '.join(parts)})")
     print(f"report:     {run.report}\nsubmission: {run.submission}")
     cli.next_step(f"open {run.report}; your own images: python scripts/predict.py {name} --images FOLDER")
     return 0

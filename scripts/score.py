@@ -19,6 +19,18 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from saltseg.core import submission
+    from saltseg.errors import InputError
+
+    solution = submission.check(arguments.solution, allow_usage=True)
+    refused = [("solution", problem) for problem in solution.problems]
+    if not refused:
+        found = submission.check(arguments.submission, solution.ids)
+        refused = [("submission", problem) for problem in found.problems]
+    if refused:  # Kaggle shows the first; here is the whole list
+        for kind, problem in refused:
+            print(f"{kind}: {problem}")
+        file = arguments.solution if refused[0][0] == "solution" else arguments.submission
+        raise InputError(f"{file} is refused for {len(refused)} reasons, listed above; correct it")
 
     result = submission.score(arguments.submission, arguments.solution)
     for name, value, count in (

@@ -1,9 +1,13 @@
 """Fixtures for tests of any layer."""
 
+import os
 from pathlib import Path
 
 import pytest
 import tiny_run
+
+# The CPU, also where there is a GPU: bit-equal results are promised there only. Child processes inherit it.
+os.environ["CUDA_VISIBLE_DEVICES"] = ""
 
 
 @pytest.fixture

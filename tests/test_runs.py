@@ -168,7 +168,6 @@ def test_an_id_is_predicted_once() -> None:
         some("b", "a", "a")
 
 
-@pytest.mark.xfail(strict=True, reason="known bug: numpy's repr, np.str_('a')")
 def test_messages_name_ids_as_users_write_them() -> None:
     with pytest.raises(InputError, match=r"hold id 'a' more than once"):
         some("b", "a", "a")
@@ -250,7 +249,6 @@ def write_array(path: Path) -> None:
         ),
     ],
 )
-@pytest.mark.xfail(strict=True, reason="known bug: zlib.error, TypeError or AssertionError instead of InputError")
 def test_a_file_of_another_kind_is_refused(write, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "x.npz"
     write(path)
@@ -275,7 +273,6 @@ def test_finished_folds_are_those_with_metrics_in_the_order_of_numbers(tmp_path:
     assert [fold.number for fold in run.finished_folds()] == [0, 2, 10]
 
 
-@pytest.mark.xfail(strict=True, reason="known bug: ValueError from int('0.bak')")
 def test_a_copy_of_a_fold_is_no_fold(tmp_path: Path) -> None:
     run = finished(runs.run_dir(tmp_path, "x"), 0)
     runs.write_json(run.path / "fold_0.bak" / "metrics.json", {})

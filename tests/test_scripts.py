@@ -67,7 +67,7 @@ def refusal(trained: Trained, name: str, *arguments: str) -> str:
         ("train unet --data tiny --folds first", "write all, or numbers such as 0,1"),
         ("train unet --data tiny --holdout 1.5", "folds.holdout is 1.5; it must be between 0 and 1"),
         ("train unet --data tiny --name a/b", "run name 'a/b': use letters"),
-        ("train missing.yaml --data tiny", "no configuration file at missing.yaml"),
+        ("train missing.yaml --data tiny", "no configuration to read at missing.yaml"),
         ("run unet_spek --data tiny", "did you mean unet_spec"),
         ("run unet --data tinny", "there: tiny"),
         ("run unet --data tiny --set train.epoch=3", "did you mean train.epochs"),
@@ -82,11 +82,7 @@ def refusal(trained: Trained, name: str, *arguments: str) -> str:
         ("evaluate tiny-rum --data tiny", "did you mean tiny-run"),
         ("score missing.csv solution.csv", "solution.csv"),
         ("check_data tinny", "there: tiny"),
-        pytest.param(
-            "compare_synthetic --real tinny",
-            "there: tiny",
-            marks=pytest.mark.xfail(strict=True, reason="known bug: names no dataset that is there"),
-        ),
+        ("compare_synthetic --real tinny", "there: tiny"),
         ("prepare_data --source ./tinny", "tinny"),
     ],
 )

@@ -1,6 +1,8 @@
 """What every script shares: one line per bad input, exit codes, directories, the next command to type."""
 
 import argparse
+import errno
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -17,6 +19,9 @@ def run(main: Callable[[], int | None]) -> NoReturn:
 
     Exit code 0 (or what ``main`` returns), 2 after bad input with one line on stderr, 130 after Ctrl-C.
     """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(encoding="utf-8", errors="replace")  # a Windows pipe may know no minus sign
     try:
         code = main() or 0
         sys.stdout.flush()
@@ -29,6 +34,11 @@ def run(main: Callable[[], int | None]) -> NoReturn:
     except BrokenPipeError:  # the reader (head, less) has seen enough; what is left to flush goes nowhere
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+            raise  # a missing file that nobody expected to be missing is our mistake
+        print(f"error: {error}; mend that and run the same command again", file=sys.stderr)
+        code = 2
     raise SystemExit(code)
 
 

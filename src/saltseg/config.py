@@ -104,8 +104,8 @@ class Config:
         _require(
             "train.plateau_patience",
             self.train.plateau_patience,
-            self.train.plateau_patience >= 0,
-            "at least 0",
+            self.train.plateau_patience >= 1,
+            "at least 1",
         )
         _require("predict.batch_size", self.predict.batch_size, self.predict.batch_size >= 1, "at least 1")
         _require("predict.views", self.predict.views, len(self.predict.views) >= 1, "at least one view")

@@ -156,18 +156,13 @@ def test_optional_tables(make_dataset):
     depths, sections = competition.read_depths(root), competition.read_sections(root)
     assert [depths[identity] for identity in (*train, *test)] == [50, 51, 52, 53, 54, 55]
     assert [sections[identity] for identity in train] == ["line 0", "line 0", "line 0", "line 1"]
-    ids, masks = competition.read_solution(root)
-    assert ids == test
-    assert masks[0, :, 0].tolist() == [1, 1, 1] + [0] * 98  # "1 3": the first three pixels of column 0
-    assert masks[0].sum() == 4
     (root / "depths.csv").write_text("id,z\na,deep\n")
     with pytest.raises(InputError, match="z of a is 'deep'; use a whole number"):
         competition.read_depths(root)
-    for name in ("depths", "sections", "solution"):
+    for name in ("depths", "sections"):
         (root / f"{name}.csv").unlink()
     assert competition.read_depths(root) is None
     assert competition.read_sections(root) is None
-    assert competition.read_solution(root) is None
 
 
 def test_dataset_root_says_what_there_is_and_how_to_get_more(make_dataset, tmp_path):

@@ -183,7 +183,6 @@ def test_a_changed_table_is_refused(change, message: str, tmp_path: Path) -> Non
         folds.load_or_make(path, COUNT, IDS, masks(), None)
 
 
-@pytest.mark.xfail(strict=True, reason="known bug: runs.read_csv lets UnicodeDecodeError through")
 def test_a_binary_table_is_refused(tmp_path: Path) -> None:
     (tmp_path / "x.csv").write_bytes(b"id,fold\n\xff\xfe,0\n")
     with pytest.raises(InputError, match=r"x\.csv"):

@@ -87,7 +87,6 @@ def test_members_of_other_images_are_refused(other: dict[str, int], message: str
         blend.mean([of({"a": 1, "b": 1}), of(other)])
 
 
-@pytest.mark.xfail(strict=True, reason="known bug: numpy's ValueError, though the docstring promises InputError")
 def test_other_sizes_are_refused() -> None:
     with pytest.raises(InputError, match=r"size|shape"):
         blend.mean([of({"a": [1, 2]}), of({"a": [1, 2, 3]})])

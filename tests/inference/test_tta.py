@@ -6,6 +6,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from saltseg import config
 from saltseg.errors import InputError
 from saltseg.inference import tta
 
@@ -21,6 +22,14 @@ BY_NUMPY = {
 
 def test_every_view_has_a_second_implementation() -> None:
     assert set(tta.VIEWS) == set(BY_NUMPY)
+
+
+def test_the_configuration_knows_every_view_and_no_other() -> None:
+    """A misspelt view must be refused before training: predictions come hours later."""
+    everything = f"predict.views=[{', '.join(tta.VIEWS)}]"
+    assert config.override(config.Config(), [everything]).predict.views == tuple(tta.VIEWS)
+    with pytest.raises(InputError, match=rf"'hflp'; choose one of {', '.join(tta.VIEWS)}$"):
+        config.override(config.Config(), ["predict.views=[identity, hflp]"])
 
 
 @pytest.mark.parametrize("name", tta.VIEWS)

@@ -107,10 +107,10 @@ class Fake:
     @property
     def root(self) -> Path:
         """The dataset."""
-        return self.input / "tiny"
+        return self.input / "tgs-tiny"
 
 
-def make(base: Path, name: str = "small", dataset: str = "tiny", synthetic: bool = False) -> Fake:
+def make(base: Path, name: str = "small", dataset: str = "tgs-tiny", synthetic: bool = False) -> Fake:
     """Write the run and, if it is not there yet, its dataset under `base`."""
     labelled, probabilities = tiles()
     run = runs.run_dir(base / "output", name)

@@ -102,3 +102,14 @@ def test_panels_show_the_boundary_and_the_masks():
     for column, on_boundary in ((0, True), (1, False), (2, True), (3, True)):
         darkest = min(sum(pixel(column, 0.47 + k / 303)) for k in range(18))
         assert (darkest < 60) == on_boundary
+
+
+def test_spread_takes_quantiles_of_tiles_with_a_boundary() -> None:
+    """Eleven half-salt tiles with AP 0.0 … 1.0 (in shuffled order) and an empty tile with AP 1 that shows nothing."""
+    order = np.random.default_rng(0).permutation(11)
+    true = np.zeros((12, 4, 4), np.uint8)
+    true[:11, 2:] = 1
+    value = np.append(order / 10, 1.0)
+    scored = gallery.Scored(tuple(f"t{k:02d}" for k in range(12)), true, true, true, true, value)
+    assert [value[k] for k in gallery.spread(scored)] == [0.9, 0.5, 0.1]
+    assert 11 not in gallery.spread(scored, (1.0,))

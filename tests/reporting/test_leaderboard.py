@@ -42,7 +42,7 @@ def test_bands(score, band):
 def test_a_row_by_hand(fake):
     rescore(fake.run, 0.86)
     row = leaderboard.row(fake.run)
-    assert (row.name, row.kind, row.dataset, row.folds) == ("small", "run", "tiny", "2/2")
+    assert (row.name, row.kind, row.dataset, row.folds) == ("small", "run", "tgs-tiny", "2/2")
     assert row.fold_mean == pytest.approx(0.5375)
     assert row.fold_spread == pytest.approx(0.725 / 2**0.5)  # of 0.9 and 0.175
     assert row.tta_gain == pytest.approx(0.03)  # of 0.02 and 0.04
@@ -110,7 +110,7 @@ def test_the_table_fits_a_terminal_and_its_columns_line_up(make_run):
     assert lines[2].startswith("a-rather-long-name-of-a…")
     assert "+0.0300" in lines[2]
     assert "2 h 00 min" in lines[2]
-    assert "  a-rather-long-name-of-a…: 0.8622, between bronze (0.85918) and silver (0.87163)" in lines
+    assert "  a-rather-long-name-of-a… (2/2 folds): 0.8622, between bronze (0.85918) and silver (0.87163)" in lines
     assert "It is an expectation, not a" in text
 
 
@@ -148,3 +148,14 @@ def test_the_script(fake):
     assert f"page: {fake.output / 'leaderboard.html'}" in done.stdout
     assert done.stdout.endswith("next: python scripts/report.py small\n")
     assert (fake.output / "leaderboard.html").is_file()
+
+
+def test_only_the_competitions_data_has_a_place_on_its_board(make_run):
+    """Somebody's own survey, even one that is not simulated, is not expected anywhere on the board of 2018."""
+    own = make_run("own")
+    rescore(own.run, 0.85)
+    runs.write_json(own.run.provenance, own.run.read_provenance() | {"dataset": "north-sea"})
+    row = leaderboard.row(own.run)
+    assert (row.cross_fitted, row.expected, row.standing) == (0.85, None, None)
+    runs.write_json(own.run.provenance, own.run.read_provenance() | {"dataset": "tgs"})
+    assert leaderboard.row(own.run).expected == pytest.approx(0.8665)

@@ -24,7 +24,7 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 # drops after every epoch without improvement, and a best epoch.
 SETTINGS = [
     "data.size=32", "data.fit=resize", "model.filters=4", "folds.count=2",
-    "train.epochs=5", "train.batch_size=8", "train.plateau_patience=0", "train.learning_rate=0.02",
+    "train.epochs=5", "train.batch_size=8", "train.plateau_patience=1", "train.learning_rate=0.02",
 ]  # fmt: skip
 
 
@@ -80,7 +80,7 @@ def test_a_fold_leaves_its_figures_and_no_state(unbroken: runs.FoldDir, place: P
     assert (unbroken.path / "tensorboard").is_dir()
     rates = [float(row["learning_rate"]) for row in rows]
     losses = [float(row["valid_loss"]) for row in rows]
-    for epoch in range(1, len(rows)):  # patience 0: the epoch after one without improvement has a tenth of the rate
+    for epoch in range(1, len(rows)):  # patience 1: the epoch after one without improvement has a tenth of the rate
         better = losses[epoch - 1] < min(losses[: epoch - 1], default=np.inf)
         assert rates[epoch] == pytest.approx(rates[epoch - 1] * (1 if better else 0.1), rel=1e-4)
     assert min(rates) < max(rates), "the rate never dropped: this test and the next prove less than they say"

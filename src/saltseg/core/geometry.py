@@ -6,9 +6,10 @@ from typing import Literal
 
 import numpy as np
 
+from saltseg.core.rle import TILE_SHAPE
 from saltseg.errors import InputError
 
-TILE = 101  # pixels, height and width of the competition's tiles
+TILE = TILE_SHAPE[0]  # the competition's tiles are square
 
 
 @dataclass(frozen=True)

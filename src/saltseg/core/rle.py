@@ -85,22 +85,24 @@ def encode_batch(masks: ArrayLike) -> list[str]:
     """
     array = as_masks(masks)
     pixels = array.shape[1] * array.shape[2]
-    digits = [str(number) for number in range(pixels + 1)]
+    # Looking a number up is faster than writing it, once there are more of them than pixels in a mask.
+    digits = [str(number) for number in range(pixels + 1)] if len(array) >= _CHUNK else None
     texts: list[str] = []
     for begin in range(0, len(array), _CHUNK):
         texts.extend(_encode_chunk(array[begin : begin + _CHUNK], digits))
     return texts
 
 
-def _encode_chunk(masks: NDArray[np.uint8], digits: list[str]) -> list[str]:
+def _encode_chunk(masks: NDArray[np.uint8], digits: list[str] | None) -> list[str]:
     n = len(masks)
-    stride = len(digits)  # pixels + 1: one background pixel before every image ...
+    stride = masks.shape[1] * masks.shape[2] + 1  # one background pixel before every image ...
     line = np.zeros(n * stride + 1, np.uint8)  # ... and one after the last, so that every run ends (trap 2)
     line[:-1].reshape(n, stride)[:, 1:] = masks.transpose(0, 2, 1).reshape(n, -1)
     changes = np.flatnonzero(line[1:] != line[:-1])
     starts, ends = changes[0::2], changes[1::2]
     pairs = np.stack([starts % stride + 1, ends - starts], axis=1)  # (runs, 2)
-    words = [digits[number] for number in pairs.ravel().tolist()]
+    numbers = pairs.ravel().tolist()
+    words = [digits[number] for number in numbers] if digits else list(map(str, numbers))
     last = 2 * np.searchsorted(starts, np.arange(1, n + 1) * stride)  # words up to the end of each image
     bounds = [0, *last.tolist()]
     return [" ".join(words[begin:end]) for begin, end in pairwise(bounds)]

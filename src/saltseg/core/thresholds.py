@@ -201,7 +201,7 @@ def summarise(
 ) -> dict[str, Any]:
     """Everything about the decision rule on out-of-fold predictions, ready for JSON (``postprocess.json``).
 
-    ``adopted`` is "tuned" when the cross-fitted score is at least the score at one half, else "half";
+    ``adopted`` is "tuned" when the cross-fitted score is above the score at one half, else "half";
     ``rule`` is the rule adopted. ``per_coverage`` holds the scores without leakage (cross-fitted, or at one
     half). ``pixel`` is at one half, to compare with published figures. ``curve`` has the minimum area of
     ``plateau``. ``tuning_gain`` is
@@ -229,7 +229,7 @@ def summarise(
     fitted = cross_fit_areas(counted, np.asarray(fold) if by_fold else random_parts(n))
     at_half = counted.average_precision(HALF)
     gain = fitted.average_precision - at_half
-    tuned = fitted.score >= found.score_at_half
+    tuned = fitted.score > found.score_at_half
     honest = fitted.average_precision if tuned else at_half
     intersection, predicted = counted.under(HALF)
     pixel = metric.pixel_scores_from_areas(

@@ -9,6 +9,7 @@ scaled by the largest value of a picture: a dark tile stays dark.
 
 import csv
 import hashlib
+import json
 import os
 import re
 from collections.abc import Callable, Sequence
@@ -24,7 +25,7 @@ from saltseg.errors import InputError
 
 __all__ = ["FileProblem", "Images", "Labelled", "read_folder", "read_image", "read_mask"]
 
-SHAPE = (101, 101)  # rows (depth), columns (along the section) of every tile of the competition
+SHAPE = rle.TILE_SHAPE  # rows (depth), columns (along the section) of every tile of the competition
 WORKERS = 4  # decoding releases the interpreter lock; more than a few gain nothing on small files
 CHUNK = 100  # files a worker reads at a time: handing over single 6 kB files costs as much as decoding them
 
@@ -183,15 +184,6 @@ def read_test(root: Path, progress: Progress | None = None) -> Images:
         raise _whole_list(root, error) from None
 
 
-def read_solution(root: Path) -> tuple[tuple[str, ...], np.ndarray] | None:
-    """(ids, masks uint8 (N, 101, 101) {0, 1}) of solution.csv in its order, or None if there is no file."""
-    path = Path(root) / "solution.csv"
-    if not path.is_file():
-        return None
-    rows = read_columns(path, ("id", "rle_mask"))
-    return tuple(row[0] for row in rows), rle.decode_batch([row[1] for row in rows], SHAPE)
-
-
 def read_depths(root: Path) -> dict[str, int] | None:
     """Depth `z` of each id (depths.csv; its unit is not stated by the organisers), or None if no file."""
     path = Path(root) / "depths.csv"
@@ -219,10 +211,20 @@ def list_files(folder: Path) -> list[str]:
     return sorted(os.listdir(folder)) if folder.is_dir() else []  # noqa: PTH208 (names, without a Path each)
 
 
+def is_synthetic(root: Path) -> bool:
+    """Whether the dataset was simulated (``source.json``, written by prepare_data.py): its scores mean little."""
+    try:
+        found = json.loads((Path(root) / "source.json").read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return False
+    return isinstance(found, dict) and found.get("source") == "synthetic"
+
+
 def fingerprint(root: Path) -> str:
     """SHA-256 (hex) over train.csv and the sorted names and sizes in bytes of all images: the data a run saw.
 
     Reads no pixels, so it takes milliseconds; an image changed without changing its size goes unnoticed.
+    Mask files are not hashed: check_data.py holds them against the run lengths in train.csv, which are.
     """
     try:
         digest = hashlib.sha256((Path(root) / "train.csv").read_bytes())

@@ -113,3 +113,11 @@ def read_folder(folder: Path) -> list[tuple[str, np.ndarray]]:
             raise FileProblem(path, f"{pixels.dtype} pixels", "save it as 8- or 16-bit greyscale")
         images[path.stem] = pixels.astype(np.uint8)
     return list(images.items())
+
+
+def write_png(path: Path, pixels: np.ndarray) -> None:
+    """Write a PNG, or raise OSError: cv2.imwrite itself only returns False."""
+    done, data = cv2.imencode(".png", pixels)
+    if not done:
+        raise OSError(f"PNG could not be encoded: {path}")
+    path.write_bytes(data.tobytes())

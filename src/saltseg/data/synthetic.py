@@ -17,14 +17,14 @@ from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-import cv2
 import numpy as np
 
 from saltseg.core import rle
 from saltseg.data import salt_bodies, salt_geology, salt_imaging
+from saltseg.data.image_files import write_png
 from saltseg.errors import InputError
 
-TILE = 101
+TILE = rle.TILE_SHAPE[0]
 # Shares in the real labelled data: constant black tiles (80 of 4,000), then the coverage classes 0 (empty,
 # without the constant ones), (0, 0.1], (0.1, 0.2] ... (0.9, 1].
 SHARES = np.array([0.02, 0.372, 0.144, 0.075, 0.057, 0.047, 0.057, 0.048, 0.041, 0.036, 0.040, 0.063])
@@ -177,9 +177,9 @@ def _fill(root: Path, n_train: int, n_test: int, seed: int, progress: Callable[[
     places = []
     for index, tile in enumerate(islice(tiles(seed), total)):
         name, part = f"{ids[index]}.png", "train" if in_train[index] else "test"
-        _write_png(root / part / "images" / name, np.repeat(tile.image[:, :, None], 3, axis=2))
+        write_png(root / part / "images" / name, np.repeat(tile.image[:, :, None], 3, axis=2))
         if in_train[index]:
-            _write_png(root / "train" / "masks" / name, tile.mask.astype(np.uint16) * 65535)
+            write_png(root / "train" / "masks" / name, tile.mask.astype(np.uint16) * 65535)
         masks[index] = tile.mask
         places.append((f"s{tile.section:06d}", tile.row, tile.column))
         if progress is not None:
@@ -217,14 +217,6 @@ def _draw_ids(rng: np.random.Generator, count: int) -> list[str]:
     while len(ids) < count:
         ids[f"{int(rng.integers(16**10)):010x}"] = None
     return list(ids)
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    """Write a PNG, or raise OSError: cv2.imwrite itself only returns False."""
-    done, data = cv2.imencode(".png", pixels)
-    if not done:
-        raise OSError(f"PNG could not be encoded: {path}")
-    path.write_bytes(data.tobytes())
 
 
 def _write_csv(path: Path, header: tuple[str, ...], rows: list[tuple]) -> None:

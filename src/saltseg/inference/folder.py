@@ -6,14 +6,13 @@ import shutil
 import tempfile
 from pathlib import Path
 
-import cv2
 import numpy as np
 from tqdm import tqdm
 
 from saltseg import runs
 from saltseg.core import rle
 from saltseg.core.postprocess import HALF, Rule
-from saltseg.data import competition
+from saltseg.data import competition, image_files
 from saltseg.errors import InputError
 from saltseg.inference import predict
 
@@ -42,10 +41,10 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
         writer.writerow(("id", "height", "width", "salt_share", "rle_mask"))
         for id_, image in tqdm(images, desc="predicting", unit="img", mininterval=1):
             probability = predict.of_any_size(networks, image, settings)
-            scaled = Rule(rule.threshold, round(rule.min_area * image.size / 101**2))
+            scaled = Rule(rule.threshold, round(rule.min_area * image.size / np.prod(competition.SHAPE)))
             mask = scaled.apply(probability[None])[0]
-            _write_png(beside / f"{id_}_mask.png", mask * np.uint8(255))
-            _write_png(beside / f"{id_}_probability.png", probability)
+            image_files.write_png(beside / f"{id_}_mask.png", mask * np.uint8(255))
+            image_files.write_png(beside / f"{id_}_probability.png", probability)
             writer.writerow((id_, *image.shape, f"{mask.mean():.4f}", rle.encode(mask)))
         (beside / "masks.csv").write_text(table.getvalue(), encoding="utf-8")
         beside.chmod(0o755)
@@ -53,9 +52,3 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
     finally:
         shutil.rmtree(beside, ignore_errors=True)
     return len(images)
-
-
-def _write_png(path: Path, pixels: np.ndarray) -> None:
-    done, data = cv2.imencode(".png", pixels)
-    assert done
-    path.write_bytes(data.tobytes())

@@ -55,6 +55,12 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
     again = [fold for fold in finished if views or not (fold.oof.is_file() and fold.test.is_file())]
     if again:
         _predict_folds(again, settings, root, table)
+    used = {tuple(runs.read_json(fold.metrics)["views"]) for fold in finished}
+    if len(used) > 1 or () in used:
+        raise InputError(
+            f"folds of {run.name} were predicted with different views; make them alike: "
+            f"python scripts/predict.py {run.name} --views {','.join(settings.predict.views)}"
+        )
     oof = blend.collate(finished)
     assert oof.fold is not None
     numbers = {fold.number for fold in finished}
@@ -77,14 +83,19 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
     for fold in again:
         network = networks.load_network(settings, fold.best).to(networks.best_device())
         _, validating = table.split(fold.number)
+        figures = runs.read_json(fold.metrics)
+        runs.write_json(fold.metrics, figures | {"views": []})  # should this stop half-way, predict() will notice
         total = len(validating) + len(test.ids)
         with tqdm(desc=f"fold {fold.number}: predicting", total=total, unit="img", mininterval=1) as bar:
             for path, ids, images in (
                 (fold.oof, np.array(table.ids)[validating], labelled.images[validating]),
                 (fold.test, np.array(test.ids), test.images),
             ):
-                values = networks.quantised(network, images, settings, progress=bar.update)
+                values = networks.probabilities(network, images, settings, progress=bar.update, out=np.uint8)
                 runs.save_predictions(path, Predictions(ids, values))
+                if path == fold.oof:
+                    half = metric.score(HALF.apply(values), labelled.masks[validating])
+        runs.write_json(fold.metrics, figures | {"views": list(settings.predict.views), "score_at_half": half})
 
 
 def optimise(run: RunDir, place: Place) -> dict[str, Any]:
@@ -103,7 +114,8 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
     if run.read_config().predict.decision == "half":
         at_half = metric.average_precision(HALF.apply(oof.probabilities), true)
         summary |= {
-            "adopted": "half, as the experiment asks",
+            "adopted": "half",
+            "why": "the experiment asks for 0.5 (predict.decision=half)",
             "rule": HALF.to_dict(),
             "per_coverage": metric.per_coverage(at_half, metric.coverage_class(true)),
         }
@@ -149,7 +161,7 @@ def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
     with tqdm(desc="predicting", total=len(finished) * len(labelled.ids), unit="img", mininterval=1) as bar:
         for fold in finished:
             network = networks.load_network(settings, fold.best).to(networks.best_device())
-            values = networks.quantised(network, labelled.images, settings, progress=bar.update)
+            values = networks.probabilities(network, labelled.images, settings, progress=bar.update, out=np.uint8)
             parts.append(Predictions(np.array(labelled.ids), values))
     probabilities = blend.mean(parts).probabilities
     rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
@@ -176,8 +188,9 @@ def blend_runs(members: Sequence[RunDir], target: RunDir) -> int:
     for key in ("dataset", "dataset_hash"):
         if len({origin[key] for origin in origins}) > 1:
             raise InputError(f"runs to blend differ in {key}: {', '.join(str(o[key])[:12] for o in origins)}")
-    if target.path.exists():
-        raise InputError(f"{target.path} exists; choose another --name or remove it")
+    taken = target.path if target.path.exists() else target.path.parents[1] / "runs" / target.name
+    if taken.exists():
+        raise InputError(f"{taken} exists; choose another --name or remove it")
     oof = blend.mean([runs.load_predictions(run.oof) for run in members])
     test = blend.mean([runs.load_predictions(run.test) for run in members])
     decision = "tuned" if any(run.read_config().predict.decision == "tuned" for run in members) else "half"

@@ -21,9 +21,13 @@ def build(config: ModelConfig) -> nn.Module:
         raise InputError(unknown("model.architecture", config.architecture, ["unet", *architectures]))
     if not config.encoder.startswith("tu-") and config.encoder not in smp.encoders.get_encoder_names():
         raise InputError(unknown("model.encoder", config.encoder, smp.encoders.get_encoder_names()))
-    network = architectures[config.architecture](
-        encoder_name=config.encoder, encoder_weights=None, in_channels=config.in_channels, classes=1
-    )
+    try:
+        network = architectures[config.architecture](
+            encoder_name=config.encoder, encoder_weights=None, in_channels=config.in_channels, classes=1
+        )
+    except (RuntimeError, ValueError, KeyError) as error:  # an encoder timm does not have, or one that does not fit
+        reason = " ".join(str(error).split())[:120]
+        raise InputError(f"{config.architecture} with {config.encoder}: {reason}; choose another encoder") from None
     return AnySize(network)
 
 

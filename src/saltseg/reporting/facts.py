@@ -39,6 +39,21 @@ class Facts:
         return bool(self.provenance.get("synthetic"))
 
     @property
+    def competition(self) -> bool:
+        """Whether the data is the competition's (a dataset called tgs or tgs-…), so that its 2018 board applies."""
+        return not self.synthetic and (self.dataset == "tgs" or self.dataset.startswith("tgs-"))
+
+    @property
+    def members(self) -> list[str]:
+        """Names of the runs in a blend."""
+        return [str(name) for name in self.provenance.get("members", [])]
+
+    @property
+    def views(self) -> list[str]:
+        """Test-time views that the predictions were made with."""
+        return list(self.metrics[0].get("views", [])) if self.metrics else []
+
+    @property
     def planned(self) -> int | None:
         """Number of folds that the configuration asks for; None for a blend."""
         if self.settings is None:
@@ -105,7 +120,7 @@ def read(run: runs.RunDir) -> Facts:
     return Facts(
         run=run,
         provenance=run.read_provenance(),
-        settings=run.read_config() if run.config.is_file() else None,
+        settings=run.read_config() if run.config.is_file() and run.path.parent.name != "blends" else None,
         metrics=[runs.read_json(fold.metrics) for fold in run.finished_folds()],
         postprocess=_optional(run.postprocess, "cross_fitted"),
         solution=_optional(run.solution_score, "all"),

@@ -69,6 +69,17 @@ def choose(scored: Scored, rows: int = ROWS) -> dict[str, list[int]]:
     return {"best": best, "median": middle[start : start + rows], "worst": worst}
 
 
+def spread(scored: Scored, shares: Sequence[float] = (0.9, 0.5, 0.1)) -> list[int]:
+    """Positions of the tiles at these quantiles of AP among tiles with a boundary worth seeing (10 to 90 % salt).
+
+    Falls back to all tiles where none has such a boundary. Equal scores are ordered by id.
+    """
+    salt = scored.true.mean(axis=(1, 2))
+    pool = [int(k) for k in np.flatnonzero((salt >= 0.1) & (salt <= 0.9))] or list(range(len(scored.ids)))
+    ordered = sorted(pool, key=lambda k: (scored.average_precision[k], scored.ids[k]))
+    return [ordered[round(share * (len(ordered) - 1))] for share in shares]
+
+
 def title(scored: Scored, place: int) -> str:
     """What stands above a tile, for example "1a2b3c4d5e · AP 0.70 · salt 34 %"."""
     share = 100 * float(scored.true[place].mean())

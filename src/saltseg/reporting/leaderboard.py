@@ -80,7 +80,7 @@ def row(run: runs.RunDir) -> Row:
     found, solution = facts.postprocess or {}, facts.solution or {}
     fitted = found.get("cross_fitted")
     honest = facts.honest_score
-    expected = None if honest is None or facts.synthetic else honest + PRIVATE_MINUS_OUT_OF_FOLD
+    expected = honest + PRIVATE_MINUS_OUT_OF_FOLD if honest is not None and facts.competition else None
     return Row(
         name=run.name,
         kind=facts.kind,
@@ -130,7 +130,9 @@ def table(found: Sequence[Row]) -> str:
         for line in cells
     ]
     lines.insert(1, "-" * max(map(len, lines)))
-    stood = [f"  {_short(r.name)}: {r.expected:.4f}, {r.standing}" for r in found if r.expected is not None]
+    stood = [
+        f"  {_short(r.name)} ({r.folds} folds): {r.expected:.4f}, {r.standing}" for r in found if r.expected is not None
+    ]
     if stood:
         lines += ["", "would have stood about (2018 private board, 3,219 teams):", *stood, ""]
         lines += textwrap.wrap(EXPECTATION, 110)

@@ -36,7 +36,7 @@ def _partial(facts: Facts) -> list[str]:
 
 
 def _epoch(facts: Facts) -> list[str]:
-    if not facts.metrics:
+    if not facts.metrics and not facts.members:
         return []
     return [
         "The weights of each fold are those of the epoch with the lowest loss on that fold's own "

@@ -61,6 +61,14 @@ def write(run: runs.RunDir, root: Path) -> Path:
     return run.report
 
 
+def picture(run: runs.RunDir, root: Path) -> bytes:
+    """A good, a middling and a poor out-of-fold tile as panels; PNG bytes. InputError when there are none."""
+    validation, _, problem = _tiles(facts_of.read(run), root)
+    if validation is None:
+        raise InputError(f"no picture of {run.name!r}: {problem}")
+    return gallery.draw(validation, gallery.spread(validation))
+
+
 def _tiles(facts: Facts, root: Path) -> tuple[gallery.Scored | None, tuple[int, gallery.Scored] | None, str]:
     """Out-of-fold tiles, (fold, its training tiles), and why there are none of the former."""
     try:
@@ -89,9 +97,11 @@ def _header(facts: Facts) -> list[tuple[str, str]]:
                 "network",
                 f"{model.architecture}{encoder}; tiles {data.fit} to {data.size}, augmentation {data.augment}",
             ),
-            ("views averaged", ", ".join(facts.settings.predict.views)),
+            ("views averaged", ", ".join(facts.views or facts.settings.predict.views)),
             ("folds finished", f"{facts.finished} of {facts.planned} ({facts.settings.folds.scheme})"),
         ]
+    if facts.members:
+        rows.append(("mean of", ", ".join(facts.members)))
     versions = [f"{name} {found[name]}" for name in VERSIONS if found.get(name)]
     return [
         *rows,
@@ -114,7 +124,7 @@ def _cards(facts: Facts) -> list[dict[str, Any]]:
 
     if found is not None:
         tuned = found["adopted"] == "tuned"
-        case_study = CASE_STUDY if not facts.synthetic else {}
+        case_study = CASE_STUDY if facts.competition else {}
         fitted, naive = found["cross_fitted"], found["naive"]
         bounds = page.interval(fitted["interval"]).replace(" ", "\N{NO-BREAK SPACE}")
         add("cross-fitted score", page.score(fitted["score"]), f"95 % interval {bounds}", tuned)

@@ -9,13 +9,15 @@ from tqdm import tqdm
 
 from saltseg.runs import write_csv
 
+Row = dict[str, float]  # one epoch
+
 
 class EpochLog(Callback):
     """``log.csv`` with one row per epoch. The rows travel in the checkpoint, so a resumed fold has no gap."""
 
     def __init__(self, path: Path, images: int) -> None:
         self.path, self.images = path, images
-        self.rows: list[dict[str, float]] = []
+        self.rows: list[Row] = []
         self._started = 0.0
         self._trained = 0.0
 

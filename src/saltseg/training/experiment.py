@@ -19,7 +19,7 @@ def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: 
         "dataset": dataset,
         "dataset_hash": competition.fingerprint(root),
         "folds_hash": table.digest,
-        "synthetic": (root / "sections.csv").is_file(),
+        "synthetic": competition.is_synthetic(root),
     }
     if run.provenance.is_file():
         changed = config.differences(run.read_config(), settings)
@@ -50,6 +50,10 @@ def train(
     numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
     for number in numbers:
         table.split(number)  # a wrong number is refused before hours of training, not after
+    if not run.provenance.is_file():
+        from saltseg.training import fold
+
+        fold.check(settings, *competition.SHAPE)
     prepare(settings, dataset, run, input_dir, output_dir)
     skipped = [number for number in numbers if run.fold(number).finished() and not overwrite]
     if len(skipped) == len(numbers):
@@ -59,12 +63,13 @@ def train(
 
     labelled, test = competition.read_train(root), competition.read_test(root)
     for number in numbers:
-        if number in skipped:
-            continue
         directory = run.fold(number)
         with directory.locked():
-            if overwrite:
+            if overwrite and directory.finished():
                 fold.clear(directory)
+            if directory.finished():  # before this call, or by another process a moment ago
+                skipped = [*skipped, number] if number not in skipped else skipped
+                continue
             fold.run(
                 settings,
                 fold.fold_data(number, labelled, test, table),

@@ -1,33 +1,37 @@
 """Train one fold to the end, predict what it is for, write its figures last. Safe to kill and to start again."""
 
 import logging
-import resource
+import math
 import shutil
 import sys
 import time
 import warnings
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Literal
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from lightning import Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from saltseg.config import Config
 from saltseg.core import metric
 from saltseg.core.geometry import Fit
 from saltseg.core.postprocess import HALF
+from saltseg.data.augment import Augment
 from saltseg.data.competition import Images, Labelled
 from saltseg.data.dataset import TileDataset, loader
 from saltseg.data.folds import Folds
 from saltseg.errors import InputError
 from saltseg.inference import predict
-from saltseg.runs import FoldDir, Predictions, save_predictions, write_json
-from saltseg.training.callbacks import EpochLog, Progress
+from saltseg.models import zoo
+from saltseg.runs import FoldDir, Predictions, atomic_path, provenance, save_predictions, write_json
+from saltseg.training.callbacks import EpochLog, Progress, Row
 from saltseg.training.task import SaltTask
 
 TRAIN_SAMPLE = 200  # training images predicted as well, to show the gap between training and validation
@@ -61,13 +65,21 @@ def run(settings: Config, data: FoldData, directory: FoldDir, title: str) -> Non
     The caller holds ``directory.locked()``. The weights kept are those of the epoch with the lowest loss on this
     fold's own validation images, so the fold's score is a little flattering (field: 0.003 to 0.006).
     """
-    task, log = _train(settings, data, directory, title)
+    rows = _train(settings, data, directory, title)
     best = predict.load_network(settings, directory.best).to(predict.best_device())
-    _finish(settings, data, directory, best, log)
-    del task
+    _finish(settings, data, directory, best, rows)
 
 
-def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> tuple[SaltTask, EpochLog]:
+def check(settings: Config, height: int, width: int) -> None:
+    """Send one empty tile through the network, so that settings that cannot work are refused before anything else."""
+    tile = np.zeros((1, height, width), np.uint8)
+    network = zoo.build(settings.model)
+    Augment(settings.data.augment)
+    predict.probabilities(network, tile, settings)
+
+
+def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> list[Row]:
+    """Train to the end, or go on from ``last.ckpt``; returns the rows of the log."""
     _quiet()
     train = settings.train
     gpu = torch.cuda.is_available()
@@ -92,9 +104,10 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
     stop = EarlyStopping("valid_loss", patience=train.stop_patience, min_delta=0.0, check_finite=True)
     trainer = Trainer(
         max_epochs=train.epochs,
-        accelerator="auto",
+        accelerator="gpu" if gpu else "cpu",
         devices=1,
-        precision=_precision(train.precision),
+        precision="bf16-mixed" if predict.uses_bf16(settings) else "32-true",
+        plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(directory.path, name="", version="tensorboard"),
         callbacks=[
             stop,
@@ -109,24 +122,31 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
         log_every_n_steps=1_000_000,  # figures per epoch are enough
         use_distributed_sampler=False,
     )
-    if directory.last.is_file():
-        if _trained(directory, train.epochs, train.stop_patience):
-            log.rows = _read_last(directory)["callbacks"][log.state_key]["rows"]
-            return task, log
+    resume = directory.last if directory.last.is_file() else None
+    if resume and _trained(directory, train.epochs, train.stop_patience):
+        return _read_last(directory)["callbacks"][log.state_key]["rows"]
+    try:
         trainer.fit(
             task,
             batches(data.train, settings.data.augment, True),
             batches(data.valid, "none", False),
-            ckpt_path=str(directory.last),
+            ckpt_path=resume,
             weights_only=True,
         )
-    else:
-        trainer.fit(task, batches(data.train, settings.data.augment, True), batches(data.valid, "none", False))
-    if trainer.interrupted:
-        raise KeyboardInterrupt
-    if not directory.best.is_file():
-        raise InputError(f"{title}: the validation loss was never finite; lower train.learning_rate and start again")
-    return task, log
+    except SystemExit:  # Lightning's way out after Ctrl-C and SIGTERM, the latter with the exit code of success
+        raise KeyboardInterrupt from None
+    if not any(math.isfinite(row["valid_loss"]) for row in log.rows):
+        raise InputError(f"{title}: the validation loss is not finite; lower train.learning_rate, use another --name")
+    return log.rows
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints written beside their target and renamed; Lightning's own may copy, and a kill would leave half."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save ``checkpoint`` at ``path``."""
+        with atomic_path(Path(path)) as beside:
+            torch.save(checkpoint, beside)
 
 
 def _checkpoint(directory: FoldDir, name: str, monitor: str | None, save_weights_only: bool) -> ModelCheckpoint:
@@ -159,25 +179,26 @@ def _trained(directory: FoldDir, epochs: int, patience: int) -> bool:
     return len(rows) >= epochs or waited >= patience
 
 
-def _finish(settings: Config, data: FoldData, directory: FoldDir, network: torch.nn.Module, log: EpochLog) -> None:
+def _finish(settings: Config, data: FoldData, directory: FoldDir, network: torch.nn.Module, rows: list[Row]) -> None:
     """Predict with the best weights, score, and write ``metrics.json`` last."""
     rng = np.random.default_rng(data.number)
     size = min(TRAIN_SAMPLE, len(data.train.ids))
     sample = _subset(data.train, np.sort(rng.permutation(len(data.train.ids))[:size]))
-    images = 2 * len(data.valid.ids) + size + len(data.test.ids)
+    single = settings.predict.views == ("identity",)
+    images = (1 if single else 2) * len(data.valid.ids) + size + len(data.test.ids)
     started = time.perf_counter()
     with tqdm(desc=f"fold {data.number}: predicting", total=images, unit="img", mininterval=1) as bar:
 
         def predicted(images: np.ndarray, views: tuple[str, ...] | None = None) -> np.ndarray:
-            return predict.quantised(network, images, settings, views=views, progress=bar.update)
+            return predict.probabilities(network, images, settings, views=views, progress=bar.update, out=np.uint8)
 
         plain = predicted(data.valid.images, ("identity",))
-        valid = plain if settings.predict.views == ("identity",) else predicted(data.valid.images)
+        valid = plain if single else predicted(data.valid.images)
         train = predicted(sample.images)
         save_predictions(directory.oof, Predictions(np.array(data.valid.ids), valid))
         save_predictions(directory.train, Predictions(np.array(sample.ids), train))
         save_predictions(directory.test, Predictions(np.array(data.test.ids), predicted(data.test.images)))
-    best = min(log.rows, key=lambda row: row["valid_loss"])
+    best = min((row for row in rows if math.isfinite(row["valid_loss"])), key=lambda row: row["valid_loss"])
     half_valid, half_train = HALF.apply(valid), HALF.apply(train)
     write_json(
         directory.metrics,
@@ -185,7 +206,7 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, network: torch
             "fold": data.number,
             "n_train": len(data.train.ids),
             "n_valid": len(data.valid.ids),
-            "epochs": len(log.rows),
+            "epochs": len(rows),
             "best_epoch": int(best["epoch"]),
             "best_epoch_chosen_by": "lowest loss on this fold's validation images",
             "views": list(settings.predict.views),
@@ -196,10 +217,11 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, network: torch
             "train_loss": best["train_loss"],
             "train_pixel_accuracy": metric.pixel_scores(half_train, sample.masks).accuracy,
             "train_score_at_half": metric.score(half_train, sample.masks),
-            "seconds": round(sum(row["seconds"] for row in log.rows), 1),
+            "seconds": round(sum(row["seconds"] for row in rows), 1),
             "predict_seconds": round(time.perf_counter() - started, 1),
-            "images_per_second": round(float(np.median([row["images_per_second"] for row in log.rows])), 2),
+            "images_per_second": round(float(np.median([row["images_per_second"] for row in rows])), 2),
             "peak_memory_mb": _peak_memory_mb(),
+            "git_commit": provenance()["git_commit"],
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
@@ -209,6 +231,7 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, network: torch
 
 def clear(directory: FoldDir) -> None:
     """Remove everything of a fold but its lock (for ``--overwrite``); the caller holds the lock."""
+    directory.metrics.unlink(missing_ok=True)  # first, so that a fold without weights never counts as finished
     for path in directory.path.iterdir():
         if path.is_dir():
             shutil.rmtree(path)
@@ -216,14 +239,12 @@ def clear(directory: FoldDir) -> None:
             path.unlink()
 
 
-def _precision(wanted: str) -> Literal["32-true", "bf16-mixed"]:
-    if wanted == "auto":
-        wanted = "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32"
-    return "bf16-mixed" if wanted == "bf16" else "32-true"
+def _peak_memory_mb() -> int | None:
+    """Peak resident memory of this process so far, MiB (Linux counts KiB, macOS bytes); None on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
 
-
-def _peak_memory_mb() -> int:
-    """Peak resident memory of this process so far, MiB (Linux counts KiB, macOS bytes)."""
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 

@@ -36,7 +36,7 @@ class SaltTask(LightningModule):
         self._plateau = ReduceLROnPlateau(
             optimizer,
             factor=train.plateau_factor,
-            patience=train.plateau_patience,
+            patience=train.plateau_patience - 1,  # torch drops one epoch later than Keras, whose count is meant
             threshold=0.0,  # any improvement counts, as for saving and stopping
             min_lr=train.minimum_learning_rate,
         )
