@@ -30,11 +30,10 @@ def main() -> int:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import runs
+    from saltseg import config, runs
 
-    name = arguments.name or runs.default_name(
-        arguments.data, experiments.named(arguments.experiment).name, arguments.holdout
-    )
+    settings = config.override(experiments.named(arguments.experiment), arguments.set)
+    name = arguments.name or runs.default_name(arguments.data, settings.name, arguments.holdout)
     places = ["--input", str(arguments.input), "--output", str(arguments.output)]
     train = [arguments.experiment, "--data", arguments.data, "--folds", arguments.folds, "--name", name]
     train += [] if arguments.holdout is None else ["--holdout", str(arguments.holdout)]

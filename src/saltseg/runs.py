@@ -29,46 +29,29 @@ from saltseg import config as configuration
 from saltseg.errors import InputError
 
 
+class File:
+    """A file of a directory object: ``fold.best`` is ``fold.path / "best.ckpt"``."""
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+
+    def __get__(self, directory: Any, _: type) -> Path:
+        return directory.path / self.name
+
+
 @dataclass(frozen=True)
 class FoldDir:
     """The files of one fold; ``metrics.json`` is written last and means "finished"."""
 
     path: Path
 
-    @property
-    def best(self) -> Path:
-        """Weights of the epoch with the lowest validation loss."""
-        return self.path / "best.ckpt"
-
-    @property
-    def last(self) -> Path:
-        """Everything needed to go on after the last finished epoch."""
-        return self.path / "last.ckpt"
-
-    @property
-    def log(self) -> Path:
-        """One row per epoch."""
-        return self.path / "log.csv"
-
-    @property
-    def oof(self) -> Path:
-        """Predictions for the fold's validation images."""
-        return self.path / "oof.npz"
-
-    @property
-    def test(self) -> Path:
-        """Predictions for the test images."""
-        return self.path / "test.npz"
-
-    @property
-    def train(self) -> Path:
-        """Predictions for a sample of the images that the fold trained on."""
-        return self.path / "train.npz"
-
-    @property
-    def metrics(self) -> Path:
-        """The fold's figures."""
-        return self.path / "metrics.json"
+    best = File("best.ckpt")  # weights of the epoch with the lowest validation loss
+    last = File("last.ckpt")  # everything needed to go on after the last finished epoch
+    log = File("log.csv")  # one row per epoch
+    oof = File("oof.npz")  # predictions for the fold's validation images
+    test = File("test.npz")  # predictions for the test images
+    train = File("train.npz")  # predictions for a sample of the images that the fold trained on
+    metrics = File("metrics.json")  # the fold's figures
 
     @property
     def number(self) -> int:
@@ -100,59 +83,32 @@ class RunDir:
 
     path: Path
 
+    config = File("config.yaml")  # resolved
+    provenance = File("provenance.json")  # versions, commit, command and hashes of the data and the folds
+    oof = File("oof.npz")  # out-of-fold predictions, each id exactly once
+    test = File("test.npz")  # test predictions, the mean over finished folds
+    postprocess = File("postprocess.json")  # the decision rule and the scores it was chosen by
+    submission = File("submission.csv")  # the file to upload
+    solution_score = File("solution_score.json")  # the submission's score, where the dataset has a solution
+    report = File("report.html")  # the page about the run
+
     @property
     def name(self) -> str:
         """The run's name."""
         return self.path.name
 
-    @property
-    def config(self) -> Path:
-        """The resolved configuration."""
-        return self.path / "config.yaml"
-
-    @property
-    def provenance(self) -> Path:
-        """Versions, commit, command and hashes of the data and the folds."""
-        return self.path / "provenance.json"
-
-    @property
-    def oof(self) -> Path:
-        """Out-of-fold predictions, each id exactly once."""
-        return self.path / "oof.npz"
-
-    @property
-    def test(self) -> Path:
-        """Test predictions, the mean over finished folds."""
-        return self.path / "test.npz"
-
-    @property
-    def postprocess(self) -> Path:
-        """The decision rule and the scores it was chosen by."""
-        return self.path / "postprocess.json"
-
-    @property
-    def submission(self) -> Path:
-        """The file to upload."""
-        return self.path / "submission.csv"
-
-    @property
-    def solution_score(self) -> Path:
-        """The submission's score, where the dataset has a solution."""
-        return self.path / "solution_score.json"
-
-    @property
-    def report(self) -> Path:
-        """The page about the run."""
-        return self.path / "report.html"
-
     def fold(self, number: int) -> FoldDir:
         """The directory of fold ``number``."""
         return FoldDir(self.path / f"fold_{number}")
 
+    def folds(self) -> list[FoldDir]:
+        """Folds that were started, in order; a copy such as fold_0.bak is none."""
+        found = [FoldDir(path) for path in self.path.glob("fold_*") if re.fullmatch(r"fold_\d+", path.name)]
+        return sorted(found, key=lambda fold: fold.number)
+
     def finished_folds(self) -> list[FoldDir]:
         """Finished folds in order."""
-        folds = [FoldDir(path) for path in self.path.glob("fold_*") if re.fullmatch(r"fold_\d+", path.name)]
-        return sorted((fold for fold in folds if fold.finished()), key=lambda fold: fold.number)
+        return [fold for fold in self.folds() if fold.finished()]
 
     def read_config(self) -> configuration.Config:
         """The configuration the run was trained with."""

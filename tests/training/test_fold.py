@@ -108,6 +108,41 @@ def test_killed_again_and_again_it_ends_with_the_same_result(unbroken: runs.Fold
     assert_same_result(unbroken, fold)
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupted_training_says_so_and_is_no_success(sent: signal.Signals, place: Path) -> None:
+    """Lightning leaves with exit code 0 after SIGTERM; scripts/run.py would go on to predict and submit."""
+    name = f"stopped-{sent.name}"
+    fold = runs.run_dir(place / "output", name).fold(0)
+    process = subprocess.Popen(
+        command(place, name, "--set", "train.epochs=500"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+    while process.poll() is None and (not fold.log.exists() or len(figures(fold)) <= 2):
+        time.sleep(0.01)
+    process.send_signal(sent)
+    _, errors = process.communicate(timeout=120)
+    assert process.returncode == 130, errors
+    assert "the same command goes on from the last finished epoch" in errors
+    assert "Traceback" not in errors
+    assert fold.last.is_file()
+    assert not fold.finished()
+
+
+def test_a_loss_that_is_not_finite_is_refused(place: Path) -> None:
+    done = subprocess.run(
+        command(place, "nan", "--set", "train.learning_rate=1e30"), capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "the validation loss is not finite; lower train.learning_rate" in done.stderr
+
+
+def test_settings_that_cannot_work_leave_no_run_behind(place: Path) -> None:
+    done = subprocess.run(command(place, "small", "--set", "data.fit=pad"), capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "data.size is 32, smaller than tiles of 101 pixels" in done.stderr
+    assert not (place / "output" / "runs" / "small").exists()
+
+
 def test_a_second_process_is_refused_while_one_trains(place: Path) -> None:
     run = runs.run_dir(place / "output", "guarded")
     with run.fold(0).locked():

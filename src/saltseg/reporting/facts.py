@@ -110,8 +110,7 @@ class Facts:
 
     def logs(self) -> dict[int, list[dict[str, str]]]:
         """Rows of log.csv of every fold that finished an epoch, unfinished folds included."""
-        paths = sorted(self.run.path.glob("fold_*/log.csv"))
-        logs = {runs.FoldDir(path.parent).number: runs.read_csv(path) for path in paths}
+        logs = {fold.number: runs.read_csv(fold.log) for fold in self.run.folds() if fold.log.is_file()}
         return {fold: rows for fold, rows in sorted(logs.items()) if rows}
 
 
