@@ -16,10 +16,10 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from saltseg import runs
-    from saltseg.inference import steps
+    from saltseg.inference import compare, steps
 
     run = runs.existing_run(arguments.output, arguments.run)
-    found = steps.evaluate(run, steps.Place(arguments.input, arguments.output), arguments.data)
+    found = compare.evaluate(run, steps.Place(arguments.input, arguments.output), arguments.data)
     target = run.path / f"on_{arguments.data}.json"
     runs.write_json(target, found)
     print(json.dumps(found, indent=2))

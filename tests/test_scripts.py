@@ -80,6 +80,7 @@ def refusal(trained: Trained, name: str, *arguments: str) -> str:
         ("blend tiny-run tiny-rum --name both", "did you mean tiny-run"),
         ("blend tiny-run tiny-run --name both", "a blend needs two different runs"),
         ("evaluate tiny-rum --data tiny", "did you mean tiny-run"),
+        ("compare tiny-run tiny-rum", "did you mean tiny-run"),
         ("score missing.csv solution.csv", "solution.csv"),
         ("check_data tinny", "there: tiny"),
         ("compare_synthetic --real tinny", "there: tiny"),

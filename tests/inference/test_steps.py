@@ -7,30 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_run import FOLDS, ROWS, SAMPLE, TEST, TRAIN, Trained, predictions, salt, write_table
+from tiny_run import FOLDS, ROWS, SAMPLE, TEST, TRAIN, Trained, checkpoint, place, predictions, salt, write_table
 
 from saltseg import config, runs
 from saltseg.core import rle
 from saltseg.errors import InputError
 from saltseg.inference import predict as networks
 from saltseg.inference import steps
-from saltseg.models import zoo
-
-
-def place(trained: Trained) -> steps.Place:
-    return steps.Place(trained.input, trained.output)
-
-
-def checkpoint(trained: Trained, number: int, probability: float) -> None:
-    """A network that says the same of every pixel."""
-    network = zoo.build(trained.settings.model)
-    with torch.no_grad():
-        network.head.weight.zero_()
-        network.head.bias.fill_(float(np.log(probability / (1 - probability))))
-    weights = {f"network.{key}": value for key, value in network.state_dict().items()}
-    trained.run.fold(number).path.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": weights}, trained.run.fold(number).best)
-
 
 # ---------------------------------------------------------------- predict
 
@@ -374,30 +357,3 @@ def test_runs_of_other_data_or_folds_do_not_blend(trained: Trained) -> None:
     with pytest.raises(InputError, match=r"trained on different folds; their average would leak"):
         steps.blend_runs([trained.run, other], target)
     assert not target.path.exists()
-
-
-def test_another_dataset_is_judged_by_the_mean_of_the_folds_under_the_runs_rule(trained: Trained) -> None:
-    """Folds say 0.1, 0.2 and 0.6 of every pixel: 0.3 on average, salt everywhere at 60/255, nowhere at one half."""
-    for number, probability in enumerate((0.1, 0.2, 0.6)):
-        checkpoint(trained, number, probability)
-    runs.write_json(trained.run.postprocess, {"rule": {"threshold": 60, "min_area": 0}})
-    other = trained.input / "other"
-    true = {"e0": 0, "e1": 101, "e2": 101, "e3": 80}
-    write_table(other / "train.csv", [["id", "rle_mask"], *([id_, rle.encode(salt(n))] for id_, n in true.items())])
-    (other / "train" / "images").mkdir(parents=True)
-    for id_, source in zip(true, TRAIN, strict=False):
-        image = (trained.root / "train" / "images" / f"{source}.png").read_bytes()
-        (other / "train" / "images" / f"{id_}.png").write_bytes(image)
-    found = steps.evaluate(trained.run, place(trained), "other")
-    assert (found["dataset"], found["n"], found["always_empty"]) == ("other", 4, 0.25)
-    assert found["score_at_half"] == 0.25
-    assert found["score_with_rule"] == pytest.approx((0 + 1 + 1 + 0.6) / 4)  # IoU 80 / 101 = 0.79: 0.6
-    low, high = found["interval"]
-    assert 0 <= low < 0.65 < high <= 1
-    with pytest.raises(InputError, match=r"tiny-run was trained on tiny; its honest score there is out of fold"):
-        steps.evaluate(trained.run, place(trained), "tiny")
-    (other / "train.csv").write_text((trained.root / "train.csv").read_text())
-    for path in (trained.root / "train" / "images").iterdir():
-        (other / "train" / "images" / path.name).write_bytes(path.read_bytes())
-    with pytest.raises(InputError, match=r"other shares 12 images with the training, such as 'a0'; use others"):
-        steps.evaluate(trained.run, place(trained), "other")

@@ -137,48 +137,6 @@ def submit(run: RunDir, place: Place) -> dict[str, Any] | None:
     return score
 
 
-def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
-    """Score a run on the labelled images of a dataset it was not trained on (mean of its folds).
-
-    Returns ``{"dataset", "n", "always_empty", "score_at_half", "score_with_rule", "interval", "pixel"}``; the
-    interval is the 95 % bootstrap of the score with the run's own rule, which was tuned elsewhere. Raises
-    InputError for the dataset of the training, or one that shares an id with it.
-    """
-    from saltseg.inference import predict as networks
-
-    if dataset == run.read_provenance()["dataset"]:
-        raise InputError(f"{run.name} was trained on {dataset}; its honest score there is out of fold (leaderboard.py)")
-    settings, finished = run.read_config(), run.finished_folds()
-    if not finished:
-        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
-    labelled = competition.read_train(competition.dataset_root(place.input_dir, dataset))
-    shared = set(labelled.ids) & set(competition.train_ids(place.root(run)))
-    if shared:
-        raise InputError(
-            f"{dataset} shares {len(shared)} images with the training, such as {min(shared)!r}; use others"
-        )
-    parts = []
-    with tqdm(desc="predicting", total=len(finished) * len(labelled.ids), unit="img", mininterval=1) as bar:
-        for fold in finished:
-            network = networks.load_network(settings, fold.best).to(networks.best_device())
-            values = networks.probabilities(network, labelled.images, settings, progress=bar.update, out=np.uint8)
-            parts.append(Predictions(np.array(labelled.ids), values))
-    probabilities = blend.mean(parts).probabilities
-    rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
-    at_half, ruled = HALF.apply(probabilities), rule.apply(probabilities)
-    values = metric.average_precision(ruled, labelled.masks)
-    return {
-        "run": run.name,
-        "dataset": dataset,
-        "n": len(labelled.ids),
-        "always_empty": float((~labelled.masks.any(axis=(1, 2))).mean()),
-        "score_at_half": metric.score(at_half, labelled.masks),
-        "score_with_rule": float(values.mean()),
-        "interval": list(metric.bootstrap_interval(values)),
-        "pixel": vars(metric.pixel_scores(at_half, labelled.masks)),
-    }
-
-
 def blend_runs(members: Sequence[RunDir], target: RunDir) -> int:
     """Average runs of one dataset and one fold table with equal weights into a blend, which is a run without folds.
 

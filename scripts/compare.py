@@ -1,0 +1,34 @@
+"""Is one run better than another? Paired, image by image, on the images that both predicted out of fold.
+
+  python scripts/compare.py tgs-unet_spec tgs-unet
+
+A difference whose interval holds zero is no detectable difference. Two runs of one recipe differ by 0.001 to 0.002.
+"""
+
+from saltseg import cli
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("one", help="a run or blend")
+    parser.add_argument("other", help="the run or blend to hold against it")
+    cli.add_directories(parser)
+    arguments = parser.parse_args()
+
+    from saltseg import runs
+    from saltseg.inference import compare, steps
+
+    one, other = (runs.existing_run(arguments.output, name) for name in (arguments.one, arguments.other))
+    found = compare.compare(one, other, steps.Place(arguments.input, arguments.output))
+    print(f"{found['n']} images, mAP out of fold; difference: {other.name} minus {one.name}, 95 % interval")
+    for kind, title in (("at_half", "at 0.5"), ("cross_fitted", "cross-fitted")):
+        part = found[kind]
+        low, high = part["interval"]
+        verdict = "better" if low > 0 else "worse" if high < 0 else "no detectable difference"
+        print(f"  {title:<13} {part[one.name]:.4f} → {part[other.name]:.4f}  "
+              f"{part['difference']:+.4f} ({low:+.4f} to {high:+.4f})  {verdict}")  # fmt: skip
+    cli.next_step("python scripts/leaderboard.py")
+
+
+if __name__ == "__main__":
+    cli.run(main)

@@ -1,0 +1,96 @@
+"""How good is a run elsewhere, and is it better than another: scores on other data, paired differences."""
+
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from saltseg import runs
+from saltseg.core import metric, thresholds
+from saltseg.core.postprocess import HALF, Rule
+from saltseg.data import competition
+from saltseg.errors import InputError
+from saltseg.inference import blend
+from saltseg.inference.steps import Place
+from saltseg.runs import Predictions, RunDir
+
+
+def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
+    """Score a run on the labelled images of a dataset it was not trained on (mean of its folds).
+
+    Returns ``{"dataset", "n", "always_empty", "score_at_half", "score_with_rule", "interval", "pixel"}``; the
+    interval is the 95 % bootstrap of the score with the run's own rule, which was tuned elsewhere. Raises
+    InputError for the dataset of the training, or one that shares an id with it.
+    """
+    from saltseg.inference import predict as networks
+
+    if dataset == run.read_provenance()["dataset"]:
+        raise InputError(f"{run.name} was trained on {dataset}; its honest score there is out of fold (leaderboard.py)")
+    settings, finished = run.read_config(), run.finished_folds()
+    if not finished:
+        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
+    labelled = competition.read_train(competition.dataset_root(place.input_dir, dataset))
+    shared = set(labelled.ids) & set(competition.train_ids(place.root(run)))
+    if shared:
+        raise InputError(
+            f"{dataset} shares {len(shared)} images with the training, such as {min(shared)!r}; use others"
+        )
+    parts = []
+    with tqdm(desc="predicting", total=len(finished) * len(labelled.ids), unit="img", mininterval=1) as bar:
+        for fold in finished:
+            network = networks.load_network(settings, fold.best).to(networks.best_device())
+            values = networks.probabilities(network, labelled.images, settings, progress=bar.update, out=np.uint8)
+            parts.append(Predictions(np.array(labelled.ids), values))
+    probabilities = blend.mean(parts).probabilities
+    rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
+    at_half, ruled = HALF.apply(probabilities), rule.apply(probabilities)
+    values = metric.average_precision(ruled, labelled.masks)
+    return {
+        "run": run.name,
+        "dataset": dataset,
+        "n": len(labelled.ids),
+        "always_empty": float((~labelled.masks.any(axis=(1, 2))).mean()),
+        "score_at_half": metric.score(at_half, labelled.masks),
+        "score_with_rule": float(values.mean()),
+        "interval": list(metric.bootstrap_interval(values)),
+        "pixel": vars(metric.pixel_scores(at_half, labelled.masks)),
+    }
+
+
+def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
+    """Paired difference of two runs (``other`` minus ``one``) on the images that both predicted out of fold.
+
+    Returns ``{"n", "at_half": {...}, "cross_fitted": {...}}`` with the two scores, their mean difference per image
+    and its 95 % bootstrap interval. Cross-fitted: each with a rule of its own, fitted on the other folds (random parts
+    where there is one fold, the same parts for both). Raises InputError when datasets or folds differ.
+    """
+    for key in ("dataset", "dataset_hash", "folds_hash"):
+        if one.read_provenance()[key] != other.read_provenance()[key]:
+            raise InputError(f"{one.name} and {other.name} differ in {key}; only runs on the same folds are compared")
+    first, second = runs.load_predictions(one.oof), runs.load_predictions(other.oof)
+    ids = np.array(sorted(set(first.ids.tolist()) & set(second.ids.tolist())))
+    if len(ids) < 2:
+        raise InputError(f"{one.name} and {other.name} share {len(ids)} out-of-fold images; train a fold of both")
+    labelled = competition.read_train(place.root(one))
+    position = {id_: i for i, id_ in enumerate(labelled.ids)}
+    true = labelled.masks[[position[id_] for id_ in ids.tolist()]]
+    assert first.fold is not None
+    fold_of_id = dict(zip(first.ids.tolist(), first.fold.tolist(), strict=True))
+    fold = np.array([fold_of_id[id_] for id_ in ids.tolist()])
+    group = fold if len(np.unique(fold)) > 1 else thresholds.random_parts(len(ids))
+
+    def paired(values: list[np.ndarray]) -> dict[str, Any]:
+        difference = values[1] - values[0]
+        return {
+            one.name: float(values[0].mean()),
+            other.name: float(values[1].mean()),
+            "difference": float(difference.mean()),
+            "interval": list(metric.bootstrap_interval(difference)),
+        }
+
+    both = [first.of(ids), second.of(ids)]
+    return {
+        "n": len(ids),
+        "at_half": paired([metric.average_precision(HALF.apply(p), true) for p in both]),
+        "cross_fitted": paired([thresholds.cross_fit(p, true, group).average_precision for p in both]),
+    }

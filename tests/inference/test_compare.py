@@ -1,0 +1,77 @@
+"""Scores on other data and paired differences, every figure by hand."""
+
+import numpy as np
+import pytest
+from tiny_run import ROWS, TRAIN, Trained, checkpoint, place, predictions, salt, write_table
+
+from saltseg import runs
+from saltseg.core import rle
+from saltseg.errors import InputError
+from saltseg.inference import compare, steps
+
+
+def test_another_dataset_is_judged_by_the_mean_of_the_folds_under_the_runs_rule(trained: Trained) -> None:
+    """Folds say 0.1, 0.2 and 0.6 of every pixel: 0.3 on average, salt everywhere at 60/255, nowhere at one half."""
+    for number, probability in enumerate((0.1, 0.2, 0.6)):
+        checkpoint(trained, number, probability)
+    runs.write_json(trained.run.postprocess, {"rule": {"threshold": 60, "min_area": 0}})
+    other = trained.input / "other"
+    true = {"e0": 0, "e1": 101, "e2": 101, "e3": 80}
+    write_table(other / "train.csv", [["id", "rle_mask"], *([id_, rle.encode(salt(n))] for id_, n in true.items())])
+    (other / "train" / "images").mkdir(parents=True)
+    for id_, source in zip(true, TRAIN, strict=False):
+        image = (trained.root / "train" / "images" / f"{source}.png").read_bytes()
+        (other / "train" / "images" / f"{id_}.png").write_bytes(image)
+    found = compare.evaluate(trained.run, place(trained), "other")
+    assert (found["dataset"], found["n"], found["always_empty"]) == ("other", 4, 0.25)
+    assert found["score_at_half"] == 0.25
+    assert found["score_with_rule"] == pytest.approx((0 + 1 + 1 + 0.6) / 4)  # IoU 80 / 101 = 0.79: 0.6
+    low, high = found["interval"]
+    assert 0 <= low < 0.65 < high <= 1
+    with pytest.raises(InputError, match=r"tiny-run was trained on tiny; its honest score there is out of fold"):
+        compare.evaluate(trained.run, place(trained), "tiny")
+    (other / "train.csv").write_text((trained.root / "train.csv").read_text())
+    for path in (trained.root / "train" / "images").iterdir():
+        (other / "train" / "images" / path.name).write_bytes(path.read_bytes())
+    with pytest.raises(InputError, match=r"other shares 12 images with the training, such as 'a0'; use others"):
+        compare.evaluate(trained.run, place(trained), "other")
+
+
+def another(trained: Trained, name: str, order: tuple[str, ...], missed: str) -> runs.RunDir:
+    """A run with the perfect predictions of ``trained`` but for one tile, which it calls empty."""
+    run = runs.run_dir(trained.output, name)
+    runs.write_json(run.provenance, trained.run.read_provenance())
+    made = predictions(order, lambda id_: (0 if id_ == missed else 200) * salt(ROWS[id_]))
+    fold = np.array([int(id_[1]) for id_ in order])
+    runs.save_predictions(run.oof, runs.Predictions(made.ids, made.probabilities, fold))
+    return run
+
+
+def test_runs_are_compared_image_by_image_whatever_their_order(trained: Trained) -> None:
+    steps.predict(trained.run, place(trained))
+    worse = another(trained, "worse", tuple(reversed(TRAIN)), missed="d0")
+    found = compare.compare(trained.run, worse, place(trained))
+    assert found["n"] == 12
+    part = found["at_half"]
+    assert (part["tiny-run"], part["worse"]) == (1.0, pytest.approx(11 / 12))
+    assert part["difference"] == pytest.approx(-1 / 12)
+    low, high = part["interval"]  # one image of twelve changed: some bootstrap samples do not hold it at all
+    assert low < -1 / 12 < high
+    assert high == 0
+    back = compare.compare(worse, trained.run, place(trained))["at_half"]
+    assert back["difference"] == pytest.approx(1 / 12)
+
+
+def test_only_images_that_both_predicted_count(trained: Trained) -> None:
+    steps.predict(trained.run, place(trained))
+    part = another(trained, "part", tuple(id_ for id_ in TRAIN if id_[1] == "0"), missed="d0")
+    found = compare.compare(trained.run, part, place(trained))
+    assert found["n"] == 4
+    assert found["at_half"]["difference"] == pytest.approx(-1 / 4)
+
+
+def test_runs_on_other_folds_are_not_compared(trained: Trained) -> None:
+    other = another(trained, "other", TRAIN, missed="d0")
+    runs.write_json(other.provenance, other.read_provenance() | {"folds_hash": "x"})
+    with pytest.raises(InputError, match=r"tiny-run and other differ in folds_hash; only runs on the same folds"):
+        compare.compare(trained.run, other, place(trained))
