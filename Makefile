@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCES := src scripts tests
+SOURCES := src scripts tests benchmarks
 
 .DEFAULT_GOAL := help
 
