@@ -2,6 +2,7 @@
 
 import csv
 import io
+import math
 import shutil
 import tempfile
 from pathlib import Path
@@ -41,7 +42,7 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
         writer.writerow(("id", "height", "width", "salt_share", "rle_mask"))
         for id_, image in tqdm(images, desc="predicting", unit="img", mininterval=1):
             probability = predict.of_any_size(networks, image, settings)
-            scaled = Rule(rule.threshold, round(rule.min_area * image.size / np.prod(competition.SHAPE)))
+            scaled = Rule(rule.threshold, round(rule.min_area * image.size / math.prod(competition.SHAPE)))
             mask = scaled.apply(probability[None])[0]
             image_files.write_png(beside / f"{id_}_mask.png", mask * np.uint8(255))
             image_files.write_png(beside / f"{id_}_probability.png", probability)
