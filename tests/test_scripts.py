@@ -104,3 +104,14 @@ def test_a_leaderboard_of_nothing_says_so(trained: Trained, tmp_path: Path) -> N
 def test_a_step_out_of_order_names_the_step_before(trained: Trained) -> None:
     assert "run scripts/train.py or scripts/predict.py first" in refusal(trained, "optimise", "tiny-run")
     assert "run the step that writes it" in refusal(trained, "submit", "tiny-run")
+
+
+def test_score_lists_every_reason_for_a_refusal_with_its_row(tmp_path: Path) -> None:
+    (tmp_path / "solution.csv").write_text("id,rle_mask\na,1 5\nb,\nc,2 3\nd,\n")
+    rows = ["a,1 5", "a,1 5", "b,0 3", "x,", "c,1 2 3", "d,10201 2"]
+    (tmp_path / "mine.csv").write_text("id,rle_mask\n" + "\n".join(rows) + "\n")
+    command = [sys.executable, str(SCRIPTS / "score.py"), "mine.csv", "solution.csv"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=tmp_path)
+    assert done.returncode == 2
+    assert "mine.csv is refused for 5 reasons, listed above" in done.stderr
+    assert [line.split(":")[1].strip() for line in done.stdout.splitlines()] == [f"row {k}" for k in (3, 4, 5, 6, 7)]

@@ -28,7 +28,7 @@ EXPERIMENTS: dict[str, Config] = {
             name="demo",
             data=DataConfig(fit="resize", size=64, augment="light"),
             folds=replace(UNET.folds, count=3),
-            train=TrainConfig(epochs=8, batch_size=16, learning_rate=2e-3, plateau_patience=2, plateau_factor=0.3),
+            train=TrainConfig(epochs=12, batch_size=16, learning_rate=2e-3, plateau_patience=2, plateau_factor=0.3),
         ),
         # The off-the-shelf yardstick: a ResNet34 U-Net of segmentation-models-pytorch, random weights.
         replace(

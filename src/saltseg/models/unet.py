@@ -14,7 +14,8 @@ from saltseg.errors import InputError
 def two_convolutions(in_channels: int, filters: int) -> nn.Sequential:
     """2@Conv 3x3: each convolution followed by batch norm and ReLU, the second reading the first's output.
 
-    (In the case study's own notebook the second one reads the block's input, so that its first never trains.)
+    (In the case study's own notebook the second one reads the block's input, so that its first never trains. Its
+    Keras has other batch norm constants too: eps 1e-3 and a running mean that moves by 0.01; PyTorch's stay here.)
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, filters, kernel_size=3, padding=1),
