@@ -115,7 +115,11 @@ def test_an_interrupted_training_says_so_and_is_no_success(sent: signal.Signals,
     name = f"stopped-{sent.name}"
     fold = runs.run_dir(place / "output", name).fold(0)
     process = subprocess.Popen(
-        command(place, name, "--set", "train.epochs=500"), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command(place, name, "--set", "train.epochs=500"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a suite in the background ignores it
     )
     while process.poll() is None and (not fold.log.exists() or len(figures(fold)) <= 2):
         time.sleep(0.01)
