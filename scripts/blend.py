@@ -17,13 +17,13 @@ def main() -> None:
 
     from saltseg import runs
     from saltseg.errors import InputError
-    from saltseg.inference import steps
+    from saltseg.inference import ensemble
 
     if len(set(arguments.runs)) < 2:
         raise InputError(f"a blend needs two different runs; got {', '.join(arguments.runs)}")
     members = [runs.existing_run(arguments.output, name) for name in arguments.runs]
     target = runs.RunDir(arguments.output / "blends" / runs.run_dir(arguments.output, arguments.name).name)
-    count = steps.blend_runs(members, target)
+    count = ensemble.blend_runs(members, target)
     print(f"{target.path}: {len(members)} runs, {count} out-of-fold images")
     cli.next_step(f"python scripts/optimise.py {target.name}")
 

@@ -165,28 +165,35 @@ class Predictions:
     """Probabilities that carry their ids.
 
     ids: str (N,), each once. probabilities: uint8 (N, H, W), salt probability in 255ths. fold: int16 (N,), the
-    fold that each image validated in, for out-of-fold predictions only.
+    fold that each image validated in, for out-of-fold predictions only. presence: uint8 (N,), probability in 255ths
+    that the image holds any salt, for networks with an empty-image head only.
     """
 
     ids: np.ndarray
     probabilities: np.ndarray
     fold: np.ndarray | None = None
+    presence: np.ndarray | None = None
 
     def __post_init__(self) -> None:
         assert self.probabilities.dtype == np.uint8, self.probabilities.dtype
         assert self.probabilities.ndim == 3, self.probabilities.shape
         assert len(self.ids) == len(self.probabilities)
+        assert self.presence is None or (self.presence.dtype == np.uint8 and self.presence.shape == self.ids.shape)
         values, counts = np.unique(self.ids, return_counts=True)
         if (counts > 1).any():
             raise InputError(f"predictions hold id {str(values[counts > 1][0])!r} more than once; predict again")
 
     def of(self, ids: np.ndarray | tuple[str, ...]) -> np.ndarray:
         """Probabilities in the order of ``ids``; raises InputError when one is missing."""
+        return self.probabilities[self.rows(ids)]
+
+    def rows(self, ids: np.ndarray | tuple[str, ...]) -> list[int]:
+        """Where each of ``ids`` stands; raises InputError when one is missing."""
         row = {id_: i for i, id_ in enumerate(self.ids.tolist())}
         missing = [str(id_) for id_ in ids if str(id_) not in row]
         if missing:
             raise InputError(f"no prediction for {len(missing)} ids, the first {missing[0]!r}; run scripts/predict.py")
-        return self.probabilities[[row[str(id_)] for id_ in ids]]
+        return [row[str(id_)] for id_ in ids]
 
 
 def save_predictions(path: Path, predictions: Predictions) -> None:
@@ -194,6 +201,8 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
     arrays: dict[str, Any] = {"ids": predictions.ids.astype(str), "probabilities": predictions.probabilities}
     if predictions.fold is not None:
         arrays["fold"] = predictions.fold.astype(np.int16)
+    if predictions.presence is not None:
+        arrays["presence"] = predictions.presence
     with atomic_path(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)
 
@@ -202,7 +211,7 @@ def load_predictions(path: Path) -> Predictions:
     """Read what :func:`save_predictions` wrote; never unpickles."""
     try:
         with np.load(path, allow_pickle=False) as file:
-            return Predictions(file["ids"], file["probabilities"], file.get("fold"))
+            return Predictions(file["ids"], file["probabilities"], file.get("fold"), file.get("presence"))
     except FileNotFoundError:
         raise InputError(f"no predictions at {path}; run scripts/train.py or scripts/predict.py first") from None
     except InputError:
