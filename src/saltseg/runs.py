@@ -30,7 +30,7 @@ from saltseg.errors import InputError
 
 
 class File:
-    """A file of a directory object: ``fold.best`` is ``fold.path / "best.ckpt"``."""
+    """A file of a directory object: ``fold.network`` is ``fold.path / "network.ckpt"``."""
 
     def __init__(self, name: str) -> None:
         self.name = name
@@ -45,7 +45,7 @@ class FoldDir:
 
     path: Path
 
-    best = File("best.ckpt")  # weights of the epoch with the lowest validation loss
+    network = File("network.ckpt")  # the weights to predict with; with snapshots there is one file per cycle instead
     last = File("last.ckpt")  # everything needed to go on after the last finished epoch
     log = File("log.csv")  # one row per epoch
     oof = File("oof.npz")  # predictions for the fold's validation images
@@ -57,6 +57,14 @@ class FoldDir:
     def number(self) -> int:
         """Which fold this is."""
         return int(self.path.name.removeprefix("fold_"))
+
+    def snapshot(self, cycle: int) -> Path:
+        """Weights at the end of a cycle (1, 2, …) of the learning rate."""
+        return self.path / f"network_{cycle:02d}.ckpt"
+
+    def networks(self) -> list[Path]:
+        """The weights to predict with: usually one file, or one per snapshot in order."""
+        return sorted(self.path.glob("network_[0-9]*.ckpt")) or [self.network]
 
     def finished(self) -> bool:
         """Whether training and prediction of this fold are complete."""

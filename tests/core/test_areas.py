@@ -47,6 +47,16 @@ def test_scores_under_a_rule_are_those_of_its_masks(
     np.testing.assert_array_equal(areas(probabilities, true).average_precision(rule), expected)
 
 
+def test_emptied_images_have_no_prediction_left() -> None:
+    probabilities = np.array([[[10, 0], [0, 200]]] * 3, np.uint8)
+    counted = areas(probabilities, np.array([[[1, 0], [0, 1]]] * 3))
+    emptied = counted.emptied(np.array([False, True, False]))
+    assert emptied.predicted[:, [0, 1, 10, 200, 201]].tolist() == [[4, 2, 2, 1, 0], [4, 0, 0, 0, 0], [4, 2, 2, 1, 0]]
+    assert emptied.intersection[:, [0, 1, 10, 200, 201]].tolist() == [[2, 2, 2, 1, 0], [2, 0, 0, 0, 0], [2, 2, 2, 1, 0]]
+    assert emptied.true.tolist() == [2, 2, 2]
+    assert emptied.pixels == emptied.take(np.array([1])).pixels == 4
+
+
 def test_floats_are_quantised() -> None:
     probabilities = np.random.default_rng(0).random((3, 5, 5))
     true = (probabilities > 0.3).astype(np.uint8)

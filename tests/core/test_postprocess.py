@@ -2,15 +2,19 @@
 
 import json
 import math
+from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
+from scipy import ndimage
 
 from saltseg.core.postprocess import HALF, Rule, quantise
 from saltseg.errors import InputError
+
+PUBLISHED = Path(__file__).parents[2] / "output" / "published"
 
 
 def test_quantise_by_hand() -> None:
@@ -73,6 +77,16 @@ def test_applying_a_rule_leaves_the_probabilities_alone() -> None:
 def test_rule_survives_json() -> None:
     rule = Rule(np.int64(140), np.int32(55))  # type: ignore[arg-type]
     assert Rule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule == Rule(140, 55)
+    rule = Rule(140, 55, True, 200, 30)
+    assert rule.to_dict() == {"threshold": 140, "min_area": 55, "fill_holes": True, "high": 200, "gate": 30}
+    assert Rule.from_dict(json.loads(json.dumps(rule.to_dict()))) == rule
+
+
+@pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*/postprocess.json")), ids=lambda path: path.parent.name)
+def test_rules_of_two_keys_are_still_read(path: Path) -> None:
+    values = json.loads(path.read_text())["rule"]
+    rule = Rule.from_dict({key: values[key] for key in ("threshold", "min_area")})
+    assert rule == Rule(values["threshold"], values["min_area"], fill_holes=False, high=0, gate=0)
 
 
 @pytest.mark.parametrize(
@@ -84,13 +98,94 @@ def test_rule_survives_json() -> None:
         ({"threshold": True, "min_area": 0}, "threshold must be a whole number: True"),
         ({"threshold": 128, "min_area": -1}, "min_area must be 0 or more pixels: -1"),
         ({"threshold": 128, "min_area": "9"}, "min_area must be a whole number: '9'"),
-        ({"threshold": 128}, r"keys threshold and min_area: \['threshold'\]"),
-        ({"threshold": 128, "min_area": 0, "mode": 1}, "'mode'"),
+        ({"threshold": 128, "min_area": 0, "high": 256}, r"high must be 0 \.\.\. 255 \(255ths\): 256; 0 switches"),
+        ({"threshold": 128, "min_area": 0, "gate": -1}, "gate must be 0 .* -1"),
+        ({"threshold": 128, "min_area": 0, "gate": None}, "gate must be a whole number: None"),
+        ({"threshold": 128, "min_area": 0, "fill_holes": 1}, "fill_holes must be true or false: 1"),
+        ({"threshold": 128, "high": 9}, r"keys threshold and min_area, of .*: \['high', 'threshold'\]"),
+        ({"threshold": 128, "min_area": 0, "mode": 1}, r"fill_holes, high, gate: \['min_area', 'mode', 'threshold'\]"),
     ],
 )
 def test_bad_rules_are_refused(values: dict, message: str) -> None:
     with pytest.raises(InputError, match=message):
         Rule.from_dict(values)
+
+
+RING = np.array(
+    [
+        [0, 0, 0, 0, 0, 0, 0],
+        [0, 150, 150, 150, 0, 140, 0],
+        [0, 150, 0, 150, 0, 0, 0],
+        [0, 150, 150, 220, 0, 130, 0],
+        [0, 0, 0, 0, 0, 0, 120],
+    ],
+    np.uint8,
+)[None]
+
+
+@pytest.mark.parametrize(
+    ("rule", "area"),
+    [
+        (Rule(), 10),  # a ring of 8 and two pixels beside it
+        (Rule(fill_holes=True), 11),
+        (Rule(high=140), 9),  # the 130 goes
+        (Rule(high=141), 8),
+        (Rule(high=221), 0),
+        (Rule(high=128), 10),  # the threshold itself: every body reaches it
+        (Rule(high=1), 10),
+        (Rule(120, high=130), 11),  # the 120 touches the 130 at a corner
+        (Rule(min_area=9, fill_holes=True, high=200), 9),  # the area of the filled ring
+        (Rule(min_area=10, fill_holes=True, high=200), 0),  # is counted without the small bodies
+        (Rule(min_area=9, high=200), 0),
+        (Rule(200, fill_holes=True, high=210), 1),
+    ],
+)
+def test_steps_by_hand(rule: Rule, area: int) -> None:
+    assert rule.apply(RING).sum() == rule.apply(RING / 255).sum() == area
+
+
+def test_a_weak_ring_around_a_strong_body_stays_once_its_hole_is_filled() -> None:
+    ring = np.full((1, 5, 5), 150, np.uint8)
+    ring[0, 1:4, 1:4] = 0
+    ring[0, 2, 2] = 220
+    assert Rule(high=200).apply(ring).sum() == 1
+    assert Rule(high=200, fill_holes=True).apply(ring).sum() == 25
+
+
+def test_the_gate_empties_images_that_hardly_hold_salt() -> None:
+    probabilities, presence = np.full((3, 2, 2), 200, np.uint8), np.array([50, 51, 52], np.uint8)
+    assert Rule(gate=51).apply(probabilities, presence).sum(axis=(1, 2)).tolist() == [0, 4, 4]
+    assert Rule(gate=0).apply(probabilities, presence).sum() == Rule().apply(probabilities).sum() == 12
+    with pytest.raises(InputError, match=r"gate of 51/255 .* do not say; predict with a network that has an empty"):
+        Rule(gate=51).apply(probabilities)
+    for wrong in (presence[:2], presence / 255):
+        with pytest.raises(InputError, match=r"presence must be uint8 \(3,\), one an image: .*; use quantise"):
+            Rule(gate=51).apply(probabilities, wrong)
+
+
+def slowly(rule: Rule, pixels: np.ndarray, presence: int) -> np.ndarray:
+    """The rule on the mask of one image, step by step."""
+    mask = pixels >= rule.threshold
+    if rule.fill_holes:
+        mask = ndimage.binary_fill_holes(mask)
+    labels, bodies = ndimage.label(mask, np.ones((3, 3)))
+    for body in range(1, bodies + 1):
+        if rule.high > rule.threshold and pixels[labels == body].max() < rule.high:
+            mask[labels == body] = False
+    return mask & (mask.sum() >= rule.min_area) & (presence >= rule.gate)
+
+
+values = st.sampled_from([0, 20, 40, 60, 80, 100])
+rules = st.builds(
+    Rule, st.sampled_from([1, 30, 50]), st.integers(0, 9), st.booleans(), values, st.sampled_from([0, 50])
+)
+
+
+@given(hnp.arrays(np.uint8, (2, 6, 7), elements=values), rules, hnp.arrays(np.uint8, 2, elements=values))
+@settings(deadline=None)
+def test_masks_are_those_of_the_steps_one_by_one(stack: np.ndarray, rule: Rule, presence: np.ndarray) -> None:
+    expected = [slowly(rule, pixels, chance) for pixels, chance in zip(stack, presence, strict=True)]
+    np.testing.assert_array_equal(rule.apply(stack, presence), expected)
 
 
 def test_apply_refuses_other_arrays() -> None:

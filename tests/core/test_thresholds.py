@@ -1,6 +1,5 @@
 """The search against trying every rule, the choice of a plateau, and cross-fitting without leakage."""
 
-import json
 import time
 
 import numpy as np
@@ -10,6 +9,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
 from saltseg.core import metric, thresholds
+from saltseg.core.areas import areas
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
 
@@ -77,11 +77,11 @@ def test_a_plateau_is_preferred_to_a_higher_spike() -> None:
     surface = np.full((255, 400), 0.70)
     surface[99:160, 20:61] = 0.80  # thresholds 100 ... 160, areas 20 ... 60
     surface[219, 200] = 0.95
-    rule = thresholds.plateau_rule(surface)
+    rule = thresholds.plateau(surface)[0]
     assert abs(rule.threshold - 130) <= 2  # the middle
     assert 25 <= rule.min_area <= 54  # the plateau less its margin
     surface[99:160, 20:61] = 0.70  # without the plateau its surroundings are all there is
-    spike = thresholds.plateau_rule(surface)
+    spike = thresholds.plateau(surface)[0]
     assert abs(spike.threshold - 220) <= 1
     assert abs(spike.min_area - 200) <= thresholds.AREA_REACH + 20
 
@@ -102,7 +102,7 @@ def test_a_spike_in_the_predictions_does_not_win() -> None:
 
 
 def test_where_all_rules_tie_the_middle_is_taken() -> None:
-    rule = thresholds.plateau_rule(np.ones((255, 900)))
+    rule = thresholds.plateau(np.ones((255, 900)))[0]
     assert rule == Rule(128, 29)  # geometric: as many times 1 as 900 is times 30
 
 
@@ -136,6 +136,30 @@ def test_the_rule_of_a_group_never_saw_that_group(name: int) -> None:
     assert any(after[other] != before[other] for other in before if other != name)
 
 
+@pytest.mark.parametrize("min_area", [True, False])
+def test_leaving_out_a_group_is_searching_the_others(min_area: bool) -> None:
+    probabilities, true = noisy_predictions(40, 12)
+    groups = np.arange(40) % 3
+    fitted = thresholds.fit_without(areas(probabilities, true), groups, [2, None], min_area)
+    assert list(fitted) == [2, None]
+    for name, (rule, height) in fitted.items():
+        seen = groups != 2 if name == 2 else groups >= 0
+        found = thresholds.search_areas(areas(probabilities[seen], true[seen]), min_area)
+        assert rule == found.rule
+        assert min_area or rule.min_area == 0
+        around = found.tenths[np.ix_(*neighbours(rule, found.tenths.shape))]
+        assert height == pytest.approx(around.mean())
+
+
+def neighbours(rule: Rule, shape: tuple[int, int]) -> tuple[list[int], list[int]]:
+    """Rows and columns of the surface that the plateau's mean is taken over."""
+    row, column, reach = rule.threshold - 1, rule.min_area, 3 + rule.min_area // 10
+    return (
+        [near for near in range(shape[0]) if abs(near - row) <= 8],
+        [near for near in range(shape[1]) if abs(near - column) <= reach],
+    )
+
+
 def test_groups_that_cannot_be_cross_fitted_are_refused() -> None:
     probabilities, true = noisy_predictions(6, 4)
     with pytest.raises(InputError, match="only group 3; use random_parts"):
@@ -152,66 +176,6 @@ def test_random_parts_are_even_seeded_and_not_in_order() -> None:
     np.testing.assert_array_equal(parts, thresholds.random_parts(103))
     assert (parts != thresholds.random_parts(103, seed=1)).any()
     assert (parts != np.arange(103) % 5).any()
-
-
-def test_summary_is_json_and_consistent() -> None:
-    probabilities, true = noisy_predictions(90, 12)
-    ids = np.array([f"id{index}" for index in range(90)])
-    fold = (np.arange(90) % 3).astype(np.int8)
-    summary = thresholds.summarise(ids, probabilities, true, fold)
-    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
-    assert summary["n"] == 90
-    assert summary["folds"] == [0, 1, 2]
-    assert summary["cross_fit_groups"] == "folds"
-    at_half = metric.score(HALF.apply(probabilities), true)
-    assert summary["score_at_half"] == pytest.approx(at_half)
-    fitted = thresholds.cross_fit(probabilities, true, fold)
-    assert summary["cross_fitted"]["score"] == pytest.approx(fitted.score)
-    assert summary["cross_fitted"]["rules"][1] == {"group": 1, **fitted.rules[1].to_dict()}
-    assert summary["tuning_gain"]["mean"] == pytest.approx(fitted.score - at_half)
-    low, high = summary["tuning_gain"]["interval"]
-    assert low <= summary["tuning_gain"]["mean"] <= high
-    assert summary["adopted"] == "tuned"
-    assert summary["rule"] == summary["plateau"]["rule"]
-    assert summary["naive"]["score"] >= summary["plateau"]["score"]
-    weighted = sum(row["n"] * row["score"] for row in summary["per_coverage"]) / 90
-    assert weighted == pytest.approx(fitted.score)
-    assert summary["pixel"]["accuracy"] == pytest.approx(((probabilities >= 128) == true).mean())
-    plateau = summary["plateau"]
-    assert summary["curve"]["threshold"] == list(range(1, 256))
-    assert summary["curve"]["score"][plateau["rule"]["threshold"] - 1] == pytest.approx(plateau["score"])
-    assert summary["curve"]["score_no_min_area"][127] == pytest.approx(at_half)
-
-
-def test_one_half_is_adopted_where_tuning_does_not_carry_over() -> None:
-    """Two folds that want opposite thresholds: the rule of one ruins the other."""
-    true = np.zeros((20, 6, 6), np.uint8)
-    true[:, :3] = 1
-    probabilities = np.where(true == 1, 130, 110).astype(np.uint8)
-    probabilities[:10] = np.where(true[:10] == 1, 250, 120)  # perfect at 121 ... 250
-    probabilities[10:] = np.where(true[10:] == 1, 135, 10)  # perfect at 11 ... 135
-    fold = np.arange(20) // 10
-    summary = thresholds.summarise([str(index) for index in range(20)], probabilities, true, fold)
-    assert summary["cross_fitted"]["score"] < summary["score_at_half"] == 1.0
-    assert summary["adopted"] == "half"
-    assert summary["rule"] == HALF.to_dict()
-    assert summary["per_coverage"] == [{"coverage_class": 5, "n": 20, "score": 1.0}]
-
-
-@pytest.mark.parametrize("fold", [None, np.zeros(30, np.int8)])
-def test_without_folds_random_parts_stand_in(fold: np.ndarray | None) -> None:
-    probabilities, true = noisy_predictions(30, 8)
-    summary = thresholds.summarise([str(index) for index in range(30)], probabilities, true, fold)
-    assert summary["cross_fit_groups"] == "random parts"
-    assert summary["folds"] == ([] if fold is None else [0])
-    assert [row["group"] for row in summary["cross_fitted"]["rules"]] == [0, 1, 2, 3, 4]
-
-
-def test_summary_wants_every_id_once() -> None:
-    probabilities, true = noisy_predictions(4, 4)
-    for ids in (["a", "b", "c", "c"], ["a", "b", "c"]):
-        with pytest.raises(InputError, match="its own id, two at least: 3 ids for 4 images"):
-            thresholds.summarise(ids, probabilities, true, None)
 
 
 def test_four_thousand_images_take_about_a_second() -> None:

@@ -14,10 +14,13 @@ from saltseg.inference import blend
 from saltseg.runs import Predictions
 
 
-def of(values: dict[str, int | list[int]], fold: list[int] | None = None) -> Predictions:
+def of(
+    values: dict[str, int | list[int]], fold: list[int] | None = None, presence: list[int] | None = None
+) -> Predictions:
     """Predictions of one row of pixels each."""
     pixels = np.array([np.atleast_1d(value) for value in values.values()], np.uint8)[:, None, :]
-    return Predictions(np.array(list(values)), pixels, None if fold is None else np.array(fold))
+    kept = None if presence is None else np.array(presence, np.uint8)
+    return Predictions(np.array(list(values)), pixels, None if fold is None else np.array(fold), kept)
 
 
 @pytest.mark.parametrize(
@@ -68,6 +71,41 @@ def test_folds_are_kept_and_must_agree_by_id() -> None:
             blend.mean([first, of({"b": 4, "a": 2}, fold)])
 
 
+@pytest.mark.parametrize(
+    ("weights", "expected"),
+    [
+        ((1, 1), 151),  # 150.5
+        ((3, 1), 126),  # (3 * 101 + 200) / 4 = 125.75
+        ((2, 6), 175),  # 175.25
+        ((0, 5), 200),
+        ((1, 0), 101),
+        ((10**12, 3 * 10**12), 175),  # beyond 32 bits; only the ratio matters
+    ],
+)
+def test_weights_are_counts(weights: tuple[int, int], expected: int) -> None:
+    assert blend.mean([of({"a": 101}), of({"a": 200})], weights).probabilities.tolist() == [[[expected]]]
+
+
+def test_weights_that_do_not_fit_are_refused() -> None:
+    with pytest.raises(InputError, match=r"2 weights are needed, whole numbers from 0 up, not all 0: \[0, 0\]"):
+        blend.mean([of({"a": 1}), of({"a": 1})], [0, 0])
+
+
+def test_presence_is_averaged_by_id_with_the_same_weights_where_every_member_has_it() -> None:
+    one, other = of({"a": 1, "b": 1}, presence=[0, 100]), of({"b": 1, "a": 1}, presence=[200, 50])
+    assert (found := blend.mean([one, other], [3, 1]).presence) is not None
+    assert (found.tolist(), found.dtype) == ([13, 125], np.uint8)  # 12.5 and 125
+    for members in ([one, of({"a": 1, "b": 1})], [of({"a": 1, "b": 1}), one]):
+        assert blend.mean(members).presence is None
+
+
+def test_a_fold_that_any_two_members_do_not_share_is_refused() -> None:
+    without = of({"a": 0, "b": 0})
+    with pytest.raises(InputError, match=r"trained on different folds"):
+        blend.mean([without, of({"a": 0, "b": 0}, [0, 1]), of({"a": 0, "b": 0}, [1, 0])])
+    assert blend.mean([without, of({"b": 0, "a": 0}, [1, 0])]).fold is None
+
+
 def test_the_arguments_are_left_alone() -> None:
     first, second = of({"a": 100}), of({"a": 200})
     assert blend.mean([first, second]).probabilities.tolist() == [[[150]]]
@@ -95,10 +133,12 @@ def test_other_sizes_are_refused() -> None:
 # ---------------------------------------------------------------- collate
 
 
-def write(tmp_path: Path, parts: dict[int, dict[str, int]]) -> list[runs.FoldDir]:
+def write(
+    tmp_path: Path, parts: dict[int, dict[str, int]], presence: dict[int, list[int]] | None = None
+) -> list[runs.FoldDir]:
     run = runs.run_dir(tmp_path, "x")
     for number, values in parts.items():
-        runs.save_predictions(run.fold(number).oof, of(values))  # type: ignore[arg-type]
+        runs.save_predictions(run.fold(number).oof, of(values, presence=(presence or {}).get(number)))  # type: ignore[arg-type]
     return [run.fold(number) for number in parts]
 
 
@@ -113,3 +153,11 @@ def test_folds_are_collated_in_the_order_of_ids_each_with_its_fold(tmp_path: Pat
 def test_an_id_that_validates_twice_is_refused(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"predictions hold id .*b.* more than once"):
         blend.collate(write(tmp_path, {0: {"a": 1, "b": 1}, 1: {"b": 1, "c": 1}}))
+
+
+def test_presence_is_collated_with_its_image_where_every_fold_has_it(tmp_path: Path) -> None:
+    parts = {2: {"c": 1, "a": 2}, 0: {"b": 3}}
+    found = blend.collate(write(tmp_path, parts, {2: [30, 10], 0: [20]}))
+    assert found.presence is not None
+    assert found.presence.tolist() == [10, 20, 30]
+    assert blend.collate(write(tmp_path, parts, {2: [30, 10]})).presence is None

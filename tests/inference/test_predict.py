@@ -55,13 +55,13 @@ def noise(n: int = 5, height: int = 101, width: int = 101) -> np.ndarray:
 
 
 def test_a_pixelwise_network_gives_its_function_at_the_tiles_own_size() -> None:
-    found = predict.probabilities(Known(), noise(), PAD)
+    found = predict.probabilities([Known()], noise(), PAD)
     assert found.dtype == np.float32
     np.testing.assert_allclose(found, sigmoid(8 * (noise() / 255) - 3), atol=1e-6)
 
 
 def test_a_resized_tile_is_enlarged_and_brought_back() -> None:
-    found = predict.probabilities(Known(), noise(), RESIZE)
+    found = predict.probabilities([Known()], noise(), RESIZE)
     for image, ours in zip(noise(), found, strict=True):
         large = cv2.resize(image.astype(np.float32) / 255, (128, 128), interpolation=cv2.INTER_LINEAR)
         answer = Image.fromarray(sigmoid(8 * large - 3).astype(np.float32))
@@ -70,13 +70,13 @@ def test_a_resized_tile_is_enlarged_and_brought_back() -> None:
 
 @pytest.mark.parametrize("settings", [PAD, RESIZE], ids=["pad", "resize"])
 def test_a_dark_tile_is_not_brightened(settings: config.Config) -> None:
-    found = predict.probabilities(Known(), np.full((1, 101, 101), 51, np.uint8), settings)
+    found = predict.probabilities([Known()], np.full((1, 101, 101), 51, np.uint8), settings)
     np.testing.assert_allclose(found, 1 / (1 + np.exp(3 - 8 * 0.2)), atol=1e-5)
 
 
 def test_all_channels_are_fed() -> None:
     three = replace(PAD, model=config.ModelConfig(in_channels=3))
-    found = predict.probabilities(Known(), noise(), three)
+    found = predict.probabilities([Known()], noise(), three)
     np.testing.assert_allclose(found, sigmoid(8 * 3 * (noise() / 255) - 3), atol=1e-5)
 
 
@@ -93,7 +93,7 @@ VIEWS_BY_NUMPY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 def test_views_are_averaged_as_by_hand(names: tuple[str, ...]) -> None:
     """The network is asymmetric, so that a view that is not undone, or undone wrongly, shows."""
     settings = replace(PAD, data=config.DataConfig(fit="pad", size=101), predict=config.PredictConfig(views=names))
-    found = predict.probabilities(Known(lopsided=True), noise(2), settings)
+    found = predict.probabilities([Known(lopsided=True)], noise(2), settings)
     row, column = np.mgrid[:101, :101]
     for image, ours in zip(noise(2) / 255, found, strict=True):
         answers = []
@@ -107,20 +107,20 @@ def test_views_are_those_of_the_configuration_unless_given() -> None:
     flipped = replace(PAD, predict=config.PredictConfig(views=("hflip",)))
     network = Known(lopsided=True)
     assert np.array_equal(
-        predict.probabilities(network, noise(), flipped),
-        predict.probabilities(network, noise(), PAD, views=("hflip",)),
+        predict.probabilities([network], noise(), flipped),
+        predict.probabilities([network], noise(), PAD, views=("hflip",)),
     )
-    plain = predict.probabilities(network, noise(), PAD)
-    assert not np.allclose(plain, predict.probabilities(network, noise(), flipped))
-    assert np.array_equal(plain, predict.probabilities(network, noise(), flipped, views=("identity",)))
+    plain = predict.probabilities([network], noise(), PAD)
+    assert not np.allclose(plain, predict.probabilities([network], noise(), flipped))
+    assert np.array_equal(plain, predict.probabilities([network], noise(), flipped, views=("identity",)))
     with pytest.raises(InputError, match=r"unknown view 'hflp'; did you mean hflip"):
-        predict.probabilities(network, noise(), PAD, views=("hflp",))
+        predict.probabilities([network], noise(), PAD, views=("hflp",))
 
 
 def test_the_network_is_evaluated_and_not_trained() -> None:
     network = Known().train()  # its dropout would zero nine pixels of ten
     np.testing.assert_allclose(
-        predict.probabilities(network, noise(), PAD), sigmoid(8 * (noise() / 255) - 3), atol=1e-6
+        predict.probabilities([network], noise(), PAD), sigmoid(8 * (noise() / 255) - 3), atol=1e-6
     )
 
 
@@ -128,26 +128,26 @@ def test_the_network_is_evaluated_and_not_trained() -> None:
 def test_the_batch_size_changes_nothing_but_the_batches(batch_size: int) -> None:
     network, done = Known(lopsided=True), []
     settings = replace(PAD, predict=config.PredictConfig(batch_size=batch_size))
-    found = predict.probabilities(network, noise(), settings, progress=done.append)
-    np.testing.assert_allclose(found, predict.probabilities(Known(lopsided=True), noise(), PAD), atol=1e-6)
+    found = predict.probabilities([network], noise(), settings, progress=done.append)
+    np.testing.assert_allclose(found, predict.probabilities([Known(lopsided=True)], noise(), PAD), atol=1e-6)
     assert [shape[0] for shape in network.seen] == done
     assert sum(done) == 5
     assert max(done) == min(batch_size, 5)
 
 
 def test_quantised_is_in_255ths() -> None:
-    found = predict.probabilities(Known(slope=0.0, offset=0.0), noise(), PAD, out=np.uint8)
+    found = predict.probabilities([Known(slope=0.0, offset=0.0)], noise(), PAD, out=np.uint8)
     assert found.dtype == np.uint8
     assert (found == 128).all()  # one half
-    assert (predict.probabilities(Known(0.0, float(np.log(1.5))), noise(), PAD, out=np.uint8) == 153).all()  # 0.6
+    assert (predict.probabilities([Known(0.0, float(np.log(1.5)))], noise(), PAD, out=np.uint8) == 153).all()  # 0.6
     extreme = predict.probabilities(
-        Known(1e4, -5e3), noise(), RESIZE, out=np.uint8
+        [Known(1e4, -5e3)], noise(), RESIZE, out=np.uint8
     )  # a rounding error above one is no error
     assert {0, 255} <= set(np.unique(extreme).tolist())
 
 
 def test_no_images_no_predictions() -> None:
-    found = predict.probabilities(Known(), np.zeros((0, 101, 101), np.uint8), PAD, out=np.uint8)
+    found = predict.probabilities([Known()], np.zeros((0, 101, 101), np.uint8), PAD, out=np.uint8)
     assert (found.shape, found.dtype) == ((0, 101, 101), np.uint8)
 
 
@@ -182,7 +182,7 @@ def test_an_image_too_large_to_see_whole_is_refused_before_memory_is_full() -> N
 @pytest.mark.parametrize("settings", [PAD, RESIZE], ids=["pad", "resize"])
 def test_a_tile_as_a_section_gets_the_tiles_answer(settings: config.Config) -> None:
     [image] = noise(1)
-    as_tile = predict.probabilities(Known(), image[None], settings, out=np.uint8)[0]
+    as_tile = predict.probabilities([Known()], image[None], settings, out=np.uint8)[0]
     assert np.abs(predict.of_any_size([Known()], image, settings).astype(int) - as_tile).max() <= 1
 
 
@@ -191,17 +191,12 @@ def test_a_tile_as_a_section_gets_the_tiles_answer(settings: config.Config) -> N
 SMALL = config.Config(model=config.ModelConfig(filters=1))
 
 
-def weights_of(network: nn.Module) -> dict[str, Tensor]:
-    """As Lightning saves them."""
-    return {f"network.{key}": value for key, value in network.state_dict().items()}
-
-
 def test_a_checkpoint_gives_back_the_network_ready_to_predict(tmp_path: Path) -> None:
     torch.manual_seed(0)
     network = zoo.build(SMALL.model)
     network(torch.rand(4, 1, 32, 32))  # batch norm has statistics of its own now
-    torch.save({"state_dict": weights_of(network)}, tmp_path / "best.ckpt")
-    loaded = predict.load_network(SMALL, tmp_path / "best.ckpt")
+    torch.save({"state_dict": network.state_dict()}, tmp_path / "network.ckpt")
+    loaded = predict.load_network(SMALL, tmp_path / "network.ckpt")
     assert not loaded.training
     image = torch.rand(1, 1, 32, 32)
     torch.testing.assert_close(loaded(image), network.eval()(image))
@@ -219,25 +214,25 @@ def test_a_pickle_bomb_is_refused_and_never_goes_off(
     save: Callable[..., object], value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    save(value, tmp_path / "best.ckpt")
-    with pytest.raises(InputError, match=r"best.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
-        predict.load_network(SMALL, tmp_path / "best.ckpt")
+    save(value, tmp_path / "network.ckpt")
+    with pytest.raises(InputError, match=r"network.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
+        predict.load_network(SMALL, tmp_path / "network.ckpt")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "exploded").exists()
 
 
 def damaged(kind: str) -> object:
     torch.manual_seed(0)
-    weights = weights_of(zoo.build(SMALL.model))
+    weights = zoo.build(SMALL.model).state_dict()
     if kind == "no state_dict":
         return {"weights": weights}
     if kind == "a list":
         return [weights]
-    name = "network.head.bias"
+    name = "head.bias"
     if kind == "missing":
         del weights[name]
     elif kind == "foreign":
-        weights["network.extra"] = weights[name]
+        weights["extra"] = weights[name]
     else:
         weights[name] = torch.zeros(2)
     return {"state_dict": weights}
@@ -245,9 +240,9 @@ def damaged(kind: str) -> object:
 
 @pytest.mark.parametrize("kind", ["no state_dict", "a list", "missing", "foreign", "another shape"])
 def test_a_checkpoint_of_something_else_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
-    torch.save(damaged(kind), tmp_path / "best.ckpt")
-    with pytest.raises(InputError, match=r"best.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
-        predict.load_network(SMALL, tmp_path / "best.ckpt")
+    torch.save(damaged(kind), tmp_path / "network.ckpt")
+    with pytest.raises(InputError, match=r"network.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
+        predict.load_network(SMALL, tmp_path / "network.ckpt")
     assert "\n" not in str(refused.value)
 
 
@@ -261,17 +256,17 @@ def test_a_checkpoint_of_something_else_is_refused_in_one_line(kind: str, tmp_pa
     ],
 )
 def test_a_cut_checkpoint_is_refused_in_one_line(share: float, tmp_path: Path) -> None:
-    path = tmp_path / "best.ckpt"
-    torch.save({"state_dict": weights_of(zoo.build(SMALL.model))}, path)
+    path = tmp_path / "network.ckpt"
+    torch.save({"state_dict": zoo.build(SMALL.model).state_dict()}, path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
-    with pytest.raises(InputError, match=r"best.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
+    with pytest.raises(InputError, match=r"network.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
         predict.load_network(SMALL, path)
     assert "\n" not in str(refused.value)
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no checkpoint at .*best.ckpt; train the fold first with scripts/train.py"):
-        predict.load_network(SMALL, tmp_path / "best.ckpt")
+    with pytest.raises(InputError, match=r"no checkpoint at .*network.ckpt; train the fold first"):
+        predict.load_network(SMALL, tmp_path / "network.ckpt")
 
 
 # ---------------------------------------------------------------- a folder of images

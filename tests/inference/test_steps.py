@@ -11,6 +11,7 @@ from tiny_run import FOLDS, ROWS, SAMPLE, TEST, TRAIN, Trained, checkpoint, plac
 
 from saltseg import config, runs
 from saltseg.core import rle
+from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
 from saltseg.inference import predict as networks
 from saltseg.inference import steps
@@ -165,7 +166,7 @@ def test_folds_of_unlike_views_are_not_mixed(views: list[str], trained: Trained)
 def test_a_prediction_that_stops_half_way_is_noticed(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(networks, "load_network", lambda settings, path: Brightness())
     with monkeypatch.context() as patch:
-        patch.setattr(networks, "probabilities", lambda *_, **__: 1 / 0)
+        patch.setattr(networks, "predictions", lambda *_, **__: 1 / 0)
         with pytest.raises(ZeroDivisionError):
             steps.predict(trained.run, place(trained), ("hflip",))
     with pytest.raises(InputError, match=r"were predicted with different views"):
@@ -184,7 +185,7 @@ def test_a_misspelt_view_is_refused_before_anything_happens(
 
 def test_without_a_checkpoint_there_is_nothing_to_predict_with(trained: Trained) -> None:
     trained.run.fold(1).oof.unlink()
-    with pytest.raises(InputError, match=r"no checkpoint at .*fold_1/best.ckpt; train the fold first"):
+    with pytest.raises(InputError, match=r"no checkpoint at .*fold_1/network.ckpt; train the fold first"):
         steps.predict(trained.run, place(trained))
 
 
@@ -216,7 +217,7 @@ def half(trained: Trained) -> dict:
 
 def test_an_experiment_that_asks_for_one_half_gets_it(trained: Trained) -> None:
     found = half(trained)
-    assert found["rule"] == {"threshold": 128, "min_area": 0}
+    assert found["rule"] == HALF.to_dict()
     assert found["adopted"].startswith("half")
     assert runs.read_json(trained.run.postprocess) == found
     assert found["cross_fitted"]["score"] == 1  # told all the same
@@ -225,6 +226,19 @@ def test_an_experiment_that_asks_for_one_half_gets_it(trained: Trained) -> None:
 def test_scores_by_coverage_are_those_of_the_rule_in_use(trained: Trained) -> None:
     scores = {row["coverage_class"]: row["score"] for row in half(trained)["per_coverage"]}
     assert scores == {0: 1, 2: 0, 4: 0, 10: 0}  # 20, 40 and 101 rows of 101
+
+
+def test_optimise_tries_the_gate_where_the_network_says_whether_there_is_salt(trained: Trained) -> None:
+    """Right but for three empty tiles, predicted with 40 rows like others, and known as empty by their presence."""
+    made = predictions(TRAIN, lambda id_: 200 * salt(ROWS[id_] or 40))
+    fold, presence = np.array([int(id_[1]) for id_ in TRAIN]), np.array([200 * (ROWS[id_] > 0) for id_ in TRAIN])
+    runs.save_predictions(trained.run.oof, replace(made, fold=fold))
+    found = steps.optimise(trained.run, place(trained))
+    assert "empty-image gate" not in [row["step"] for row in found["steps"]]
+    runs.save_predictions(trained.run.oof, replace(made, fold=fold, presence=presence.astype(np.uint8)))
+    gate = steps.optimise(trained.run, place(trained))["steps"][-1]
+    assert (gate["step"], gate["adopted"], gate["score"]) == ("empty-image gate", True, 1)
+    assert gate["gain"]["mean"] == pytest.approx(3 / 12)
 
 
 def test_optimise_refuses_a_foreign_id(trained: Trained) -> None:
@@ -275,6 +289,19 @@ def test_the_rule_decides_the_masks(trained: Trained) -> None:
     steps.submit(trained.run, place(trained))
     empty = {id_ for id_, text in submitted(trained.run.submission).items() if not text}
     assert empty == {"t0", "t1"}  # one and two rows; three rows are exactly enough
+
+
+def test_the_gate_decides_by_the_presence_of_the_test_images(trained: Trained) -> None:
+    ready(trained)
+    runs.write_json(trained.run.postprocess, {"rule": Rule(gate=100).to_dict()})
+    with pytest.raises(InputError, match=r"the rule's gate of 100/255 .* the predictions do not say"):
+        steps.submit(trained.run, place(trained))
+    made = runs.load_predictions(trained.run.test)
+    presence = np.array([50 * (int(id_[1]) + 1) for id_ in made.ids], np.uint8)
+    runs.save_predictions(trained.run.test, replace(made, presence=presence))
+    steps.submit(trained.run, place(trained))
+    empty = {id_ for id_, text in submitted(trained.run.submission).items() if not text}
+    assert empty == {"t0"}  # presence 50; t1 has 100, which is enough
 
 
 def test_the_solution_scores_the_submission(trained: Trained) -> None:

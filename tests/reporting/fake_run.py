@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 
 from saltseg import config, experiments, runs
-from saltseg.core import submission, thresholds
+from saltseg.core import decision, submission
 from saltseg.data.competition import Labelled
 
 # id: (rows of true salt, rows of predicted salt), all full width from the top, so IoU = smaller / larger and
@@ -125,5 +125,5 @@ def make(base: Path, name: str = "small", dataset: str = "tgs-tiny", synthetic: 
     for number in (0, 1):
         write_fold(run.fold(number), labelled, probabilities)
     runs.save_predictions(run.oof, runs.Predictions(np.array(IDS), probabilities, fold))
-    runs.write_json(run.postprocess, thresholds.summarise(IDS, probabilities, labelled.masks, fold))
+    runs.write_json(run.postprocess, decision.summarise(IDS, probabilities, labelled.masks, fold))
     return Fake(base / "output", base / "input", run, labelled, probabilities)

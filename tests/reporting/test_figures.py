@@ -51,7 +51,7 @@ def test_pixel_curve_against_counting(probabilities, true):
 
 def test_precision_recall_marks_the_rule_off_the_curve(fake, drawn):
     rule = Rule(128, 6 * 101)  # empties the tile of five wrong rows and nothing else
-    chart = figures.precision_recall(fake.probabilities, fake.labelled.masks, rule)
+    chart = figures.precision_recall(fake.probabilities, fake.labelled.masks, rule.apply(fake.probabilities))
     marks = {label.split(":")[0]: line.get_xydata()[0] for label, line in lines(chart.axes[0]).items()}
     assert marks["threshold 0.5"] == pytest.approx([186 / 240, 186 / 191])
     assert marks["adopted rule"] == pytest.approx([186 / 240, 1])
@@ -105,6 +105,13 @@ def test_rule_curve_marks_three_rules_and_keeps_them_in_view(drawn):
     assert right - left < 0.3  # the rest of the axis holds nothing to choose from
 
 
+def test_a_rule_without_minimum_area_is_one_curve(drawn):
+    plateau = {"score": 0.8, "rule": {"threshold": 153, "min_area": 0}}
+    curves = [name for name, line in lines(figures.rule_curve(summary(plateau=plateau)).axes[0]).items()
+              if len(line.get_xdata()) > 1]  # fmt: skip
+    assert curves == ["no minimum area"]
+
+
 def test_coverage_bars_stand_where_their_class_is(drawn):
     found = [{"coverage_class": 0, "n": 3, "score": 1.0}, {"coverage_class": 4, "n": 1, "score": 0.2}]
     axes = figures.coverage_bars(found).axes[0]
@@ -128,7 +135,7 @@ def test_every_chart_is_a_png_that_is_the_same_twice(fake):
     for draw in (
         lambda: figures.learning_curves({0: fake_run.log_rows()}),
         lambda: figures.rule_curve(postprocess),
-        lambda: figures.precision_recall(fake.probabilities, fake.labelled.masks, HALF),
+        lambda: figures.precision_recall(fake.probabilities, fake.labelled.masks, HALF.apply(fake.probabilities)),
         lambda: figures.coverage_bars([{"coverage_class": 0, "n": 3, "score": 1.0}]),
     ):
         first = draw()

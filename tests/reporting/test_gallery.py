@@ -37,6 +37,10 @@ def test_scores_are_those_of_the_rule(fake):
     predictions = Predictions(np.array(fake_run.IDS), fake.probabilities)
     scored = gallery.score(predictions, fake.labelled, Rule(128, 6 * 101))
     assert scored.average_precision[7] == 1  # the five invented rows of "h" are taken away
+    presence = np.array([255] * 7 + [50], np.uint8)
+    predictions = Predictions(np.array(fake_run.IDS), fake.probabilities, presence=presence)
+    assert gallery.score(predictions, fake.labelled, Rule(gate=51)).average_precision[7] == 1
+    assert gallery.score(predictions, fake.labelled, Rule(gate=50)).average_precision[7] == 0
 
 
 def test_an_unknown_id_is_refused(fake):

@@ -99,6 +99,25 @@ def test_order_and_blends(make_run):
     assert rows[3].cross_fitted is None
 
 
+def test_what_a_blend_is_made_of_stands_below_the_table(make_run):
+    fake = make_run("low")
+    blend = runs.RunDir(fake.output / "blends" / "both")
+    shutil.copytree(fake.run.path, blend.path)
+
+    def shown(**facts):
+        runs.write_json(blend.provenance, fake.run.read_provenance() | facts)
+        lines = leaderboard.table(leaderboard.rows(fake.output)).splitlines()
+        return lines[lines.index("blends:") + 1 : lines.index("", lines.index("blends:"))]
+
+    assert shown(members=["low", "high", "mid"], weights=[2, 0, 1]) == ["  both = 2/3 low + 1/3 mid"]
+    assert shown(members=["low", "high"]) == ["  both = 1/2 low + 1/2 high"]  # made before weights were recorded
+    many = shown(members=[f"a-long-name-{k}" for k in range(20)], weights=[1] * 20)
+    assert max(map(len, many)) <= 110
+    assert "".join(line.strip() + " " for line in many).count("1/20 a-long-name-") == 20
+    shutil.rmtree(blend.path)
+    assert "blends:" not in leaderboard.table(leaderboard.rows(fake.output))
+
+
 def test_the_table_fits_a_terminal_and_its_columns_line_up(make_run):
     long = make_run("a-rather-long-name-of-a-run-that-somebody-typed")
     rescore(long.run, 0.84567)

@@ -12,6 +12,7 @@ import numpy as np
 import pytest
 
 from saltseg import runs
+from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
 from saltseg.reporting import facts, notes, report
 
@@ -127,6 +128,45 @@ def test_notes_say_how_the_numbers_were_chosen(fake):
     assert "Neighbouring tiles" in text
     assert "simulated" not in text
     assert "Only" not in text
+
+
+def test_steps_of_the_rule_are_shown_with_what_each_was_worth(fake, undrawn):
+    found = runs.read_json(fake.run.postprocess)
+    assert [row["step"] for row in found["steps"]] == ["threshold", "minimum area", "hole filling", "hysteresis"]
+    steps = [
+        {"step": "threshold", "adopted": True, "score": 0.6, "gain": {"mean": 0.0625, "interval": [0.05, 0.08]}},
+        {"step": "hysteresis", "adopted": False, "score": 0.59, "gain": {"mean": -0.01, "interval": [-0.03, 0]}},
+    ]
+    runs.write_json(fake.run.postprocess, found | {"steps": steps, "adopted": "tuned"})
+    text = text_of(report.build(fake.run, fake.root))
+    assert "threshold 0.6000 +0.0625 +0.0500 to +0.0800 yes hysteresis 0.5900 −0.0100 −0.0300 to +0.0000 no" in text
+    assert "None of them is in use" not in text
+    assert "Of 2 steps of the rule those stayed that raised this very score: a choice that flatters it" in text
+    runs.write_json(fake.run.postprocess, found | {"steps": steps, "adopted": "half", "why": "the experiment says so"})
+    text = text_of(report.build(fake.run, fake.root))
+    assert "None of them is in use: the experiment says so." in text
+    assert "those stayed that raised" not in text
+
+
+def test_results_from_before_there_were_steps_are_shown_without_them(fake, undrawn):
+    found = runs.read_json(fake.run.postprocess)
+    del found["steps"]
+    old = {"threshold": 100, "min_area": 7}
+    runs.write_json(fake.run.postprocess, found | {"adopted": "tuned", "rule": old})
+    text = text_of(report.build(fake.run, fake.root))
+    assert "What each step of the rule is worth" not in text
+    assert "those stayed that raised" not in text
+    assert "Rule in use: salt where the probability is at least 0.392 (100/255); tiles with fewer than 7 salt" in text
+
+
+def test_a_rule_in_words():
+    assert notes.rule_text(HALF) == "salt where the probability is at least 0.5"
+    assert notes.rule_text(Rule(high=128)) == notes.rule_text(HALF)  # a high at the threshold does nothing
+    assert notes.rule_text(Rule(100, 50, True, 204, 26)) == (
+        "salt where the probability is at least 0.392 (100/255); holes are filled; bodies that nowhere reach 0.80 go; "
+        "tiles with fewer than 50 salt pixels become empty; tiles that hold salt with a probability below 0.10 become "
+        "empty"
+    )
 
 
 def test_notes_of_a_partial_simulated_run_cross_fitted_on_random_parts(fake):

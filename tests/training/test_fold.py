@@ -55,7 +55,7 @@ def figures(fold: runs.FoldDir) -> list[list[str]]:
 
 
 def weights(fold: runs.FoldDir) -> dict[str, torch.Tensor]:
-    return torch.load(fold.best, weights_only=True)["state_dict"]
+    return torch.load(fold.network, weights_only=True)["state_dict"]
 
 
 def assert_same_result(one: runs.FoldDir, other: runs.FoldDir) -> None:
@@ -183,4 +183,4 @@ def test_other_seeds_give_other_weights(unbroken: runs.FoldDir, place: Path) -> 
     run = runs.run_dir(place / "output", "other")
     experiment.train(settings, "tiny", run, place / "input", place / "output", wanted=[0])
     first, second = weights(unbroken), weights(run.fold(0))
-    assert not torch.equal(first["network.head.weight"], second["network.head.weight"])
+    assert not torch.equal(first["head.weight"], second["head.weight"])

@@ -43,14 +43,22 @@ class Areas:
         """The images chosen by an index or boolean array."""
         return Areas(self.intersection[index], self.predicted[index], self.true[index])
 
+    def emptied(self, empty: NDArray[np.bool_]) -> "Areas":
+        """The same with nothing predicted, at any threshold but 0, in the images that ``empty`` (N,) marks."""
+        stays = ~empty[:, None] | (np.arange(256) == 0)
+        return Areas(self.intersection, self.predicted * stays, self.true)
+
     def under(self, rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
-        """Intersection and predicted area (N,) of each image under a rule."""
+        """Intersection and predicted area (N,) of each image under the threshold and minimum area of a rule.
+
+        Its other steps must have been taken before: count ``rule.shape(probabilities)``, then `emptied`.
+        """
         predicted = self.predicted[:, rule.threshold]
         kept = predicted >= rule.min_area
         return np.where(kept, self.intersection[:, rule.threshold], 0), np.where(kept, predicted, 0)
 
     def average_precision(self, rule: Rule) -> NDArray[np.float64]:
-        """The competition's metric of each image under a rule, float64 (N,)."""
+        """The competition's metric of each image, float64 (N,); what holds for `under` holds here."""
         return metric.tenths_from_areas(*self.under(rule), self.true) / 10
 
 

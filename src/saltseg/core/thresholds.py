@@ -1,24 +1,24 @@
-"""The search for the decision rule: exact over every threshold and every minimum area, in one pass over the
-pixels.
+"""The search for threshold and minimum area: exact over all there are, in one pass over the pixels.
 
 For each image, a histogram of its quantised probabilities inside and outside the true mask gives the
 intersection and the predicted area at all 255 thresholds (cumulative sums), hence its average precision at
 all of them. A minimum area makes an image empty when its predicted area is smaller, which changes its score
 by a known amount; adding up those changes in order of area gives the whole surface of 255 x (H W + 1) scores.
-Scores are counted in tenths, as whole numbers, so every sum is exact.
+Scores are counted in tenths, as whole numbers, so every sum is exact, and the surface of some images is that of all
+less that of the others.
 
-Anything tuned is reported twice: on the images it was tuned on, and cross-fitted (`cross_fit`).
+Anything tuned is reported twice: on the images it was tuned on, and cross-fitted (`cross_fit`). The other steps of a
+rule are tried in `saltseg.core.decision`.
 """
 
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from typing import Any
+from collections.abc import Collection
+from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saltseg.core import metric
-from saltseg.core.areas import Areas, areas, log_loss
+from saltseg.core.areas import Areas, areas
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
 
@@ -101,13 +101,13 @@ def search(probabilities: ArrayLike, true: ArrayLike) -> Search:
     return search_areas(areas(probabilities, true))
 
 
-def search_areas(counted: Areas) -> Search:
-    """`search` without a second pass over the pixels."""
-    tenths = _surface(counted)
+def search_areas(counted: Areas, min_area: bool = True) -> Search:
+    """`search` without a second pass over the pixels; without ``min_area`` over thresholds alone (A = 1)."""
+    tenths = surface(counted)[:, : None if min_area else 1]
     rows, columns = np.nonzero(tenths == tenths.max())
     nearest = np.lexsort((columns, np.abs(rows + 1 - HALF.threshold)))[0]
     best = Rule(rows[nearest] + 1, columns[nearest])
-    rule = plateau_rule(tenths)
+    rule, _ = plateau(tenths)
     n = len(counted.true)
 
     def score(chosen: Rule) -> float:
@@ -135,21 +135,47 @@ def cross_fit(probabilities: ArrayLike, true: ArrayLike, group: ArrayLike) -> Cr
 
 def cross_fit_areas(counted: Areas, group: ArrayLike) -> CrossFit:
     """`cross_fit` without a second pass over the pixels."""
+    groups = as_groups(group, len(counted.true))
+    names = np.unique(groups).tolist()
+    fitted = fit_without(counted, groups, names)
+    rules = {name: fitted[name][0] for name in names}
+    held_out = np.empty(len(groups))
+    for name, rule in rules.items():
+        held_out[groups == name] = counted.take(groups == name).average_precision(rule)
+    return CrossFit(held_out, float(held_out.mean()), metric.bootstrap_interval(held_out), rules)
+
+
+def fit_without(
+    counted: Areas, groups: NDArray, without: Collection[int | None], min_area: bool = True
+) -> dict[int | None, tuple[Rule, float]]:
+    """The rule fitted on all images but those of a group, for each group of ``without``; None leaves out no image.
+
+    Args:
+        counted: N images.
+        groups: (N,) whole numbers.
+        without: some of the groups, None.
+        min_area: False keeps the minimum area at 0.
+
+    Returns:
+        group left out -> (rule, the mean of its plateau, in tenths summed over the images).
+    """
+    columns = slice(None if min_area else 1)
+    own = {name: surface(counted.take(groups == name))[:, columns] for name in np.unique(groups).tolist()}
+    total = np.sum(list(own.values()), axis=0)
+    return {name: plateau(total if name is None else total - own[name]) for name in without}
+
+
+def as_groups(group: ArrayLike, n: int) -> NDArray:
+    """Check the groups (n,) to cross-fit over; raises InputError as `cross_fit`."""
     groups = np.asarray(group)
-    if groups.shape != counted.true.shape or groups.dtype.kind not in "ui":
+    if groups.shape != (n,) or groups.dtype.kind not in "ui":
         raise InputError(
             f"one whole number is needed per image: group is {groups.dtype} {groups.shape} "
-            f"for {len(counted.true)} images; give the fold of each"
+            f"for {n} images; give the fold of each"
         )
-    names = [int(name) for name in np.unique(groups)]
-    if len(names) < 2:
-        raise InputError(f"cross-fitting needs two groups or more: only group {names[0]}; use random_parts")
-    held_out = np.empty(len(groups))
-    rules: dict[int, Rule] = {}
-    for name in names:
-        rules[name] = plateau_rule(_surface(counted.take(groups != name)))
-        held_out[groups == name] = counted.take(groups == name).average_precision(rules[name])
-    return CrossFit(held_out, float(held_out.mean()), metric.bootstrap_interval(held_out), rules)
+    if len(np.unique(groups)) < 2:
+        raise InputError(f"cross-fitting needs two groups or more: only group {groups[0]}; use random_parts")
+    return groups
 
 
 def random_parts(n: int, parts: int = 5, seed: int = 0) -> NDArray[np.int64]:
@@ -157,17 +183,17 @@ def random_parts(n: int, parts: int = 5, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(np.arange(n) % parts)
 
 
-def plateau_rule(surface: NDArray) -> Rule:
-    """The middle of the highest plateau of a surface (255, A) of scores or sums of scores; see `search`."""
-    thresholds, columns = np.arange(surface.shape[0]), np.arange(surface.shape[1])
+def plateau(scores: NDArray) -> tuple[Rule, float]:
+    """The middle of the highest plateau of a surface (255, A), and the mean over its neighbours; see `search`."""
+    thresholds, columns = np.arange(scores.shape[0]), np.arange(scores.shape[1])
     reach = AREA_REACH + columns // 10
     top, bottom = (
         np.maximum(thresholds - THRESHOLD_REACH, 0),
         np.minimum(thresholds + THRESHOLD_REACH, 254) + 1,
     )
-    left, right = np.maximum(columns - reach, 0), np.minimum(columns + reach, surface.shape[1] - 1) + 1
-    total = np.zeros((surface.shape[0] + 1, surface.shape[1] + 1), surface.dtype)
-    total[1:, 1:] = surface.cumsum(axis=0).cumsum(axis=1)
+    left, right = np.maximum(columns - reach, 0), np.minimum(columns + reach, scores.shape[1] - 1) + 1
+    total = np.zeros((scores.shape[0] + 1, scores.shape[1] + 1), scores.dtype)
+    total[1:, 1:] = scores.cumsum(axis=0).cumsum(axis=1)
     rows = total[bottom] - total[top]  # (255, A + 1)
     mean = (rows[:, right] - rows[:, left]) / ((bottom - top)[:, None] * (right - left))
     tied = mean >= mean.max() - 1e-9 * abs(mean.max())
@@ -176,10 +202,11 @@ def plateau_rule(surface: NDArray) -> Rule:
     # Windows grow with the area, so the middle is geometric: of 0 ... 899 pixels it is 29, not 450.
     wide = np.flatnonzero(tied[row])
     middle = np.sqrt((wide[0] + 1.0) * (wide[-1] + 1.0)) - 1
-    return Rule(row + 1, wide[np.abs(wide - middle).argmin()])
+    column = wide[np.abs(wide - middle).argmin()]
+    return Rule(row + 1, column), float(mean[row, column])
 
 
-def _surface(counted: Areas) -> NDArray[np.int64]:
+def surface(counted: Areas) -> NDArray[np.int64]:
     """Sum over the images of ten times the score under each rule: int64 (255, H W + 1)."""
     size = counted.pixels + 1
     predicted = counted.predicted[:, 1:]
@@ -187,77 +214,7 @@ def _surface(counted: Areas) -> NDArray[np.int64]:
     if_empty = np.where(counted.true == 0, 10, 0)
     key = predicted + size * np.arange(255)
     gain = np.bincount(key.ravel(), (if_empty[:, None] - tenths).ravel(), minlength=255 * size)
-    surface = np.empty((255, size), np.int64)  # sums of whole numbers below 2**53: exact in bincount's float64
-    surface[:, 0] = tenths.sum(axis=0)
-    surface[:, 1:] = surface[:, :1] + gain.reshape(255, size)[:, :-1].cumsum(axis=1).astype(np.int64)
-    return surface
-
-
-def summarise(
-    ids: Sequence[str] | NDArray[np.str_],
-    probabilities: ArrayLike,
-    true: ArrayLike,
-    fold: ArrayLike | None,
-) -> dict[str, Any]:
-    """Everything about the decision rule on out-of-fold predictions, ready for JSON (``postprocess.json``).
-
-    ``adopted`` is "tuned" when the cross-fitted score is above the score at one half, else "half";
-    ``rule`` is the rule adopted. ``per_coverage`` holds the scores without leakage (cross-fitted, or at one
-    half). ``pixel`` is at one half, to compare with published figures. ``curve`` has the minimum area of
-    ``plateau``. ``tuning_gain`` is
-    paired: cross-fitted minus at one half, image by image.
-
-    Args:
-        ids: N ids, each once.
-        probabilities: (N, H, W), uint8 in 255ths or float in [0, 1].
-        true: (N, H, W), values 0 and 1.
-        fold: (N,) whole numbers; with None or a single fold, random parts stand in for the folds.
-
-    Returns:
-        A dict of plain Python values.
-
-    Raises:
-        InputError: an id twice, lengths that differ, fewer than two images, or as `areas`.
-    """
-    counted = areas(probabilities, true)
-    n = len(counted.true)
-    if len(ids) != n or len(set(map(str, ids))) != n or n < 2:
-        raise InputError(f"each image needs its own id, two at least: {len(set(ids))} ids for {n} images")
-    folds = [] if fold is None else [int(name) for name in np.unique(np.asarray(fold))]
-    by_fold = len(folds) > 1
-    found = search_areas(counted)
-    fitted = cross_fit_areas(counted, np.asarray(fold) if by_fold else random_parts(n))
-    at_half = counted.average_precision(HALF)
-    gain = fitted.average_precision - at_half
-    tuned = fitted.score > found.score_at_half
-    honest = fitted.average_precision if tuned else at_half
-    intersection, predicted = counted.under(HALF)
-    pixel = metric.pixel_scores_from_areas(
-        int(intersection.sum()), int(predicted.sum()), int(counted.true.sum()), n * counted.pixels
-    )
-    return {
-        "rule": (found.rule if tuned else HALF).to_dict(),
-        "adopted": "tuned" if tuned else "half",
-        "n": n,
-        "folds": folds,
-        "cross_fit_groups": "folds" if by_fold else "random parts",
-        "score_at_half": found.score_at_half,
-        "naive": {"score": found.best_score, "rule": found.best.to_dict()},
-        "plateau": {"score": found.rule_score, "rule": found.rule.to_dict()},
-        "cross_fitted": {
-            "score": fitted.score,
-            "interval": list(fitted.interval),
-            "rules": [{"group": name, **rule.to_dict()} for name, rule in fitted.rules.items()],
-        },
-        "tuning_gain": {"mean": float(gain.mean()), "interval": list(metric.bootstrap_interval(gain))},
-        "log_loss": log_loss(counted),
-        "pixel": asdict(pixel),
-        "curve": {
-            "threshold": list(range(1, 256)),
-            "score": found.curve_threshold(found.rule.min_area).tolist(),
-            "score_no_min_area": found.curve_threshold(0).tolist(),
-        },
-        "per_coverage": metric.per_coverage(
-            honest, metric.coverage_class_from_areas(counted.true.astype(np.int64), counted.pixels)
-        ),
-    }
+    total = np.empty((255, size), np.int64)  # sums of whole numbers below 2**53: exact in bincount's float64
+    total[:, 0] = tenths.sum(axis=0)
+    total[:, 1:] = total[:, :1] + gain.reshape(255, size)[:, :-1].cumsum(axis=1).astype(np.int64)
+    return total

@@ -12,7 +12,7 @@ from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.inference import blend
 from saltseg.inference.steps import Place
-from saltseg.runs import Predictions, RunDir
+from saltseg.runs import RunDir
 
 
 def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
@@ -38,12 +38,11 @@ def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
     parts = []
     with tqdm(desc="predicting", total=len(finished) * len(labelled.ids), unit="img", mininterval=1) as bar:
         for fold in finished:
-            network = networks.load_network(settings, fold.best).to(networks.best_device())
-            values = networks.probabilities(network, labelled.images, settings, progress=bar.update, out=np.uint8)
-            parts.append(Predictions(np.array(labelled.ids), values))
-    probabilities = blend.mean(parts).probabilities
+            members = networks.load_networks(settings, fold)
+            parts.append(networks.predictions(members, labelled.ids, labelled.images, settings, progress=bar.update))
+    found = blend.mean(parts)
     rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
-    at_half, ruled = HALF.apply(probabilities), rule.apply(probabilities)
+    at_half, ruled = HALF.apply(found.probabilities), rule.apply(found.probabilities, found.presence)
     values = metric.average_precision(ruled, labelled.masks)
     return {
         "run": run.name,

@@ -5,6 +5,7 @@ import io
 import math
 import shutil
 import tempfile
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -23,7 +24,8 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
 
     Writes ``<id>_mask.png`` (uint8, 255 is salt), ``<id>_probability.png`` (uint8, 255ths) and ``masks.csv``
     (id,height,width,salt_share,rle_mask). The run's decision rule applies; its minimum area was tuned on tiles of
-    101x101 and is scaled with the image's area. Raises InputError when ``target`` exists.
+    101x101 and is scaled with the image's area, and its empty-image gate, which knows tiles only, stays open. Raises
+    InputError when ``target`` exists.
     """
     if target.exists():
         raise InputError(f"{target} exists; choose another --to or remove it")
@@ -33,7 +35,7 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
         raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
     settings = run.read_config()
     rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
-    networks = [predict.load_network(settings, fold.best).to(predict.best_device()) for fold in finished]
+    networks = [network for fold in finished for network in predict.load_networks(settings, fold)]
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     try:
@@ -42,7 +44,7 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
         writer.writerow(("id", "height", "width", "salt_share", "rle_mask"))
         for id_, image in tqdm(images, desc="predicting", unit="img", mininterval=1):
             probability = predict.of_any_size(networks, image, settings)
-            scaled = Rule(rule.threshold, round(rule.min_area * image.size / math.prod(competition.SHAPE)))
+            scaled = replace(rule, min_area=round(rule.min_area * image.size / math.prod(competition.SHAPE)), gate=0)
             mask = scaled.apply(probability[None])[0]
             image_files.write_png(beside / f"{id_}_mask.png", mask * np.uint8(255))
             image_files.write_png(beside / f"{id_}_probability.png", probability)

@@ -14,6 +14,8 @@ from saltseg.data.dataset import to_input
 from saltseg.errors import InputError
 from saltseg.inference import tta
 from saltseg.models import zoo
+from saltseg.models.network import outputs
+from saltseg.runs import FoldDir, Predictions
 
 Progress = Callable[[int], object]
 LARGEST = 4_000_000  # pixels of an image predicted whole; the U-Net holds about 1 kB per pixel
@@ -31,16 +33,19 @@ def uses_bf16(settings: config.Config) -> bool:
     return settings.train.precision == "bf16"
 
 
+def load_networks(settings: config.Config, fold: FoldDir) -> list[nn.Module]:
+    """A fold's networks on the best device, in evaluation mode: one, or one per snapshot."""
+    return [load_network(settings, path).to(best_device()) for path in fold.networks()]
+
+
 def load_network(settings: config.Config, path: Path) -> nn.Module:
     """The network that ``settings`` describes with the weights of a checkpoint, in evaluation mode.
 
     Reads tensors only (``weights_only=True``): a checkpoint from a stranger cannot run code.
     """
-    network = zoo.build(settings.model)
+    network = zoo.build(settings.model, pretrained=False)
     try:
-        saved = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
-        weights = {key.removeprefix("network."): value for key, value in saved.items()}
-        network.load_state_dict(weights)
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
     except FileNotFoundError:
         raise InputError(f"no checkpoint at {path}; train the fold first with scripts/train.py") from None
     except Exception as error:  # torch raises a dozen kinds for a damaged file, all with many lines
@@ -49,9 +54,22 @@ def load_network(settings: config.Config, path: Path) -> nn.Module:
     return network.to(memory_format=torch.channels_last).eval()
 
 
-@torch.inference_mode()
+def predictions(
+    networks: Sequence[nn.Module],
+    ids: Sequence[str],
+    images: np.ndarray,
+    settings: config.Config,
+    *,
+    views: tuple[str, ...] | None = None,
+    progress: Progress | None = None,
+) -> Predictions:
+    """What networks say of images uint8 (N, H, W), ready to be stored with their ids; see `probabilities`."""
+    values, presence = _predict(networks, images, settings, views, None, progress, np.uint8)
+    return Predictions(np.array(ids), values, presence=presence)
+
+
 def probabilities(
-    network: nn.Module,
+    networks: Sequence[nn.Module],
     images: np.ndarray,
     settings: config.Config,
     *,
@@ -60,32 +78,55 @@ def probabilities(
     progress: Progress | None = None,
     out: type[np.float32] | type[np.uint8] = np.float32,
 ) -> np.ndarray:
-    """Salt probability of every pixel, (N, H, W), averaged over the views.
+    """Salt probability of every pixel, (N, H, W), averaged over the networks and the views.
 
     images: uint8 (N, H, W). views: names from ``tta.VIEWS``; default: those of the configuration. fit: how images
-    reach the network; default: as tiles do. progress is called with the number of images done since its last call.
+    reach the networks; default: as tiles do. progress is called with the number of images done since its last call.
     out: float32 in [0, 1], or uint8 in 255ths, as predictions are stored.
     """
+    return _predict(networks, images, settings, views, fit, progress, out)[0]
+
+
+@torch.inference_mode()
+def _predict(
+    networks: Sequence[nn.Module],
+    images: np.ndarray,
+    settings: config.Config,
+    views: tuple[str, ...] | None,
+    fit: Fit | None,
+    progress: Progress | None,
+    out: type[np.float32] | type[np.uint8],
+) -> tuple[np.ndarray, np.ndarray | None]:
+    """Probabilities (N, H, W) and, from networks with an empty-image head, of holding salt, uint8 (N,) in 255ths."""
     chosen = tta.views(views or settings.predict.views)
     fit = fit or Fit.square(settings.data.fit, settings.data.size)
-    device = next(network.parameters()).device
+    device = next(networks[0].parameters()).device
     height, width = images.shape[1:]
     result = np.empty(images.shape, out)
-    network.eval()
+    presence = np.empty(len(images), np.uint8) if settings.model.empty_head else None
+    for network in networks:
+        network.eval()
     for start in range(0, len(images), settings.predict.batch_size):
         part = images[start : start + settings.predict.batch_size]
         batch = to_input(part, fit, settings.model.in_channels).to(device, memory_format=torch.channels_last)
         with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(settings)):
-            mean = torch.stack([_probability(network, batch, view) for view in chosen]).mean(dim=0)
+            found = [_view(network, batch, view) for network in networks for view in chosen]
+        mean = torch.stack([pixels for pixels, _ in found]).mean(dim=0)
         values = np.clip(fit.inverse(mean[:, 0].cpu().numpy(), height, width), 0, 1)
-        result[start : start + len(part)] = quantise(values) if out == np.uint8 else values
+        done = slice(start, start + len(part))
+        result[done] = quantise(values) if out == np.uint8 else values
+        if presence is not None:
+            presence[done] = quantise(torch.stack([whole for _, whole in found]).mean(dim=0).cpu().numpy())
         if progress is not None:
             progress(len(part))
-    return result
+    return result, presence
 
 
-def _probability(network: nn.Module, batch: Tensor, view: tta.View) -> Tensor:
-    return view.inverse(torch.sigmoid(network(view.forward(batch)).float()))
+def _view(network: nn.Module, batch: Tensor, view: tta.View) -> tuple[Tensor, Tensor]:
+    """Probabilities of one view: of every pixel (N, 1, H, W), turned back, and of holding salt (N,)."""
+    found = outputs(network, view.forward(batch))
+    whole = torch.zeros(0) if found.presence is None else torch.sigmoid(found.presence.float())
+    return view.inverse(torch.sigmoid(found.logits.float())), whole
 
 
 def of_any_size(networks: Sequence[nn.Module], image: np.ndarray, settings: config.Config) -> np.ndarray:
@@ -98,5 +139,4 @@ def of_any_size(networks: Sequence[nn.Module], image: np.ndarray, settings: conf
     if image.size > LARGEST:
         raise InputError(f"image of {height}x{width} pixels is too large to see whole; cut it into parts of 2000x2000")
     fit = Fit.section(settings.data.fit, settings.data.size, height, width)
-    total = sum(probabilities(network, image[None], settings, fit=fit)[0] for network in networks)
-    return quantise(total / np.float32(len(networks)))
+    return quantise(probabilities(networks, image[None], settings, fit=fit)[0])

@@ -13,12 +13,12 @@ import numpy as np
 from tqdm import tqdm
 
 from saltseg import config, runs
-from saltseg.core import metric, submission, thresholds
+from saltseg.core import decision, metric, submission
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.data import competition, folds
 from saltseg.errors import InputError
 from saltseg.inference import blend
-from saltseg.runs import FoldDir, Predictions, RunDir
+from saltseg.runs import FoldDir, RunDir
 
 
 @dataclass(frozen=True)
@@ -81,7 +81,7 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
 
     labelled, test = competition.read_train(root), competition.read_test(root)
     for fold in again:
-        network = networks.load_network(settings, fold.best).to(networks.best_device())
+        members = networks.load_networks(settings, fold)
         _, validating = table.split(fold.number)
         figures = runs.read_json(fold.metrics)
         runs.write_json(fold.metrics, figures | {"views": []})  # should this stop half-way, predict() will notice
@@ -91,10 +91,10 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
                 (fold.oof, np.array(table.ids)[validating], labelled.images[validating]),
                 (fold.test, np.array(test.ids), test.images),
             ):
-                values = networks.probabilities(network, images, settings, progress=bar.update, out=np.uint8)
-                runs.save_predictions(path, Predictions(ids, values))
+                found = networks.predictions(members, ids.tolist(), images, settings, progress=bar.update)
+                runs.save_predictions(path, found)
                 if path == fold.oof:
-                    half = metric.score(HALF.apply(values), labelled.masks[validating])
+                    half = metric.score(HALF.apply(found.probabilities), labelled.masks[validating])
         runs.write_json(fold.metrics, figures | {"views": list(settings.predict.views), "score_at_half": half})
 
 
@@ -110,7 +110,8 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
             "run scripts/predict.py again"
         )
     true = labelled.masks[[position[id_] for id_ in oof.ids.tolist()]]
-    summary = thresholds.summarise(oof.ids, oof.probabilities, true, oof.fold)
+    with tqdm(desc="trying steps of the rule", total=len(decision.STEPS), unit="step") as bar:
+        summary = decision.summarise(oof.ids, oof.probabilities, true, oof.fold, oof.presence, bar.update)
     if run.read_config().predict.decision == "half":
         at_half = metric.average_precision(HALF.apply(oof.probabilities), true)
         summary |= {
@@ -129,7 +130,7 @@ def submit(run: RunDir, place: Place) -> dict[str, Any] | None:
     rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"])
     test = runs.load_predictions(run.test)
     sample = [row[0] for row in competition.read_columns(root / "sample_submission.csv", ("id",))]
-    submission.write(run.submission, test.ids, rule.apply(test.probabilities), sample)
+    submission.write(run.submission, test.ids, rule.apply(test.probabilities, test.presence), sample)
     if not (root / "solution.csv").is_file():
         return None
     score = submission.score(run.submission, root / "solution.csv").to_dict()

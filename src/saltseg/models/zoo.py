@@ -1,46 +1,120 @@
-"""Networks by name: ours, and segmentation-models-pytorch's (this is the only file that imports it)."""
+"""Networks by name: ours, and segmentation-models-pytorch's (only this file and weights.py import it)."""
 
-from torch import Tensor, nn
+import inspect
+from typing import Any
+
+import torch
+from torch import nn
 
 from saltseg.config import ModelConfig, unknown
 from saltseg.errors import InputError
-from saltseg.models.unet import UNet, crop_to, pad_to_multiple
+from saltseg.models import weights
+from saltseg.models.network import SaltNetwork, keep_resolution
+from saltseg.models.unet import UNet
+
+SMP_ONLY = ("weights", "decoder_channels", "attention", "hypercolumn", "deep_supervision", "empty_head")
 
 
-def build(config: ModelConfig) -> nn.Module:
-    """A network with random weights: float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), any height and width.
+def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
+    """The network of a configuration: float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), any height and width.
 
-    Raises InputError naming the nearest architectures or encoders.
+    Weights are random but for an encoder's with ``config.weights``. ``pretrained=False`` leaves those out too: for
+    a checkpoint that is loaded next. Raises InputError naming the nearest architectures or encoders, or the lever
+    that the architecture does not have.
     """
+    channels = config.in_channels + len(config.extra_channels)
     if config.architecture == "unet":
-        return UNet(config.in_channels, config.filters, config.dropout)
+        return _ours(config, channels)
+    network = _smp(config, channels)
+    mean, std = (0.0,) * config.in_channels, (1.0,) * config.in_channels
+    origin = "random"
+    found = weights.pretrained(config.weights, config.encoder) if pretrained else None
+    if found is not None:
+        origin = f"{found.source}: {weights.load(network.encoder, found, config.in_channels).line()}"
+        mean, std = (
+            _grey(values, config.in_channels) for values in (found.normalisation.mean, found.normalisation.std)
+        )
+    if config.stem in ("unpooled", "stride1"):
+        keep_resolution(network.encoder, config.stem, config.encoder)
+    built = SaltNetwork(network, config, mean, std, origin)
+    _probe(built, config)
+    return built
+
+
+def _grey(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
+    """Red, green and blue figures for a grey image: their mean where one channel stands for all three."""
+    return values if channels == 3 else (sum(values) / 3,)
+
+
+def _ours(config: ModelConfig, channels: int) -> nn.Module:
+    default = ModelConfig()
+    for name in SMP_ONLY:
+        if getattr(config, name) != getattr(default, name):
+            raise InputError(
+                f"model.{name} is {getattr(config, name)!r}: the handwritten unet does without; use "
+                "model.architecture=smp.Unet"
+            )
+    if config.stem not in ("plain", "upsampled"):
+        raise InputError(f"model.stem is {config.stem!r}: the handwritten unet keeps full resolution anyway; use plain")
+    network = UNet(channels, config.filters, config.dropout)
+    if channels == config.in_channels and config.stem == "plain":
+        return network
+    return SaltNetwork(network, config, [0.0] * config.in_channels, [1.0] * config.in_channels)
+
+
+def _smp(config: ModelConfig, channels: int) -> Any:
     import segmentation_models_pytorch as smp
+    import timm
 
     architectures = {f"smp.{cls.__name__}": cls for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     if config.architecture not in architectures:
         raise InputError(unknown("model.architecture", config.architecture, ["unet", *architectures]))
-    if not config.encoder.startswith("tu-") and config.encoder not in smp.encoders.get_encoder_names():
-        raise InputError(unknown("model.encoder", config.encoder, smp.encoders.get_encoder_names()))
+    cls = architectures[config.architecture]
+    encoders = smp.encoders.get_encoder_names()
+    if config.encoder.startswith("tu-"):  # timm's: a name, perhaps with the tag of its weights behind a dot
+        if not timm.is_model(config.encoder.removeprefix("tu-")):
+            raise InputError(unknown("model.encoder", config.encoder, [f"tu-{name}" for name in timm.list_models()]))
+    elif config.encoder not in encoders:
+        raise InputError(unknown("model.encoder", config.encoder, encoders))
+    options: dict[str, Any] = {}
+    known = inspect.signature(cls).parameters
+    if config.decoder_channels:
+        if not isinstance(getattr(known.get("decoder_channels"), "default", None), tuple):
+            raise InputError(f"model.decoder_channels: {config.architecture} has no list of widths; leave it []")
+        options["decoder_channels"] = config.decoder_channels
+    if config.attention != "none":
+        if "decoder_attention_type" not in known:
+            raise InputError(
+                f"model.attention={config.attention}: {config.architecture} has none; use smp.Unet or smp.UnetPlusPlus"
+            )
+        options["decoder_attention_type"] = config.attention
     try:
-        network = architectures[config.architecture](
-            encoder_name=config.encoder, encoder_weights=None, in_channels=config.in_channels, classes=1
-        )
-    except (RuntimeError, ValueError, KeyError) as error:  # an encoder timm does not have, or one that does not fit
-        reason = " ".join(str(error).split())[:120]
-        raise InputError(f"{config.architecture} with {config.encoder}: {reason}; choose another encoder") from None
-    return AnySize(network)
+        network = cls(encoder_name=config.encoder, encoder_weights=None, in_channels=channels, classes=1, **options)
+    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:  # a pair that does not fit
+        raise _misfit(config, error) from None
+    if config.attention != "none":  # smp gives the last block, which joins no skip, an attention that it never calls
+        blocks = network.decoder.blocks
+        last = blocks[-1] if isinstance(blocks, nn.ModuleList) else blocks[f"x_0_{network.decoder.depth}"]
+        last.attention1 = nn.Identity()
+    return network
 
 
-class AnySize(nn.Module):
-    """Reflect-pads to the multiple of 32 that encoders need and crops the logits back."""
+def _probe(network: SaltNetwork, config: ModelConfig) -> None:
+    """Send one empty tile through, so that levers that do not go together are refused at once."""
+    try:
+        with torch.no_grad():
+            network.eval()(torch.zeros(1, config.in_channels, 64, 64))
+    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
+        raise _misfit(config, error) from None
+    network.train()
 
-    def __init__(self, network: nn.Module) -> None:
-        super().__init__()
-        self.network = network
 
-    def forward(self, image: Tensor) -> Tensor:
-        """Float (N, C, H, W) → logits (N, 1, H, W)."""
-        return crop_to(self.network(pad_to_multiple(image, 32)), *image.shape[-2:])
+def _misfit(config: ModelConfig, error: Exception) -> InputError:
+    reason = " ".join(str(error).split())[:120]
+    return InputError(
+        f"{config.architecture} with {config.encoder} and model.stem={config.stem}: {reason}; choose another "
+        "encoder, or smp.Unet with stem=plain"
+    )
 
 
 def parameters(network: nn.Module) -> int:

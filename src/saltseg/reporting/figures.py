@@ -7,7 +7,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
-from saltseg.core.postprocess import HALF, Rule
+from saltseg.core.postprocess import HALF
 from saltseg.reporting.style import (
     BLUE,
     CHART,
@@ -83,24 +83,20 @@ def _fold_colours(folds: Sequence[int]) -> list[Line2D]:
 def rule_curve(postprocess: Mapping[str, Any]) -> bytes:
     """Score against threshold, with and without the minimum area, as postprocess.json has it; PNG bytes.
 
-    Marks the threshold 0.5, the naive optimum and the recommended rule. Only the top 0.1 is shown, where the
-    rules lie that one would choose between.
+    Marks the threshold 0.5, the naive optimum and the recommended rule. The curves have all other steps of the rule,
+    0.5 has none, so its mark can lie off them. Only the top 0.1 is shown, where the rules lie that one would choose
+    between.
     """
     figure = new_figure((CHART[0], CHART[1] + 0.7))
     axes = figure.subplots()
     curve, recommended, naive = postprocess["curve"], postprocess["plateau"], postprocess["naive"]
     probability = np.asarray(curve["threshold"]) / 255
     area = curve.get("min_area", recommended["rule"]["min_area"])
-    axes.plot(probability, curve["score"], color=BLUE, linewidth=2, label=f"images under {area} px emptied")
-    style = (0, (4, 2))
-    axes.plot(
-        probability,
-        curve["score_no_min_area"],
-        color=MUTED,
-        linewidth=1.5,
-        linestyle=style,
-        label="no minimum area",
-    )
+    name = f"images under {area} px emptied" if area else "no minimum area"
+    axes.plot(probability, curve["score"], color=BLUE, linewidth=2, label=name)
+    if area:
+        without, style = curve["score_no_min_area"], (0, (4, 2))
+        axes.plot(probability, without, color=MUTED, linewidth=1.5, linestyle=style, label="no minimum area")
     at_half = {"score": postprocess["score_at_half"], "rule": HALF.to_dict()}
     marks = (
         ("0.5", at_half, "o", INK),
@@ -150,11 +146,11 @@ def pixel_curve(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarray
     return precision, hits / hits[0] if hits[0] else np.full(256, np.nan)
 
 
-def precision_recall(probabilities: np.ndarray, true: np.ndarray, rule: Rule) -> bytes:
-    """Precision against recall over pooled pixels, with 0.5 and the operating point of `rule`; PNG bytes.
+def precision_recall(probabilities: np.ndarray, true: np.ndarray, predicted: np.ndarray) -> bytes:
+    """Precision against recall over pooled pixels, with 0.5 and the point of the adopted rule; PNG bytes.
 
-    Arrays as in :func:`pixel_curve`. A minimum area takes whole images away, so the point of the rule can lie
-    off the curve.
+    Arrays as in :func:`pixel_curve`; `predicted` {0, 1} (N, H, W): masks under the rule. Its point can lie off the
+    curve, since it may take whole bodies and images away.
     """
     figure = new_figure()
     axes = figure.subplots()
@@ -162,7 +158,6 @@ def precision_recall(probabilities: np.ndarray, true: np.ndarray, rule: Rule) ->
     below = np.append(recall[1:], 0)  # recall one threshold further up
     area = float(np.sum((recall - below) * precision))
     axes.plot(recall, precision, color=BLUE, linewidth=2, label=f"all thresholds; area under the curve {area:.4f}")
-    predicted = rule.apply(probabilities)
     hits = int(np.sum(predicted & (true != 0)))
     at_rule = (hits / max(int(np.sum(true != 0)), 1), hits / max(int(predicted.sum()), 1))
     half = HALF.threshold

@@ -47,7 +47,7 @@ def score(predictions: Predictions, labelled: Labelled, rule: Rule) -> Scored:
             "give --input the data that the run was trained on"
         )
     places = [position[id_] for id_ in ids]
-    true, predicted = labelled.masks[places], rule.apply(predictions.probabilities)
+    true, predicted = labelled.masks[places], rule.apply(predictions.probabilities, predictions.presence)
     value = metric.average_precision(predicted, true)
     return Scored(ids, labelled.images[places], true, predictions.probabilities, predicted, value)
 

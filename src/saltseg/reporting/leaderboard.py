@@ -40,7 +40,7 @@ class Row:
 
     fold_mean, fold_spread: mean and standard deviation (n - 1) over folds of the score at 0.5; expected: of
     the private test images, real data only; standing: the lines of the 2018 board it lies between; seconds:
-    training.
+    training; recipe: of what a blend is the mean, "2/3 unet + 1/3 fpn".
     """
 
     name: str
@@ -60,6 +60,7 @@ class Row:
     standing: str | None
     seconds: float | None
     synthetic: bool
+    recipe: str | None
 
 
 def standing(score: float) -> str:
@@ -99,7 +100,16 @@ def row(run: runs.RunDir) -> Row:
         standing=None if expected is None else standing(expected),
         seconds=facts.seconds,
         synthetic=facts.synthetic,
+        recipe=_recipe(facts),
     )
+
+
+def _recipe(facts: facts_of.Facts) -> str | None:
+    if not facts.members:
+        return None
+    weights = facts.provenance.get("weights", [1] * len(facts.members))  # blends made by 0.1.0 hold none: equal
+    parts = zip(weights, facts.members, strict=True)
+    return " + ".join(f"{weight}/{sum(weights)} {name}" for weight, name in parts if weight)
 
 
 def rows(output_dir: Path) -> list[Row]:
@@ -130,6 +140,14 @@ def table(found: Sequence[Row]) -> str:
         for line in cells
     ]
     lines.insert(1, "-" * max(map(len, lines)))
+    blends = [f"  {_short(r.name)} = {r.recipe}" for r in found if r.recipe]
+    if blends:
+        lines += ["", "blends:"]
+        lines += [
+            line
+            for blend in blends
+            for line in textwrap.wrap(blend, 110, subsequent_indent="      ", break_on_hyphens=False)
+        ]
     stood = [
         f"  {_short(r.name)} ({r.folds} folds): {r.expected:.4f}, {r.standing}" for r in found if r.expected is not None
     ]

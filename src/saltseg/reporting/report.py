@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from saltseg import runs
-from saltseg.core.postprocess import HALF
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.reporting import facts as facts_of
@@ -20,7 +19,7 @@ LOOK = {
     "Learning curves": "Look at where the solid line leaves the dotted one: from there on the network "
     "learns its training images by heart. Each step in the lower panel is a cut of the learning rate.",
     "Decision rule": "Look at how flat the top is: on a flat top the exact threshold hardly matters, and "
-    "what the naive optimum adds is partly luck.",
+    "what the naive optimum adds is partly luck. The curves have every other step of the rule, 0.5 has none.",
     "Precision and recall": "Look at which way the square leans, over all pixels pooled: left of the corner, "
     "salt is missed; below it, rock is called salt.",
     "Score by coverage": "Look at the low bars: thin slivers of salt cost most, since a few wrong pixels "
@@ -51,7 +50,8 @@ def build(run: runs.RunDir, root: Path) -> str:
         charts=_charts(facts, validation, problem),
         galleries=_galleries(validation, training, problem),
         fold_rows=_fold_rows(facts),
-        rule=_rule_text(facts),
+        rule=notes.rule_text(facts.rule),
+        rule_steps=(facts.postprocess or {}).get("steps", []),
     )
 
 
@@ -176,14 +176,6 @@ def _fold_rows(facts: Facts) -> list[tuple[str, list[str]]]:
     return [(name, [show(fold.get(key)) for fold in facts.metrics]) for name, key, show in rows]
 
 
-def _rule_text(facts: Facts) -> str:
-    rule = facts.rule
-    if rule == HALF:
-        return "salt where the probability is at least 0.5"
-    text = f"salt where the probability is at least {rule.threshold / 255:.3f} ({rule.threshold}/255)"
-    return text + (f"; tiles with fewer than {rule.min_area} salt pixels become empty" if rule.min_area else "")
-
-
 def _charts(facts: Facts, validation: gallery.Scored | None, problem: str) -> list[dict[str, Any]]:
     """Title, what to look at, picture or the reason why there is none."""
     logs, found = facts.logs(), facts.postprocess
@@ -193,7 +185,7 @@ def _charts(facts: Facts, validation: gallery.Scored | None, problem: str) -> li
     no_log = "A blend is not trained." if facts.kind == "blend" else "No epoch is finished yet."
     curve = None
     if validation is not None and validation.true.any():
-        curve = figures.precision_recall(validation.probabilities, validation.true, facts.rule)
+        curve = figures.precision_recall(validation.probabilities, validation.true, validation.predicted)
     charts: list[tuple[str, bytes | None, str]] = [
         ("Learning curves", figures.learning_curves(logs) if logs else None, no_log),
         ("Decision rule", figures.rule_curve(found) if found else None, untuned),

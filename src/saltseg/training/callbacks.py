@@ -1,19 +1,23 @@
-"""What a person watching wants: one bar for the fold with rate and time left, and a log that survives a kill."""
+"""What a training leaves behind: the weights to predict with, a log that survives a kill, one bar for the fold."""
 
+import math
 import time
 from pathlib import Path
 from typing import Any
 
+import torch
 from lightning import Callback, LightningModule, Trainer
+from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
-from saltseg.runs import write_csv
+from saltseg.config import TrainConfig
+from saltseg.runs import FoldDir, atomic_path, write_csv
 
 Row = dict[str, float]  # one epoch
 
 
 class EpochLog(Callback):
-    """``log.csv`` with one row per epoch. The rows travel in the checkpoint, so a resumed fold has no gap."""
+    """``log.csv``, a row per epoch (nan where not validated). Rows travel in the checkpoint: no gap after a kill."""
 
     def __init__(self, path: Path, images: int) -> None:
         self.path, self.images = path, images
@@ -24,6 +28,7 @@ class EpochLog(Callback):
     def on_train_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Start the clock."""
         self._started = time.perf_counter()
+        self._trained = 0.0
 
     def on_validation_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Training's part of the epoch is over."""
@@ -31,14 +36,17 @@ class EpochLog(Callback):
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the row."""
-        names = ("train_loss", "valid_loss", "valid_pixel_accuracy", "learning_rate")
-        figures = {name: float(trainer.callback_metrics[name]) for name in names}
-        seconds = time.perf_counter() - self._started
-        rate = self.images / (self._trained - self._started)
+        now = time.perf_counter()
+        metrics = trainer.callback_metrics
+        figures = {"train_loss": float(metrics["train_loss"])}
+        for name in ("valid_loss", "valid_pixel_accuracy"):  # older epochs' figures stay in callback_metrics
+            figures[name] = float(metrics[name]) if self._trained else math.nan
+        figures["learning_rate"] = float(metrics["learning_rate"])
+        rate = self.images / ((self._trained or now) - self._started)
         self.rows.append(
             {"epoch": trainer.current_epoch + 1}
             | {name: float(f"{value:.6g}") for name, value in figures.items()}
-            | {"seconds": round(seconds, 2), "images_per_second": round(rate, 2)}
+            | {"seconds": round(now - self._started, 2), "images_per_second": round(rate, 2)}
         )
         write_csv(self.path, self.rows)
 
@@ -49,6 +57,50 @@ class EpochLog(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.rows = state["rows"]
+
+
+class KeepWeights(Callback):
+    """Saves the weights to predict with: the best epoch's, the last epoch's, or one set per cycle.
+
+    They are saved when validation ends and, given before `Averaging` in the list of callbacks, while averaged weights
+    are in place.
+    """
+
+    def __init__(self, directory: FoldDir, train: TrainConfig) -> None:
+        self.directory, self.train = directory, train
+        self.lowest = math.inf
+
+    def on_validation_epoch_end(self, trainer: Trainer, module: Any) -> None:
+        """Save, if this is an epoch to keep."""
+        epoch = trainer.current_epoch + 1
+        cycle = self.train.epochs // self.train.cycles
+        if self.train.keep == "snapshots":
+            if epoch % cycle == 0:
+                self._save(module, self.directory.snapshot(epoch // cycle))
+        elif self.train.keep == "best":
+            loss = float(trainer.callback_metrics["valid_loss"])
+            if loss < self.lowest:
+                self.lowest = loss
+                self._save(module, self.directory.network)
+        elif epoch == self.train.epochs:
+            if self.train.swa_from:  # averaged weights have batch norm statistics of their own
+                assert trainer.train_dataloader is not None
+                images = (batch[0].to(module.device) for batch in trainer.train_dataloader)
+                update_bn(images, module.network)
+                module.network.eval()
+            self._save(module, self.directory.network)
+
+    def _save(self, module: Any, path: Path) -> None:
+        with atomic_path(path) as beside:
+            torch.save({"state_dict": module.network.state_dict()}, beside)
+
+    def state_dict(self) -> dict[str, Any]:
+        """For the checkpoint."""
+        return {"lowest": self.lowest}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """From the checkpoint."""
+        self.lowest = state["lowest"]
 
 
 class Progress(Callback):
@@ -88,7 +140,8 @@ class Progress(Callback):
         """Show the epoch's figures."""
         metrics = trainer.callback_metrics
         self._figures["loss"] = f"{float(metrics['train_loss']):.3f}"
-        self._figures["valid"] = f"{float(metrics['valid_loss']):.3f}"
+        if "valid_loss" in metrics:
+            self._figures["valid"] = f"{float(metrics['valid_loss']):.3f}"
         self._figures["lr"] = f"{float(metrics['learning_rate']):.0e}"
 
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:

@@ -6,6 +6,7 @@ import shutil
 import sys
 import time
 import warnings
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,11 +30,17 @@ from saltseg.data.dataset import TileDataset, loader
 from saltseg.data.folds import Folds
 from saltseg.errors import InputError
 from saltseg.inference import predict
-from saltseg.models import zoo
+from saltseg.models import losses, zoo
 from saltseg.runs import FoldDir, Predictions, atomic_path, provenance, save_predictions, write_json
-from saltseg.training.callbacks import EpochLog, Progress, Row
+from saltseg.training.callbacks import EpochLog, KeepWeights, Progress, Row
+from saltseg.training.optimisation import Averaging
 from saltseg.training.task import SaltTask
 
+CHOSEN_BY = {
+    "best": "lowest loss on this fold's validation images",
+    "last": "fixed length: the last epoch, no choice",
+    "snapshots": "fixed length: the last epoch of every cycle, averaged, no choice",
+}
 TRAIN_SAMPLE = 200  # training images predicted as well, to show the gap between training and validation
 
 
@@ -62,20 +69,21 @@ def _subset(labelled: Labelled, positions: np.ndarray) -> Labelled:
 def run(settings: Config, data: FoldData, directory: FoldDir, title: str) -> None:
     """Train, predict and finish one fold, going on from wherever an earlier call stopped.
 
-    The caller holds ``directory.locked()``. The weights kept are those of the epoch with the lowest loss on this
-    fold's own validation images, so the fold's score is a little flattering (field: 0.003 to 0.006).
+    The caller holds ``directory.locked()``. With ``train.keep=best`` the weights are those of the epoch with the lowest
+    loss on this fold's own validation images, so the fold's score is a little flattering (field: 0.003 to 0.006).
     """
     rows = _train(settings, data, directory, title)
-    best = predict.load_network(settings, directory.best).to(predict.best_device())
-    _finish(settings, data, directory, best, rows)
+    _finish(settings, data, directory, predict.load_networks(settings, directory), rows)
 
 
 def check(settings: Config, height: int, width: int) -> None:
     """Send one empty tile through the network, so that settings that cannot work are refused before anything else."""
     tile = np.zeros((1, height, width), np.uint8)
     network = zoo.build(settings.model)
+    for text in (settings.train.loss, settings.train.late_loss):
+        losses.from_text(text)
     Augment(settings.data.augment)
-    predict.probabilities(network, tile, settings)
+    predict.probabilities([network], tile, settings)
 
 
 def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> list[Row]:
@@ -99,9 +107,13 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
             workers=workers,
         )
 
-    task = SaltTask(settings, seed)
+    task = SaltTask(settings, seed, data.train.images.shape[1:])
     log = EpochLog(directory.log, len(data.train.ids))
-    stop = EarlyStopping("valid_loss", patience=train.stop_patience, min_delta=0.0, check_finite=True)
+    # A training of fixed length stops early only where its loss is no number any more.
+    patience = train.stop_patience if train.keep == "best" else train.epochs
+    origin = getattr(task.network, "origin", "random")
+    if origin != "random":
+        tqdm.write(f"encoder weights: {origin}", file=sys.stderr)
     trainer = Trainer(
         max_epochs=train.epochs,
         accelerator="gpu" if gpu else "cpu",
@@ -110,12 +122,17 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
         plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(directory.path, name="", version="tensorboard"),
         callbacks=[
-            stop,
+            EarlyStopping("valid_loss", patience=patience, min_delta=0.0, check_finite=True),
             log,
             Progress(title, len(data.train.ids), train.epochs),
-            _checkpoint(directory, "best", monitor="valid_loss", save_weights_only=True),
-            _checkpoint(directory, "last", monitor=None, save_weights_only=False),
+            KeepWeights(directory, train),
+            *([Averaging(train)] if train.ema or train.swa_from else []),
+            ModelCheckpoint(
+                directory.path, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+            ),
         ],
+        gradient_clip_val=train.clip or None,
+        check_val_every_n_epoch=train.validate_every,
         enable_progress_bar=False,
         enable_model_summary=False,
         num_sanity_val_steps=0,
@@ -123,7 +140,7 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
         use_distributed_sampler=False,
     )
     resume = directory.last if directory.last.is_file() else None
-    if resume and _trained(directory, train.epochs, train.stop_patience):
+    if resume and _trained(directory, train.epochs, patience):
         return _read_last(directory)["callbacks"][log.state_key]["rows"]
     try:
         trainer.fit(
@@ -135,7 +152,8 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
         )
     except SystemExit:  # Lightning's way out after Ctrl-C and SIGTERM, the latter with the exit code of success
         raise KeyboardInterrupt from None
-    if not any(math.isfinite(row["valid_loss"]) for row in log.rows):
+    judged = log.rows if train.keep == "best" else log.rows[-1:]
+    if not any(math.isfinite(row["valid_loss"]) for row in judged):
         raise InputError(f"{title}: the validation loss is not finite; lower train.learning_rate, use another --name")
     return log.rows
 
@@ -147,18 +165,6 @@ class AtomicCheckpoints(TorchCheckpointIO):
         """Save ``checkpoint`` at ``path``."""
         with atomic_path(Path(path)) as beside:
             torch.save(checkpoint, beside)
-
-
-def _checkpoint(directory: FoldDir, name: str, monitor: str | None, save_weights_only: bool) -> ModelCheckpoint:
-    return ModelCheckpoint(
-        directory.path,
-        filename=name,
-        monitor=monitor,
-        save_top_k=1,
-        save_weights_only=save_weights_only,
-        save_on_train_epoch_end=True,
-        enable_version_counter=False,
-    )
 
 
 def _read_last(directory: FoldDir) -> dict:
@@ -179,8 +185,10 @@ def _trained(directory: FoldDir, epochs: int, patience: int) -> bool:
     return len(rows) >= epochs or waited >= patience
 
 
-def _finish(settings: Config, data: FoldData, directory: FoldDir, network: torch.nn.Module, rows: list[Row]) -> None:
-    """Predict with the best weights, score, and write ``metrics.json`` last."""
+def _finish(
+    settings: Config, data: FoldData, directory: FoldDir, networks: Sequence[torch.nn.Module], rows: list[Row]
+) -> None:
+    """Predict with the weights kept, score, and write ``metrics.json`` last."""
     rng = np.random.default_rng(data.number)
     size = min(TRAIN_SAMPLE, len(data.train.ids))
     sample = _subset(data.train, np.sort(rng.permutation(len(data.train.ids))[:size]))
@@ -189,17 +197,19 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, network: torch
     started = time.perf_counter()
     with tqdm(desc=f"fold {data.number}: predicting", total=images, unit="img", mininterval=1) as bar:
 
-        def predicted(images: np.ndarray, views: tuple[str, ...] | None = None) -> np.ndarray:
-            return predict.probabilities(network, images, settings, views=views, progress=bar.update, out=np.uint8)
+        def predicted(part: Images | Labelled, views: tuple[str, ...] | None = None) -> Predictions:
+            return predict.predictions(networks, part.ids, part.images, settings, views=views, progress=bar.update)
 
-        plain = predicted(data.valid.images, ("identity",))
-        valid = plain if single else predicted(data.valid.images)
-        train = predicted(sample.images)
-        save_predictions(directory.oof, Predictions(np.array(data.valid.ids), valid))
-        save_predictions(directory.train, Predictions(np.array(sample.ids), train))
-        save_predictions(directory.test, Predictions(np.array(data.test.ids), predicted(data.test.images)))
-    best = min((row for row in rows if math.isfinite(row["valid_loss"])), key=lambda row: row["valid_loss"])
-    half_valid, half_train = HALF.apply(valid), HALF.apply(train)
+        plain = predicted(data.valid, ("identity",))
+        valid = plain if single else predicted(data.valid)
+        train = predicted(sample)
+        save_predictions(directory.oof, valid)
+        save_predictions(directory.train, train)
+        save_predictions(directory.test, predicted(data.test))
+    kept = rows[-1]
+    if settings.train.keep == "best":
+        kept = min((row for row in rows if math.isfinite(row["valid_loss"])), key=lambda row: row["valid_loss"])
+    half_valid, half_train = HALF.apply(valid.probabilities), HALF.apply(train.probabilities)
     write_json(
         directory.metrics,
         {
@@ -207,14 +217,14 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, network: torch
             "n_train": len(data.train.ids),
             "n_valid": len(data.valid.ids),
             "epochs": len(rows),
-            "best_epoch": int(best["epoch"]),
-            "best_epoch_chosen_by": "lowest loss on this fold's validation images",
+            "best_epoch": int(kept["epoch"]),
+            "best_epoch_chosen_by": CHOSEN_BY[settings.train.keep],
             "views": list(settings.predict.views),
-            "valid_loss": best["valid_loss"],
+            "valid_loss": kept["valid_loss"],
             "valid_pixel_accuracy": metric.pixel_scores(half_valid, data.valid.masks).accuracy,
             "score_at_half": metric.score(half_valid, data.valid.masks),
-            "score_at_half_no_tta": metric.score(HALF.apply(plain), data.valid.masks),
-            "train_loss": best["train_loss"],
+            "score_at_half_no_tta": metric.score(HALF.apply(plain.probabilities), data.valid.masks),
+            "train_loss": kept["train_loss"],
             "train_pixel_accuracy": metric.pixel_scores(half_train, sample.masks).accuracy,
             "train_score_at_half": metric.score(half_train, sample.masks),
             "seconds": round(sum(row["seconds"] for row in rows), 1),

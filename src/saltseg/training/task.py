@@ -1,15 +1,19 @@
-"""One fold's training as a Lightning module: loss, optimiser, the falling learning rate, figures per epoch."""
+"""One fold's training as a Lightning module: losses, optimiser, learning rate, figures per epoch."""
 
 from typing import Any
 
 import torch
 from lightning import LightningModule
+from timm.scheduler.scheduler import Scheduler
 from torch import Tensor
+from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from saltseg.config import Config
-from saltseg.models import zoo
-from saltseg.models.losses import binary_cross_entropy
+from saltseg.models import losses, zoo
+from saltseg.models.network import Outputs, outputs
+from saltseg.models.unet import crop_to
+from saltseg.training import optimisation
 
 Batch = tuple[Tensor, Tensor]
 
@@ -17,32 +21,49 @@ Batch = tuple[Tensor, Tensor]
 class SaltTask(LightningModule):
     """Trains the network of ``settings``; logs train_loss, valid_loss, valid_pixel_accuracy and learning_rate.
 
-    The learning rate drops here and not through Lightning's scheduler, because Lightning steps a plateau scheduler
-    after it has saved the checkpoint: a resumed run would miss a drop.
+    valid_loss is the log-loss (binary cross-entropy) whatever the network is trained with, so that runs compare.
+
+    The plateau rule drops the learning rate here and not through Lightning's scheduler, because Lightning steps a
+    plateau scheduler after it has saved the checkpoint: a resumed run would miss a drop.
+
+    tile: height and width of the images before ``data.fit`` (pixels).
     """
 
-    def __init__(self, settings: Config, seed: int) -> None:
+    def __init__(self, settings: Config, seed: int, tile: tuple[int, int]) -> None:
         super().__init__()
-        self.settings, self.seed = settings, seed
+        self.settings, self.seed, self.tile = settings, seed, tile
         torch.manual_seed(seed)
         self.network = zoo.build(settings.model).to(memory_format=torch.channels_last)
+        self._losses = [losses.from_text(text) for text in (settings.train.loss, settings.train.late_loss)]
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
-    def configure_optimizers(self) -> torch.optim.Optimizer:
-        """Adam, and the plateau rule on top of it."""
+    def configure_optimizers(self) -> Any:
+        """The optimiser, and what moves its learning rate."""
         train = self.settings.train
-        optimizer = torch.optim.Adam(self.network.parameters(), lr=train.learning_rate)
-        self._plateau = ReduceLROnPlateau(
-            optimizer,
-            factor=train.plateau_factor,
-            patience=train.plateau_patience - 1,  # torch drops one epoch later than Keras, whose count is meant
-            threshold=0.0,  # any improvement counts, as for saving and stopping
-            min_lr=train.minimum_learning_rate,
-        )
-        if self._plateau_state is not None:
-            self._plateau.load_state_dict(self._plateau_state)
-        return optimizer
+        optimizer = optimisation.optimizer(self.network, train)
+        if train.schedule == "plateau":
+            self._plateau = ReduceLROnPlateau(
+                optimizer,
+                factor=train.plateau_factor,
+                patience=train.plateau_patience - 1,  # torch drops one epoch later than Keras, whose count is meant
+                threshold=0.0,  # any improvement counts, as for saving and stopping
+                min_lr=train.minimum_learning_rate,
+            )
+            if self._plateau_state is not None:
+                self._plateau.load_state_dict(self._plateau_state)
+        steps = int(self.trainer.estimated_stepping_batches) // train.epochs
+        scheduler = optimisation.scheduler(optimizer, train, steps)
+        if scheduler is None:
+            return optimizer
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """timm's schedulers are told the step; torch's count for themselves."""
+        if isinstance(scheduler, Scheduler):
+            scheduler.step_update(self.global_step)
+        else:
+            scheduler.step()
 
     def on_train_batch_start(self, batch: Batch, index: int) -> None:
         """Let (seed, step) alone decide dropout, so that an interrupted epoch is repeated exactly.
@@ -58,23 +79,45 @@ class SaltTask(LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The loss of one batch."""
         images, masks = batch
-        loss = binary_cross_entropy(self(images), masks)
-        self.log("train_loss", loss, on_step=False, on_epoch=True, batch_size=len(images))
+        loss = self.loss(outputs(self.network, images.to(memory_format=torch.channels_last)), masks)
+        optimizer: Any = self.optimizers()
+        figures = {"train_loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(images))
         return loss
+
+    def loss(self, found: Outputs, masks: Tensor) -> Tensor:
+        """The configured loss of this epoch, with the side outputs' and the empty-image head's shares.
+
+        masks: float {0, 1} (N, 1, H, W).
+        """
+        train = self.settings.train
+        late = train.late_from and self.current_epoch + 1 >= train.late_from
+        criterion = self._losses[1 if late else 0]
+        total = criterion(self._judged(found.logits), self._judged(masks))
+        for side in found.side:
+            share = train.side_weight / len(found.side)
+            total = total + share * losses.binary_cross_entropy(self._judged(side), self._judged(masks))
+        if found.presence is not None:
+            present = self._judged(masks).amax(dim=(1, 2, 3))
+            total = total + train.empty_weight * functional.binary_cross_entropy_with_logits(found.presence, present)
+        return total
+
+    def _judged(self, frame: Tensor) -> Tensor:
+        """The part of (N, 1, H, W) that the loss sees."""
+        return crop_to(frame, *self.tile) if self.settings.train.loss_region == "tile" else frame
 
     def validation_step(self, batch: Batch, _: int) -> None:
         """Log-loss and pixel accuracy in the network's frame."""
         images, masks = batch
         logits = self(images).float()
         correct = ((logits > 0) == (masks > 0.5)).float().mean()
-        self.log("valid_loss", binary_cross_entropy(logits, masks), batch_size=len(images))
+        self.log("valid_loss", losses.binary_cross_entropy(logits, masks), batch_size=len(images))
         self.log("valid_pixel_accuracy", correct, batch_size=len(images))
 
     def on_validation_epoch_end(self) -> None:
         """Drop the learning rate when the validation loss has stood still."""
-        assert self._plateau is not None
-        self.log("learning_rate", self._plateau.get_last_lr()[0])
-        self._plateau.step(self.trainer.callback_metrics["valid_loss"].item())
+        if self._plateau is not None:
+            self._plateau.step(self.trainer.callback_metrics["valid_loss"].item())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep the plateau rule's memory."""
