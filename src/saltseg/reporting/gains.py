@@ -1,0 +1,29 @@
+"""What each lever of a recipe gained, as a picture."""
+
+from collections.abc import Sequence
+
+from saltseg.inference.levers import Worth
+from saltseg.reporting.style import BLUE, CHART, GREEN, INK, MUTED, VERMILION, dress, new_figure, png
+
+
+def chart(found: Sequence[Worth]) -> bytes:
+    """One line per lever, best first: its paired gain over the baseline with the 95 % interval; PNG bytes.
+
+    Green and red are told apart from zero, grey is not.
+    """
+    levers = [(worth, worth.gain_cross_fitted) for worth in found if worth.gain_cross_fitted is not None]
+    figure = new_figure((CHART[0], 1.0 + 0.27 * max(1, len(levers))))
+    axes = figure.subplots()
+    axes.axvline(0, color=INK, linewidth=1)
+    for place, (_, (gain, low, high)) in enumerate(levers):
+        colour = GREEN if low > 0 else VERMILION if high < 0 else MUTED
+        axes.plot((low, high), (place, place), color=colour, linewidth=3, alpha=0.4, solid_capstyle="butt")
+        axes.plot(gain, place, "o", color=colour, markersize=6, markeredgecolor="white")
+    axes.set_yticks(range(len(levers)), [worth.lever for worth, _ in levers])
+    axes.set_ylim(len(levers) - 0.5, -0.5)
+    dress(axes, "gain in mAP over the baseline, cross-fitted, paired, 95 % interval", "")
+    axes.xaxis.label.set_fontsize(9)
+    axes.grid(False, axis="y")
+    base = found[0]
+    axes.set_title(f"baseline {base.cross_fitted:.3f} on {base.n} images", fontsize=9, color=BLUE, loc="left")
+    return png(figure)
