@@ -297,10 +297,18 @@ def provenance(**facts: Any) -> dict[str, Any]:
         "python": platform.python_version(),
         **{name: _installed(name) for name in packages},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
-        "command": " ".join(["python", *sys.argv]),
+        "command": _command(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **facts,
     }
+
+
+def _command() -> str:
+    """What was typed, without the folder that the repository happens to lie in."""
+    script = Path(sys.argv[0])
+    return " ".join(
+        ["python", f"scripts/{script.name}" if script.parent.name == "scripts" else script.name, *sys.argv[1:]]
+    )
 
 
 def _installed(package: str) -> str | None:
