@@ -46,7 +46,7 @@ class Areas:
     def emptied(self, empty: NDArray[np.bool_]) -> "Areas":
         """The same with nothing predicted, at any threshold but 0, in the images that ``empty`` (N,) marks."""
         stays = ~empty[:, None] | (np.arange(256) == 0)
-        return Areas(self.intersection, self.predicted * stays, self.true)
+        return Areas(self.intersection * stays, self.predicted * stays, self.true)
 
     def under(self, rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
         """Intersection and predicted area (N,) of each image under the threshold and minimum area of a rule.

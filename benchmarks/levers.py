@@ -1,0 +1,71 @@
+"""Time and memory of one training step with each lever of a recipe, as ratios to the baseline of the same run.
+
+  python benchmarks/levers.py unet_efficientnet_lite0            all levers, about 10 seconds each on two cores
+  python benchmarks/levers.py unet_efficientnet_lite0 --only base,stride1
+
+Every measurement is a process of its own, so that its peak memory is its own. Nothing else should run beside it.
+"""
+
+import argparse
+import resource
+import subprocess
+import sys
+import time
+
+BATCH, STEPS = 16, 5
+
+
+def measure(experiment: str, lever: str) -> str:
+    """Images per second and peak MiB of training steps on made-up tiles, as text."""
+    import torch
+
+    from saltseg import config, experiments
+    from saltseg.models.network import outputs
+    from saltseg.training import optimisation
+    from saltseg.training.task import SaltTask
+
+    # Random weights: the speed is the same and no download can fail. Late losses are timed as if it were late.
+    settings = config.override(
+        experiments.named(experiment),
+        [*experiments.BUDGETS["cpu"], *experiments.LEVERS[lever], "model.weights=none"],
+    )
+    if settings.train.late_from:
+        settings = config.override(settings, ["train.late_from=1"])
+    task = SaltTask(settings, 0, (101, 101)).train()
+    optimizer = optimisation.optimizer(task.network, settings.train)
+    size = settings.data.size
+    images = torch.rand(BATCH, settings.model.in_channels, size, size).contiguous(memory_format=torch.channels_last)
+    masks = (images.mean(dim=1, keepdim=True) > 0.5).float()
+    seconds = []
+    for _ in range(STEPS):
+        started = time.perf_counter()
+        task.loss(outputs(task.network, images), masks).backward()
+        optimizer.step()
+        optimizer.zero_grad()
+        seconds.append(time.perf_counter() - started)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024
+    return f"{BATCH / min(seconds):.2f} {peak}"
+
+
+def main() -> None:
+    from saltseg import experiments
+
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("experiment")
+    parser.add_argument("--only", default=",".join(experiments.LEVERS))
+    parser.add_argument("--measure", help=argparse.SUPPRESS)
+    arguments = parser.parse_args()
+    if arguments.measure:
+        print(measure(arguments.experiment, arguments.measure))
+        return
+    base = 0.0
+    print("| lever | images/s | time, base = 1 | peak MiB |\n|---|---|---|---|")
+    for lever in ["base", *(name for name in arguments.only.split(",") if name != "base")]:
+        command = [sys.executable, __file__, arguments.experiment, "--measure", lever]
+        rate, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
+        base = base or float(rate)
+        print(f"| `{lever}` | {float(rate):.1f} | {base / float(rate):.2f} | {int(peak):,} |", flush=True)
+
+
+if __name__ == "__main__":
+    main()
