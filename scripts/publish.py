@@ -44,9 +44,11 @@ def main() -> None:
         with runs.atomic_path(copy) as beside:
             shutil.copyfile(source, beside)
         copied.append(copy)
-    logs = {fold.number: runs.read_csv(fold.log) for fold in run.finished_folds()}
+    finished = run.finished_folds()
+    logs = {fold.number: runs.read_csv(fold.log) for fold in finished}
+    kept = {fold.number: runs.read_json(fold.metrics)["best_epoch"] for fold in finished}
     if logs:
-        runs.write_atomic(target / "learning_curves.png", figures.learning_curves(logs))
+        runs.write_atomic(target / "learning_curves.png", figures.learning_curves(logs, kept))
     print(f"{len(copied) + bool(logs)} files in {target}")
     cli.next_step(f"git add {target}")
 

@@ -56,7 +56,7 @@ def main() -> None:
         print(
             f"fold {fold.number}: score {figures['score_at_half']:.4f} at threshold 0.5, "
             f"log-loss {figures['valid_loss']:.4f}, pixel accuracy {figures['valid_pixel_accuracy']:.4f}, "
-            f"best epoch {figures['best_epoch']} of {figures['epochs']}, {figures['seconds'] / 60:.1f} min"
+            f"epoch {figures['best_epoch']} of {figures['epochs']}, {figures['seconds'] / 60:.1f} min"
         )
     cli.next_step(f"python scripts/predict.py {name}")
 

@@ -98,6 +98,11 @@ class Facts:
         """Training time over all finished folds, seconds."""
         return float(sum(fold["seconds"] for fold in self.metrics)) if self.metrics else None
 
+    @property
+    def kept(self) -> dict[int, int]:
+        """Epoch whose weights predict, by finished fold."""
+        return {fold["fold"]: fold["best_epoch"] for fold in self.metrics if "best_epoch" in fold}
+
     def mean(self, key: str) -> float | None:
         """Mean of a figure over the finished folds that have it."""
         values = [fold[key] for fold in self.metrics if fold.get(key) is not None]

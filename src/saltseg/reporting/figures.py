@@ -27,16 +27,17 @@ def _plain(value: float, _position: int) -> str:
     return f"{value:g}"
 
 
-def learning_curves(logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> bytes:
+def learning_curves(logs: Mapping[int, Sequence[Mapping[str, Any]]], kept: Mapping[int, int] | None = None) -> bytes:
     """Losses per epoch above, learning rate below, one colour per fold; PNG bytes.
 
-    `logs`: fold -> rows of its log.csv (numbers or their text). The dot is the epoch whose weights were kept:
-    the lowest validation loss. The axis of losses is logarithmic when they span more than a factor of six.
+    `logs`: fold -> rows of its log.csv (numbers or their text). `kept`: fold -> the epoch whose weights were
+    kept, marked by a dot; for other folds that is the lowest validation loss so far. The axis of losses is
+    logarithmic when they span more than a factor of six.
     """
     figure = new_figure((CHART[0], CHART[1] + 0.7))
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     extremes: list[float] = []
-    for index, (_, rows) in enumerate(sorted(logs.items())):
+    for index, (fold, rows) in enumerate(sorted(logs.items())):
         colour = FOLD_COLOURS[index % len(FOLD_COLOURS)]
         epoch, train, valid, rate = (
             np.array([float(row[key]) for row in rows])
@@ -44,12 +45,15 @@ def learning_curves(logs: Mapping[int, Sequence[Mapping[str, Any]]]) -> bytes:
         )
         dot = "o" if len(rows) == 1 else ""  # a line through one point is invisible
         losses.plot(epoch, train, color=colour, linewidth=1.2, linestyle=(0, (2, 1.5)), marker=dot, markersize=3)
-        losses.plot(epoch, valid, color=colour, linewidth=1.8)
-        best = int(np.argmin(np.where(np.isfinite(valid), valid, np.inf)))
+        seen = np.isfinite(valid)
+        losses.plot(epoch[seen], valid[seen], color=colour, linewidth=1.8)
+        best = int(np.argmin(np.where(seen, valid, np.inf)))
+        if fold in (kept or {}):
+            best = int(np.flatnonzero(epoch == (kept or {})[fold])[0])
         losses.plot(epoch[best], valid[best], "o", color=colour, markersize=7, markeredgecolor="white", zorder=5)
         rates.step(epoch, rate, where="mid", color=colour, linewidth=1.5, marker=dot, markersize=3)
         extremes += [*train[np.isfinite(train)], *valid[np.isfinite(valid)]]
-    dress(losses, "", "binary cross-entropy")
+    dress(losses, "", "loss (validation: log-loss)")
     if extremes and min(extremes) > 0 and max(extremes) > 6 * min(extremes):
         losses.set_yscale("log")
         losses.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
@@ -69,7 +73,7 @@ def _curve_styles() -> list[Line2D]:
     return [
         Line2D([], [], color=MUTED, linewidth=1.8, label="validation"),
         Line2D([], [], color=MUTED, linewidth=1.2, linestyle=(0, (2, 1.5)), label="training"),
-        Line2D([], [], color=MUTED, marker="o", linestyle="", markersize=6, label="best epoch (kept)"),
+        Line2D([], [], color=MUTED, marker="o", linestyle="", markersize=6, label="epoch kept"),
     ]
 
 

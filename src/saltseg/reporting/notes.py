@@ -52,8 +52,11 @@ def _partial(facts: Facts) -> list[str]:
 def _epoch(facts: Facts) -> list[str]:
     if not facts.metrics and not facts.members:
         return []
+    if facts.metrics and all("fixed length" in fold.get("best_epoch_chosen_by", "") for fold in facts.metrics):
+        return ["The length of the training was fixed beforehand and its last weights predict: no epoch was chosen."]
+    whose = "the weights of each fold" if facts.metrics else "unless a member had a fixed length, its weights"
     return [
-        "The weights of each fold are those of the epoch with the lowest loss on that fold's own "
+        f"{whose[0].upper()}{whose[1:]} are those of the epoch with the lowest loss on that fold's own "
         "validation images. This choice flatters out-of-fold scores, by 0.003 to 0.006 where a top team "
         "of 2018 measured it."
     ]

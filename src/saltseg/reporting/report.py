@@ -162,7 +162,7 @@ def _fold_rows(facts: Facts) -> list[tuple[str, list[str]]]:
         ("images trained on", "n_train", page.count),
         ("images validated", "n_valid", page.count),
         ("epochs", "epochs", page.count),
-        ("best epoch", "best_epoch", page.count),
+        ("epoch kept", "best_epoch", page.count),
         ("validation loss", "valid_loss", page.score),
         ("training loss", "train_loss", page.score),
         ("score at 0.5", "score_at_half", page.score),
@@ -187,7 +187,7 @@ def _charts(facts: Facts, validation: gallery.Scored | None, problem: str) -> li
     if validation is not None and validation.true.any():
         curve = figures.precision_recall(validation.probabilities, validation.true, validation.predicted)
     charts: list[tuple[str, bytes | None, str]] = [
-        ("Learning curves", figures.learning_curves(logs) if logs else None, no_log),
+        ("Learning curves", figures.learning_curves(logs, facts.kept) if logs else None, no_log),
         ("Decision rule", figures.rule_curve(found) if found else None, untuned),
         ("Precision and recall", curve, problem or "These tiles hold no salt, so recall is not defined."),
         ("Score by coverage", figures.coverage_bars(found["per_coverage"]) if found else None, untuned),
