@@ -25,10 +25,8 @@ def measure(experiment: str, lever: str) -> str:
     from saltseg.training.task import SaltTask
 
     # Random weights: the speed is the same and no download can fail. Late losses are timed as if it were late.
-    settings = config.override(
-        experiments.named(experiment),
-        [*experiments.BUDGETS["cpu"], *experiments.LEVERS[lever], "model.weights=none"],
-    )
+    baseline = experiments.named(experiment)
+    settings = config.override(baseline, [*experiments.with_lever(baseline, "cpu", lever), "model.weights=none"])
     if settings.train.late_from:
         settings = config.override(settings, ["train.late_from=1"])
     task = SaltTask(settings, 0, (101, 101)).train()

@@ -41,16 +41,16 @@ def main() -> int:
             raise InputError(config.unknown("lever", lever, experiments.LEVERS))
     if not all(seed.isdigit() for seed in arguments.seeds.split(",")):
         raise InputError(f"--seeds {arguments.seeds!r}; write numbers such as 0,1")
+    baseline = experiments.named(arguments.experiment)
     place = steps.Place(arguments.input, arguments.output)
     folder = arguments.output / "published" / f"levers-{arguments.budget}"
-    budget = experiments.BUDGETS[arguments.budget]
     for seed in [] if arguments.table else map(int, arguments.seeds.split(",")):
         for lever in wanted:
             name = f"levers-{arguments.budget}-{lever}-{seed}"
             train = [str(Path(__file__).with_name("train.py")), arguments.experiment, "--data", arguments.data]
             train += ["--name", name, "--input", str(arguments.input), "--output", str(arguments.output)]
             seeded = [f"train.seed={seed}"] if seed else []
-            for setting in (*budget, *experiments.LEVERS[lever], *seeded):
+            for setting in experiments.with_lever(baseline, arguments.budget, lever) + seeded:
                 train += ["--set", setting]
             done = subprocess.run([sys.executable, *train], check=False)
             if done.returncode:

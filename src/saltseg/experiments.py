@@ -4,7 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from saltseg.config import Config, DataConfig, ModelConfig, PredictConfig, TrainConfig, load, unknown
+from saltseg.config import Config, DataConfig, ModelConfig, PredictConfig, TrainConfig, load, override, unknown
 from saltseg.errors import InputError
 
 # The case study to the letter: tiles resized to 128x128, no augmentation, threshold 0.5, best epoch by validation loss.
@@ -94,16 +94,16 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "lite2": ("model.encoder=tu-tf_efficientnet_lite2",),
     "focal": ("train.loss=focal",),
     "dice": ("train.loss=bce + dice",),
-    "lovasz": ("train.late_from=5", "train.late_loss=lovasz"),
-    "lovasz_elu": ("train.late_from=5", "train.late_loss=lovasz_elu"),
-    "symmetric_lovasz": ("train.late_from=5", "train.late_loss=symmetric_lovasz"),
+    "lovasz": ("train.late_from={second_half}", "train.late_loss=lovasz"),
+    "lovasz_elu": ("train.late_from={second_half}", "train.late_loss=lovasz_elu"),
+    "symmetric_lovasz": ("train.late_from={second_half}", "train.late_loss=symmetric_lovasz"),
     "tile_loss": ("train.loss_region=tile",),
     "resize": ("data.fit=resize",),
     "no_augmentation": ("data.augment=none",),
     "no_ema": ("train.ema=0",),
-    "swa": ("train.ema=0", "train.validate_every=1", "train.swa_from=5"),
+    "swa": ("train.ema=0", "train.validate_every=1", "train.swa_from={second_half}"),
     "one_cycle": ("train.schedule=one_cycle", "train.warmup=0"),
-    "snapshots": ("train.ema=0", "train.warmup=0", "train.cycles=2", "train.validate_every=4", "train.keep=snapshots"),
+    "snapshots": ("train.ema=0", "train.warmup=0", "train.cycles=2", "train.validate_every=2", "train.keep=snapshots"),
     "sgd": ("train.optimizer=sgd", "train.learning_rate=0.05", "train.weight_decay=0.0001"),
 }
 BUDGETS: dict[str, tuple[str, ...]] = {
@@ -118,6 +118,12 @@ BUDGETS: dict[str, tuple[str, ...]] = {
     ),
     "gpu": (),  # the baseline's own length in all folds
 }
+
+
+def with_lever(experiment: Config, budget: str, lever: str) -> list[str]:
+    """The assignments that put ``experiment`` on a budget and change one lever; for `saltseg.config.override`."""
+    epochs = override(experiment, BUDGETS[budget]).train.epochs
+    return [*BUDGETS[budget], *(setting.format(second_half=epochs // 2 + 1) for setting in LEVERS[lever])]
 
 
 def named(name: str) -> Config:

@@ -1,0 +1,86 @@
+"""What a lever is worth: records by hand, paired differences, refusals."""
+
+from typing import Any
+
+import numpy as np
+import pytest
+from tiny_run import Trained, place
+
+from saltseg import config, experiments, runs
+from saltseg.core.metric import bootstrap_interval
+from saltseg.errors import InputError
+from saltseg.inference import levers, steps
+
+
+def entry(lever: str, tenths: list[int], seed: int = 0, images: str = "same", seconds: float = 1.0) -> dict[str, Any]:
+    return {
+        "lever": lever, "seed": seed, "images": images, "n": len(tenths), "log_loss": 0.5, "at_half": 0.0,
+        "cross_fitted": float(np.mean(tenths)) / 10, "seconds_per_epoch": seconds, "peak_memory_mb": 10,
+        "tenths_at_half": tenths[::-1], "tenths_cross_fitted": tenths,
+    }  # fmt: skip
+
+
+def test_a_gain_is_paired_and_seeds_are_averaged_image_by_image() -> None:
+    base = [entry("base", [0, 5, 10, 5]), entry("base", [2, 5, 10, 3], seed=1)]
+    better = entry("better", [3, 5, 10, 8])
+    first, second = levers.table([better, *base])
+    assert (first.lever, first.seeds, first.gain_cross_fitted) == ("base", 2, None)
+    assert first.cross_fitted == pytest.approx((0.1 + 0.5 + 1.0 + 0.4) / 4)
+    gains = np.array([0.3 - 0.1, 0.0, 0.0, 0.8 - 0.4])
+    assert second.gain_cross_fitted == pytest.approx((gains.mean(), *bootstrap_interval(gains)))
+    assert second.gain_at_half is not None
+    assert second.gain_at_half[0] == pytest.approx(gains.mean())  # the same images in another order
+
+
+def test_the_baseline_comes_first_and_the_rest_best_first() -> None:
+    found = levers.table([entry("a", [1, 1]), entry("base", [5, 5]), entry("b", [9, 9]), entry("c", [1, 1])])
+    assert [worth.lever for worth in found] == ["base", "b", "a", "c"]
+
+
+def test_the_noise_between_seeds_is_the_pooled_standard_deviation() -> None:
+    assert levers.seed_noise([entry("base", [5]), entry("a", [6])]) is None
+    records = [entry("base", [4]), entry("base", [6], 1), entry("a", [1]), entry("a", [1], 1), entry("b", [9])]
+    assert levers.seed_noise(records) == pytest.approx(0.1)  # squares 0.01 + 0.01 and 0, over 1 + 1
+
+
+def test_records_that_cannot_be_compared_are_refused() -> None:
+    with pytest.raises(InputError, match=r"no record of the lever 'base' to compare with; run scripts/levers.py"):
+        levers.table([entry("a", [1])])
+    with pytest.raises(InputError, match=r"records are about different images"):
+        levers.table([entry("base", [1]), entry("a", [1], images="other")])
+
+
+def test_the_table_is_markdown_with_signed_gains() -> None:
+    lines = levers.markdown(levers.table([entry("base", [5, 5]), entry("a", [4, 4])])).splitlines()
+    assert lines[1] == "|" + " --- |" * 9
+    assert lines[2].startswith("| `base` | 0.5000 |  | 0.5000 |")
+    assert lines[3].startswith("| `a` | 0.4000 | -0.1000 [-0.1000, -0.1000] |")
+
+
+def test_a_record_holds_every_image_in_id_order(trained: Trained) -> None:
+    steps.predict(trained.run, place(trained))
+    for fold in trained.run.finished_folds():
+        runs.write_json(
+            fold.metrics,
+            runs.read_json(fold.metrics)
+            | {"n_train": 8, "seconds": 30.0, "epochs": 3, "peak_memory_mb": 7 + fold.number, "git_commit": "abc"},
+        )
+    runs.write_json(trained.run.provenance, trained.run.read_provenance() | {"command": "x", "machine": "y"})
+    broken = runs.load_predictions(trained.run.fold(1).oof)
+    wrong = np.where(broken.ids[:, None, None] == "b1", 0, broken.probabilities).astype(np.uint8)
+    runs.save_predictions(trained.run.fold(1).oof, runs.Predictions(broken.ids, wrong))  # b1 holds salt: scores 0
+    found = levers.record(trained.run, place(trained), "base", 0, "cpu")
+    assert found["tenths_at_half"] == [10, 10, 10, 10, 0, 10, 10, 10, 10, 10, 10, 10]  # a0 a1 a2 b0 b1 b2 …
+    assert found["at_half"] == pytest.approx(11 / 12)
+    assert (found["n_train"], found["n"], found["seconds_per_epoch"], found["peak_memory_mb"]) == (8, 12, 10.0, 9)
+
+
+@pytest.mark.parametrize("lever", experiments.LEVERS)
+@pytest.mark.parametrize("budget", experiments.BUDGETS)
+def test_every_lever_is_a_valid_change_of_the_baseline(lever: str, budget: str) -> None:
+    baseline = experiments.named("unet_efficientnet_lite0")
+    base = config.override(baseline, experiments.BUDGETS[budget])
+    changed = config.override(baseline, experiments.with_lever(baseline, budget, lever))
+    assert bool(config.differences(base, changed)) == (lever != levers.BASE)
+    assert changed.train.keep != "best"  # no epoch is picked on the images that report the gain
+    assert changed.train.epochs == base.train.epochs
