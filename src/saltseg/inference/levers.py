@@ -29,7 +29,8 @@ def record(run: RunDir, place: Place, lever: str, seed: int, budget: str) -> dic
     """Figures of a run whose folds are finished, ready for JSON.
 
     ``tenths_at_half`` and ``tenths_cross_fitted``: ten times the metric of each out-of-fold image in id order, under
-    threshold 0.5 and under a rule fitted on the other folds (five random parts where there is one fold).
+    threshold 0.5 and under a rule fitted on the other folds (five random parts where there is one fold), a
+    hexadecimal digit each.
     """
     folds = run.finished_folds()
     oof = blend.collate(folds)
@@ -58,9 +59,13 @@ def record(run: RunDir, place: Place, lever: str, seed: int, budget: str) -> dic
         "command": origin["command"],
         "git_commit": figures[0]["git_commit"],
         "machine": origin["machine"],
-        "tenths_at_half": np.rint(10 * at_half).astype(int).tolist(),
-        "tenths_cross_fitted": np.rint(10 * fitted).astype(int).tolist(),
+        "tenths_at_half": _digits(at_half),
+        "tenths_cross_fitted": _digits(fitted),
     }
+
+
+def _digits(scores: np.ndarray) -> str:
+    return "".join(f"{tenths:x}" for tenths in np.rint(10 * scores).astype(int))
 
 
 @dataclass(frozen=True)
@@ -96,7 +101,7 @@ def table(records: Sequence[Mapping[str, Any]]) -> list[Worth]:
     of_lever = {lever: [entry for entry in records if entry["lever"] == lever] for lever in levers}
 
     def scores(lever: str, key: str) -> np.ndarray:
-        return np.mean([entry[key] for entry in of_lever[lever]], axis=0) / 10
+        return np.mean([[int(digit, 16) for digit in entry[key]] for entry in of_lever[lever]], axis=0) / 10
 
     def gain(lever: str, key: str) -> tuple[float, float, float] | None:
         if lever == BASE:
