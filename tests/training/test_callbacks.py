@@ -1,0 +1,216 @@
+"""Which weights a training leaves behind, and that it leaves the same ones after an interruption."""
+
+import csv
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from tiny_fold import STEPS, Interrupted, assert_equal, data, settings, train, weights
+from torch import Tensor, nn
+
+from saltseg import runs
+from saltseg.core.geometry import Fit
+from saltseg.data.dataset import EpochSampler, TileDataset, loader
+from saltseg.errors import InputError
+from saltseg.inference import predict
+from saltseg.models import losses, zoo
+from saltseg.models.losses import binary_cross_entropy
+from saltseg.runs import FoldDir
+
+FIXED = ["train.keep=last", "train.schedule=constant"]
+
+
+def rows(fold: FoldDir) -> list[dict[str, str]]:
+    """The log without wall-clock times."""
+    with fold.log.open() as file:
+        return [{k: v for k, v in row.items() if "second" not in k} for row in csv.DictReader(file)]
+
+
+def files(fold: FoldDir) -> list[str]:
+    """The names of the weights to predict with."""
+    return sorted(path.name for path in fold.path.glob("network*"))
+
+
+# Which weights
+
+
+def test_the_best_epochs_weights_are_kept(tmp_path: Path) -> None:
+    fold, record = train(tmp_path / "fold_0", "train.epochs=7", "train.learning_rate=0.03", "train.seed=1")
+    found = [float(row["valid_loss"]) for row in rows(fold)]
+    best = found.index(min(found))
+    assert 0 < best < 6, f"this test needs a best epoch in the middle: {found}"
+    assert_equal(weights(fold.network), record.judged[best])
+    assert files(fold) == ["network.ckpt"]
+
+
+def test_the_last_epochs_weights_are_kept(tmp_path: Path) -> None:
+    fold, record = train(tmp_path / "fold_0", "train.epochs=6", "train.learning_rate=0.03", *FIXED)
+    found = [float(row["valid_loss"]) for row in rows(fold)]
+    assert min(found) < found[-1], "this test needs a last epoch that is not the best"
+    assert_equal(weights(fold.network), record.after[-1])
+    assert files(fold) == ["network.ckpt"]
+
+
+@pytest.mark.parametrize("ema", [0.0, 0.5])
+def test_one_set_of_weights_per_cycle_is_kept(tmp_path: Path, ema: float) -> None:
+    cycles = ["train.schedule=cosine", "train.cycles=3", "train.keep=snapshots"]
+    fold, record = train(tmp_path / "fold_0", "train.epochs=6", *cycles, f"train.ema={ema}")
+    assert files(fold) == ["network_01.ckpt", "network_02.ckpt", "network_03.ckpt"]
+    for number, epoch in enumerate((2, 4, 6), start=1):
+        assert_equal(weights(fold.snapshot(number)), record.judged[epoch - 1])
+        own = record.after[epoch * STEPS - 1]["head.weight"]
+        assert torch.equal(weights(fold.snapshot(number))["head.weight"], own) == (ema == 0)
+
+
+def test_averaged_weights_have_batch_norm_statistics_of_their_own(tmp_path: Path) -> None:
+    """Means and variances of what each batch norm is given, batch by batch, over the last epoch's training images."""
+    swa = ["train.epochs=3", "train.swa_from=2", "train.learning_rate=0.01", "model.dropout=0", *FIXED]
+    fold, record = train(tmp_path / "fold_0", *swa)
+    kept, network = weights(fold.network), zoo.build(settings("model.dropout=0").model).train()
+    network.load_state_dict(kept)
+    seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
+
+    def look(name: str, given: Tensor) -> None:
+        pixels = given.transpose(0, 1).flatten(1)
+        seen.setdefault(name, []).append((pixels.mean(dim=1), pixels.var(dim=1)))
+
+    for name, module in network.named_modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.register_forward_pre_hook(lambda _, given, name=name: look(name, given[0]))
+    images = data().train
+    batches: Any = loader(
+        TileDataset(images.images, images.masks, "none"),
+        Fit.square("resize", 32), 1, batch_size=8, seed=0, shuffle=True, workers=0,
+    )  # fmt: skip
+    assert isinstance(batches.sampler, EpochSampler)
+    batches.sampler.set_epoch(2)
+    with torch.no_grad():
+        for batch, _ in batches:
+            network(batch)
+    assert len(seen) == 18
+    for name, found in seen.items():
+        mean, variance = (torch.stack(figures).mean(dim=0) for figures in zip(*found, strict=True))
+        torch.testing.assert_close(kept[f"{name}.running_mean"], mean, rtol=1e-4, atol=1e-5)
+        torch.testing.assert_close(kept[f"{name}.running_var"], variance, rtol=1e-4, atol=1e-5)
+    before = record.judged[-1]["contract1.1.running_var"]  # merely averaged, that is what validated
+    assert (before - kept["contract1.1.running_var"]).abs().max() > 1e-3
+
+
+# What is written about it
+
+
+def test_the_log_has_the_mean_rate_and_the_log_loss_whatever_trains(tmp_path: Path) -> None:
+    fold, record = train(
+        tmp_path / "fold_0", "train.epochs=2", "train.loss=dice", "train.schedule=cosine", "train.keep=last"
+    )
+    for epoch, row in enumerate(rows(fold)):
+        rates = record.rates[epoch * STEPS : (epoch + 1) * STEPS]
+        mean = (8 * rates[0] + 8 * rates[1] + 4 * rates[2]) / 20
+        assert float(row["learning_rate"]) == pytest.approx(mean, rel=1e-4)
+    network, valid = zoo.build(settings().model), data().valid
+    network.load_state_dict(weights(fold.network))
+    fit = Fit.square("resize", 32)
+    images = torch.from_numpy(fit.forward(valid.images.astype(np.float32) / 255))[:, None]
+    masks = torch.from_numpy(fit.forward_masks(valid.masks).astype(np.float32))[:, None]
+    with torch.no_grad():
+        logits = network.eval()(images)
+    assert float(rows(fold)[-1]["valid_loss"]) == pytest.approx(binary_cross_entropy(logits, masks).item(), rel=1e-4)
+    accuracy = ((logits > 0) == (masks > 0.5)).float().mean().item()
+    assert float(rows(fold)[-1]["valid_pixel_accuracy"]) == pytest.approx(accuracy, rel=1e-4)
+
+
+def test_looking_at_the_validation_images_less_often_changes_nothing_else(tmp_path: Path) -> None:
+    common = ["train.epochs=4", "train.ema=0.5", "train.schedule=cosine", "train.keep=last"]
+    often, record = train(tmp_path / "often" / "fold_0", *common)
+    seldom, other = train(tmp_path / "seldom" / "fold_0", *common, "train.validate_every=2")
+    assert (len(record.judged), len(other.judged)) == (4, 2)
+    assert_equal(weights(often.network), weights(seldom.network))
+    for number, (one, two) in enumerate(zip(rows(often), rows(seldom), strict=True)):
+        unseen = {"valid_loss", "valid_pixel_accuracy"} if number % 2 == 0 else set()
+        assert {name for name in one if one[name] != two[name]} == unseen
+        assert all(two[name] == "nan" for name in unseen)
+
+
+@pytest.mark.parametrize("keep", ["last", "snapshots"])
+def test_a_loss_that_stops_being_finite_is_no_finished_training(
+    tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first cycle's weights would predict; nobody would notice that the second cycle's are missing."""
+    monkeypatch.setitem(losses.LOSSES, "dice", lambda logits, masks: logits.sum() * math.nan)
+    broken = ["train.epochs=4", "train.late_from=3", "train.late_loss=dice", f"train.keep={keep}"]
+    cosine = ["train.schedule=cosine", "train.cycles=2"]
+    for _ in range(2):  # starting again does not make it better
+        with pytest.raises(InputError, match=r"^tiny: the validation loss is not finite; lower train.learning_rate"):
+            train(tmp_path / "fold_0", *broken, *cosine)
+        assert not FoldDir(tmp_path / "fold_0").finished()
+
+
+@pytest.mark.xfail(reason="9 is no multiple of 4", strict=True)
+def test_the_last_epoch_must_be_looked_at() -> None:
+    """Weights are kept after a look at the validation images; without one at the end there would be none."""
+    cycles = ["train.schedule=cosine", "train.epochs=9", "train.warmup=1", "train.cycles=2"]
+    with pytest.raises(InputError, match=r"^train.validate_every is 4"):
+        settings(*cycles, "train.keep=last", "train.validate_every=4")
+
+
+# Interruptions
+
+ADAMW = ["train.optimizer=adamw", "train.weight_decay=0.1"]
+SGD = ["train.optimizer=sgd", "train.learning_rate=0.05", "train.clip=0.5"]
+LATE = ["train.late_from=3", "train.late_loss=lovasz_elu"]
+COSINE = ["train.schedule=cosine", "train.keep=last"]
+
+
+@pytest.mark.parametrize(
+    "assignments",
+    [
+        [*COSINE, "train.warmup=1", "train.ema=0.6", *LATE, *ADAMW],
+        [*COSINE, "train.ema=0.6", "train.validate_every=2", *SGD],
+        ["train.schedule=one_cycle", "train.keep=last", "train.swa_from=2", *ADAMW],
+        ["train.schedule=cosine", "train.cycles=2", "train.keep=snapshots", *SGD],
+        ["train.schedule=plateau", "train.plateau_patience=1", "train.keep=best", "train.ema=0.3"],
+        pytest.param(
+            [*COSINE, "train.ema=0.6", "train.workers=1"],
+            marks=pytest.mark.xfail(reason="a worker fetches before the sampler knows the epoch", strict=True),
+        ),
+    ],
+    ids=["ema-warmup-late", "ema-seldom", "swa-one_cycle", "snapshots", "best-ema", "workers"],
+)
+def test_interrupted_twice_it_ends_with_the_same_result(tmp_path: Path, assignments: list[str]) -> None:
+    common = ["train.epochs=4", "data.augment=light", *assignments]
+    unbroken, whole = train(tmp_path / "unbroken" / "fold_0", *common)
+    parts = [train(tmp_path / "broken" / "fold_0", *common, stop_at=step) for step in (4, 10)]  # in epochs 2 and 4
+    broken, last = train(tmp_path / "broken" / "fold_0", *common)
+    assert [len(record.after) for _, record in parts] == [4, 7]
+    assert last.rates == whole.rates[9:]
+    for one, other in zip(last.after, whole.after[9:], strict=True):
+        assert_equal(one, other)
+    assert files(broken) == files(unbroken)
+    for path in unbroken.networks():
+        assert_equal(weights(path), weights(broken.path / path.name))
+    assert rows(broken) == rows(unbroken)
+    for name in ("oof", "test", "train"):
+        pair = [runs.load_predictions(getattr(fold, name)).probabilities for fold in (unbroken, broken)]
+        assert np.array_equal(*pair)
+
+
+def test_interrupted_before_prediction_it_trains_no_more(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    swa = ["train.epochs=3", "train.swa_from=2", *FIXED]
+    unbroken, _ = train(tmp_path / "unbroken" / "fold_0", *swa)
+    with monkeypatch.context() as patch:
+        patch.setattr(predict, "predictions", raise_interrupted)
+        broken, record = train(tmp_path / "broken" / "fold_0", *swa)
+        assert len(record.after) == 9
+    broken, record = train(tmp_path / "broken" / "fold_0", *swa)
+    assert record.after == []
+    assert_equal(weights(broken.network), weights(unbroken.network))
+    assert rows(broken) == rows(unbroken)
+    assert broken.finished()
+
+
+def raise_interrupted(*_: object, **__: object) -> None:
+    """In the place of a function that takes long."""
+    raise Interrupted
