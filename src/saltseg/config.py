@@ -125,7 +125,7 @@ class Config:
             ("train.seed", train.seed, train.seed >= 0, "0 or more"),
             ("train.epochs", train.epochs, train.epochs >= 1, "at least 1"),
             ("train.batch_size", train.batch_size, train.batch_size >= 2, "at least 2 (batch norm)"),
-            ("train.late_from", train.late_from, train.late_from >= 0, "an epoch, or 0 for never"),
+            ("train.late_from", train.late_from, 0 <= train.late_from <= train.epochs, "an epoch, or 0 for never"),
             ("train.loss_region", train.loss_region, _has_border(self), "frame, unless data.fit=pad adds a border"),
             ("train.side_weight", train.side_weight, train.side_weight >= 0, "0 or more"),
             ("train.empty_weight", train.empty_weight, train.empty_weight >= 0, "0 or more"),
@@ -135,19 +135,9 @@ class Config:
             ("train.warmup", train.warmup, 0 <= train.warmup < train.epochs, "0 or more, and fewer than train.epochs"),
             ("train.warmup", train.warmup, not train.warmup or train.schedule == "cosine", "0 without schedule=cosine"),
             ("train.warmup", train.warmup, not train.warmup or train.keep != "snapshots", "0 with keep=snapshots"),
-            ("train.cycles", train.cycles, train.cycles >= 1, "at least 1"),
-            (
-                "train.cycles",
-                train.cycles,
-                train.cycles == 1 or train.schedule == "cosine",
-                "1 without schedule=cosine",
-            ),
-            (
-                "train.cycles",
-                train.cycles,
-                (train.epochs - train.warmup) % train.cycles == 0,
-                "a divisor of the epochs",
-            ),
+            ("train.cycles", cycles := train.cycles, cycles >= 1, "at least 1"),
+            ("train.cycles", cycles, cycles == 1 or train.schedule == "cosine", "1 without schedule=cosine"),
+            ("train.cycles", cycles, cycles and (train.epochs - train.warmup) % cycles == 0, "a divisor of the epochs"),
             ("train.plateau_factor", train.plateau_factor, 0 < train.plateau_factor < 1, "in (0, 1)"),
             ("train.plateau_patience", train.plateau_patience, train.plateau_patience >= 1, "at least 1"),
             ("train.clip", train.clip, train.clip >= 0, "0 or more"),
@@ -162,7 +152,8 @@ class Config:
                 every == 1 or _fixed_length(train),
                 "1, unless nothing depends on the loss",
             ),
-            ("train.validate_every", every, train.epochs // train.cycles % every == 0, "a divisor of a cycle's epochs"),
+            ("train.validate_every", every, every and train.epochs % every == 0, "a divisor of the epochs"),
+            ("train.validate_every", every, every and _meets_snapshots(train), "a divisor of a cycle's epochs"),
             ("train.stop_patience", train.stop_patience, train.stop_patience >= 1, "at least 1"),
             ("predict.batch_size", predict.batch_size, predict.batch_size >= 1, "at least 1"),
             ("predict.views", predict.views, len(predict.views) >= 1, "at least one view"),
@@ -177,6 +168,10 @@ def _has_border(config: Config) -> bool:
 
 def _fixed_length(train: TrainConfig) -> bool:
     return train.keep != "best" and train.schedule != "plateau" and not train.swa_from
+
+
+def _meets_snapshots(train: TrainConfig) -> bool:
+    return train.keep != "snapshots" or train.epochs // train.cycles % train.validate_every == 0
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

@@ -124,7 +124,6 @@ def test_a_stem_that_an_encoder_does_not_have_is_refused(encoder: str, stem: str
     assert str(refused.value) == message
 
 
-@pytest.mark.xfail(reason="keep_resolution does not look at what came of it", strict=True)
 @pytest.mark.parametrize(
     ("encoder", "stem"),
     [

@@ -119,9 +119,8 @@ class SaltNetwork(nn.Module):
             )
         for block in blocks:
             block.register_forward_hook(self._record)  # a bound method: copies of the network record for themselves
-        probe = self.network.eval()
         with torch.no_grad():
-            probe(torch.zeros(1, len(self.mean) + len(self.extra_channels), 64, 64))
+            self.network.eval()(torch.zeros(1, len(self.mean) + len(self.extra_channels), 64, 64))
         self.network.train()
         widths = [level.shape[1] for level in self._levels]
         self._levels.clear()

@@ -12,6 +12,8 @@ from saltseg.models import weights
 from saltseg.models.network import SaltNetwork, keep_resolution
 from saltseg.models.unet import UNet
 
+PROBE = 128  # pixels of the empty tile that a new network is tried with: the fewest that all architectures take
+MISFITS = (RuntimeError, ValueError, KeyError, AttributeError, TypeError, AssertionError)  # smp's and timm's
 SMP_ONLY = ("weights", "decoder_channels", "attention", "hypercolumn", "deep_supervision", "empty_head")
 
 
@@ -34,11 +36,20 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
         mean, std = (
             _grey(values, config.in_channels) for values in (found.normalisation.mean, found.normalisation.std)
         )
-    if config.stem in ("unpooled", "stride1"):
-        keep_resolution(network.encoder, config.stem, config.encoder)
-    built = SaltNetwork(network, config, mean, std, origin)
-    _probe(built, config)
-    return built
+    try:
+        if config.stem in ("unpooled", "stride1"):
+            before = _deepest(network.encoder, channels)
+            keep_resolution(network.encoder, config.stem, config.encoder)
+            if _deepest(network.encoder, channels) != 2 * before:
+                raise ValueError("this does not double the resolution of its features")
+        built = SaltNetwork(network, config, mean, std, origin)
+        with torch.no_grad():
+            built.eval()(torch.zeros(1, config.in_channels, PROBE, PROBE))
+    except InputError:
+        raise
+    except MISFITS as error:  # levers that do not go together, refused at once instead of in the first epoch
+        raise _misfit(config, error) from None
+    return built.train()
 
 
 def _grey(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -88,9 +99,11 @@ def _smp(config: ModelConfig, channels: int) -> Any:
                 f"model.attention={config.attention}: {config.architecture} has none; use smp.Unet or smp.UnetPlusPlus"
             )
         options["decoder_attention_type"] = config.attention
+    if cls is smp.DPT:
+        options["dynamic_img_size"] = True  # else it takes images of its encoder's own size only
     try:
         network = cls(encoder_name=config.encoder, encoder_weights=None, in_channels=channels, classes=1, **options)
-    except (RuntimeError, ValueError, KeyError, AttributeError, TypeError) as error:  # a pair that does not fit
+    except MISFITS as error:
         raise _misfit(config, error) from None
     if config.attention != "none":  # smp gives the last block, which joins no skip, an attention that it never calls
         blocks = network.decoder.blocks
@@ -99,14 +112,12 @@ def _smp(config: ModelConfig, channels: int) -> Any:
     return network
 
 
-def _probe(network: SaltNetwork, config: ModelConfig) -> None:
-    """Send one empty tile through, so that levers that do not go together are refused at once."""
-    try:
-        with torch.no_grad():
-            network.eval()(torch.zeros(1, config.in_channels, 64, 64))
-    except (RuntimeError, ValueError, TypeError, AttributeError) as error:
-        raise _misfit(config, error) from None
-    network.train()
+def _deepest(encoder: nn.Module, channels: int) -> int:
+    """Columns of an encoder's deepest features."""
+    with torch.no_grad():
+        columns = encoder.eval()(torch.zeros(1, channels, PROBE, PROBE))[-1].shape[-1]
+    encoder.train()
+    return columns
 
 
 def _misfit(config: ModelConfig, error: Exception) -> InputError:

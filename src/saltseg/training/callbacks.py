@@ -63,7 +63,7 @@ class KeepWeights(Callback):
     """Saves the weights to predict with: the best epoch's, the last epoch's, or one set per cycle.
 
     They are saved when validation ends and, given before `Averaging` in the list of callbacks, while averaged weights
-    are in place.
+    are in place. (With ``swa_from`` the last validation loss in the log is from before batch norm was measured anew.)
     """
 
     def __init__(self, directory: FoldDir, train: TrainConfig) -> None:
@@ -85,9 +85,8 @@ class KeepWeights(Callback):
         elif epoch == self.train.epochs:
             if self.train.swa_from:  # averaged weights have batch norm statistics of their own
                 assert trainer.train_dataloader is not None
-                images = (batch[0].to(module.device) for batch in trainer.train_dataloader)
-                update_bn(images, module.network)
-                module.network.eval()
+                torch.manual_seed(module.seed)  # dropout is at work while they are measured
+                update_bn((batch[0].to(module.device) for batch in trainer.train_dataloader), module.network)
             self._save(module, self.directory.network)
 
     def _save(self, module: Any, path: Path) -> None:
@@ -144,8 +143,12 @@ class Progress(Callback):
             self._figures["valid"] = f"{float(metrics['valid_loss']):.3f}"
         self._figures["lr"] = f"{float(metrics['learning_rate']):.0e}"
 
+    def on_exception(self, trainer: Trainer, module: LightningModule, exception: BaseException) -> None:
+        """Close the bar before the error is printed."""
+        self.teardown(trainer, module, "fit")
+
     def teardown(self, trainer: Trainer, module: LightningModule, stage: str) -> None:
-        """Close the bar, also after an error or an early stop."""
+        """Close the bar."""
         if self._bar is not None:
             self._bar.close()
             self._bar = None

@@ -95,7 +95,7 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
     fit = Fit.square(settings.data.fit, settings.data.size)
     seed = train.seed * 1000 + data.number
 
-    def batches(labelled: Labelled, policy: str, shuffle: bool) -> object:
+    def batches(labelled: Labelled, policy: str, shuffle: bool) -> Any:
         dataset = TileDataset(labelled.images, labelled.masks, policy)
         return loader(
             dataset,
@@ -107,7 +107,8 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
             workers=workers,
         )
 
-    task = SaltTask(settings, seed, data.train.images.shape[1:])
+    resume = directory.last if directory.last.is_file() else None
+    task = SaltTask(settings, seed, data.train.images.shape[1:], pretrained=resume is None)
     log = EpochLog(directory.log, len(data.train.ids))
     # A training of fixed length stops early only where its loss is no number any more.
     patience = train.stop_patience if train.keep == "best" else train.epochs
@@ -139,13 +140,15 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
         log_every_n_steps=1_000_000,  # figures per epoch are enough
         use_distributed_sampler=False,
     )
-    resume = directory.last if directory.last.is_file() else None
     if resume and _trained(directory, train.epochs, patience):
         return _read_last(directory)["callbacks"][log.state_key]["rows"]
+    training = batches(data.train, settings.data.augment, True)
+    if resume:  # workers fetch their first batches before Lightning tells the sampler its epoch
+        training.sampler.set_epoch(len(_read_last(directory)["callbacks"][log.state_key]["rows"]))
     try:
         trainer.fit(
             task,
-            batches(data.train, settings.data.augment, True),
+            training,
             batches(data.valid, "none", False),
             ckpt_path=resume,
             weights_only=True,

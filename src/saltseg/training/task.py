@@ -26,14 +26,14 @@ class SaltTask(LightningModule):
     The plateau rule drops the learning rate here and not through Lightning's scheduler, because Lightning steps a
     plateau scheduler after it has saved the checkpoint: a resumed run would miss a drop.
 
-    tile: height and width of the images before ``data.fit`` (pixels).
+    tile: height and width of the images before ``data.fit`` (pixels). pretrained: False where a checkpoint follows.
     """
 
-    def __init__(self, settings: Config, seed: int, tile: tuple[int, int]) -> None:
+    def __init__(self, settings: Config, seed: int, tile: tuple[int, int], pretrained: bool = True) -> None:
         super().__init__()
         self.settings, self.seed, self.tile = settings, seed, tile
         torch.manual_seed(seed)
-        self.network = zoo.build(settings.model).to(memory_format=torch.channels_last)
+        self.network = zoo.build(settings.model, pretrained).to(memory_format=torch.channels_last)
         self._losses = [losses.from_text(text) for text in (settings.train.loss, settings.train.late_loss)]
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
