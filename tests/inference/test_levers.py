@@ -16,22 +16,24 @@ def digits(tenths: list[int]) -> str:
     return "".join(f"{value:x}" for value in tenths)
 
 
-def entry(lever: str, tenths: list[int], seed: int = 0, images: str = "same", seconds: float = 1.0) -> dict[str, Any]:
+def entry(lever: str, tenths: list[int], seed: int = 0, images: str = "same") -> dict[str, Any]:
     return {
-        "lever": lever, "seed": seed, "images": images, "n": len(tenths), "log_loss": 0.5, "at_half": 0.0,
-        "cross_fitted": float(np.mean(tenths)) / 10, "seconds_per_epoch": seconds, "peak_memory_mb": 10,
+        "lever": lever, "seed": seed, "images": images, "n": len(tenths), "log_loss": 0.5, "at_half": 0.25,
+        "cross_fitted": float(np.mean(tenths)) / 10, "seconds_per_epoch": 1.0, "peak_memory_mb": 10,
         "tenths_at_half": digits(tenths[::-1]), "tenths_cross_fitted": digits(tenths),
     }  # fmt: skip
 
 
-def test_a_gain_is_paired_and_seeds_are_averaged_image_by_image() -> None:
-    base = [entry("base", [0, 5, 10, 5]), entry("base", [2, 5, 10, 3], seed=1)]
-    better = entry("better", [3, 5, 10, 8])
-    first, second = levers.table([better, *base])
-    assert (first.lever, first.seeds, first.gain_cross_fitted) == ("base", 2, None)
-    assert first.cross_fitted == pytest.approx((0.1 + 0.5 + 1.0 + 0.4) / 4)
-    gains = np.array([0.3 - 0.1, 0.0, 0.0, 0.8 - 0.4])
+def test_a_gain_is_paired_by_seed_and_image() -> None:
+    base = [entry("base", [0, 5, 10, 5]), entry("base", [2, 5, 10, 3], 1), entry("base", [9, 9, 9, 9], 2)]
+    better = [entry("better", [6, 5, 10, 5], 1), entry("better", [3, 5, 10, 8])]
+    first, second = levers.table([*better, *base])
+    assert (first.lever, first.gain_cross_fitted) == ("base", None)
+    assert first.by_seed == pytest.approx((0.5, 0.5, 0.9))
+    assert first.cross_fitted == pytest.approx(1.9 / 3)
+    gains = np.array([(0.3 - 0.0 + 0.6 - 0.2) / 2, 0.0, 0.0, (0.8 - 0.5 + 0.5 - 0.3) / 2])  # seed 2 has no partner
     assert second.gain_cross_fitted == pytest.approx((gains.mean(), *bootstrap_interval(gains)))
+    assert second.by_seed == pytest.approx((0.6 / 4, 0.6 / 4))
     assert second.gain_at_half is not None
     assert second.gain_at_half[0] == pytest.approx(gains.mean())  # the same images in another order
 
@@ -48,8 +50,8 @@ def test_the_noise_between_seeds_is_the_pooled_standard_deviation() -> None:
 
 
 def test_records_that_cannot_be_compared_are_refused() -> None:
-    with pytest.raises(InputError, match=r"no record of the lever 'base' to compare with; run scripts/levers.py"):
-        levers.table([entry("a", [1])])
+    with pytest.raises(InputError, match=r"'base' with seed 3 to compare 'a' with; .*--only base --seeds 3$"):
+        levers.table([entry("a", [1], 3), entry("base", [1])])
     with pytest.raises(InputError, match=r"records are about different images"):
         levers.table([entry("base", [1]), entry("a", [1], images="other")])
 
@@ -57,8 +59,8 @@ def test_records_that_cannot_be_compared_are_refused() -> None:
 def test_the_table_is_markdown_with_signed_gains() -> None:
     lines = levers.markdown(levers.table([entry("base", [5, 5]), entry("a", [4, 4])])).splitlines()
     assert lines[1] == "|" + " --- |" * 9
-    assert lines[2].startswith("| `base` | 0.5000 |  | 0.5000 |")
-    assert lines[3].startswith("| `a` | 0.4000 | -0.1000 [-0.1000, -0.1000] |")
+    assert lines[2].startswith("| `base` | 0.5000 |  |  | 0.2500 |")
+    assert lines[3].startswith("| `a` | 0.4000 | -0.1000 [-0.1000, -0.1000] | -0.1000 | 0.2500 |")
 
 
 def test_a_record_holds_every_image_in_id_order(trained: Trained) -> None:

@@ -70,14 +70,15 @@ def _digits(scores: np.ndarray) -> str:
 
 @dataclass(frozen=True)
 class Worth:
-    """One lever against the baseline, on the same images.
+    """One lever against the baseline, on the same images and with the same seeds.
 
-    at_half, cross_fitted: mean score; gain_…: paired difference to the baseline with its 95 % interval over images,
-    None for the baseline itself. seeds: trainings behind it; several are averaged image by image.
+    n: images. at_half, cross_fitted: mean score over images and seeds. gain_…: paired difference to the baseline with
+    its 95 % interval over images, each the mean over the seeds that both were trained with; None for the baseline
+    itself. by_seed: the cross-fitted gain of each of those seeds; for the baseline, its score.
     """
 
     lever: str
-    seeds: int
+    by_seed: tuple[float, ...]
     n: int
     at_half: float
     cross_fitted: float
@@ -91,40 +92,53 @@ class Worth:
 def table(records: Sequence[Mapping[str, Any]]) -> list[Worth]:
     """The baseline first, then every lever by its cross-fitted gain, best first.
 
-    Raises InputError when there is no baseline, or records are about different images.
+    The interval over images does not hold the noise between trainings (`seed_noise`): a lever that changes the network
+    starts from other weights, so that one seed's gain means little below twice that noise.
+
+    Raises InputError when there is no baseline with a lever's seed, or records are about different images.
     """
-    if not any(entry["lever"] == BASE for entry in records):
-        raise InputError(f"no record of the lever {BASE!r} to compare with; run scripts/levers.py --only {BASE}")
     if len({entry["images"] for entry in records}) > 1:
         raise InputError("records are about different images; keep one dataset, budget and fold table per folder")
-    levers = sorted({entry["lever"] for entry in records})
-    of_lever = {lever: [entry for entry in records if entry["lever"] == lever] for lever in levers}
+    of_lever: dict[str, dict[int, Mapping[str, Any]]] = {}
+    for entry in records:
+        of_lever.setdefault(entry["lever"], {})[entry["seed"]] = entry
+    found = [_worth(lever, of_seed, of_lever.get(BASE, {})) for lever, of_seed in sorted(of_lever.items())]
+    return sorted(found, key=lambda worth: (worth.lever != BASE, -(worth.gain_cross_fitted or (0,))[0], worth.lever))
 
-    def scores(lever: str, key: str) -> np.ndarray:
-        return np.mean([[int(digit, 16) for digit in entry[key]] for entry in of_lever[lever]], axis=0) / 10
 
-    def gain(lever: str, key: str) -> tuple[float, float, float] | None:
-        if lever == BASE:
-            return None
-        difference = scores(lever, key) - scores(BASE, key)
-        return float(difference.mean()), *metric.bootstrap_interval(difference)
-
-    found = [
-        Worth(
-            lever,
-            len(of_lever[lever]),
-            of_lever[lever][0]["n"],
-            float(scores(lever, "tenths_at_half").mean()),
-            float(scores(lever, "tenths_cross_fitted").mean()),
-            float(np.mean([entry["log_loss"] for entry in of_lever[lever]])),
-            gain(lever, "tenths_at_half"),
-            gain(lever, "tenths_cross_fitted"),
-            float(np.median([entry["seconds_per_epoch"] for entry in of_lever[lever]])),
-            max(entry["peak_memory_mb"] for entry in of_lever[lever]),
+def _worth(lever: str, of_seed: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]]) -> Worth:
+    shared = sorted(of_seed.keys() & base.keys())
+    if not shared:
+        raise InputError(
+            f"no record of the lever {BASE!r} with seed {min(of_seed)} to compare {lever!r} with; "
+            f"run scripts/levers.py --only {BASE} --seeds {min(of_seed)}"
         )
-        for lever in levers
-    ]
-    return sorted(found, key=lambda worth: (worth.lever != BASE, -worth.cross_fitted, worth.lever))
+
+    def difference(key: str) -> np.ndarray:  # (seeds, images)
+        return np.array([_scores(of_seed[seed][key]) - _scores(base[seed][key]) for seed in shared])
+
+    def gain(key: str) -> tuple[float, float, float] | None:
+        mean = difference(key).mean(axis=0)
+        return None if lever == BASE else (float(mean.mean()), *metric.bootstrap_interval(mean))
+
+    entries = list(of_seed.values())
+    scores = [entry["cross_fitted"] for entry in entries]
+    return Worth(
+        lever,
+        tuple(scores if lever == BASE else difference("tenths_cross_fitted").mean(axis=1).tolist()),
+        entries[0]["n"],
+        float(np.mean([entry["at_half"] for entry in entries])),
+        float(np.mean(scores)),
+        float(np.mean([entry["log_loss"] for entry in entries])),
+        gain("tenths_at_half"),
+        gain("tenths_cross_fitted"),
+        float(np.median([entry["seconds_per_epoch"] for entry in entries])),
+        max(entry["peak_memory_mb"] for entry in entries),
+    )
+
+
+def _scores(digits: str) -> np.ndarray:
+    return np.array([int(digit, 16) for digit in digits]) / 10
 
 
 def seed_noise(records: Sequence[Mapping[str, Any]]) -> float | None:
@@ -144,18 +158,18 @@ def read(folder: Path) -> list[dict[str, Any]]:
 
 def markdown(found: Sequence[Worth]) -> str:
     """The table for RESULTS.md."""
-    columns = ("lever", "cross-fitted", "gain [95 %]", "at 0.5", "gain [95 %]", "log-loss", "s/epoch", "MiB", "seeds")
+    columns = ("lever", "cross-fitted", "gain [95 %]", "by seed", "at 0.5", "gain [95 %]", "log-loss", "s/epoch", "MiB")
     rows = [
         (
             f"`{worth.lever}`",
             f"{worth.cross_fitted:.4f}",
             _signed(worth.gain_cross_fitted),
+            "" if worth.lever == BASE else " ".join(f"{gain:+.4f}" for gain in worth.by_seed),
             f"{worth.at_half:.4f}",
             _signed(worth.gain_at_half),
             f"{worth.log_loss:.4f}",
             f"{worth.seconds_per_epoch:.0f}",
             f"{worth.peak_memory_mb:,}",
-            str(worth.seeds),
         )
         for worth in found
     ]

@@ -9,18 +9,21 @@ from saltseg.reporting.style import BLUE, CHART, GREEN, INK, MUTED, VERMILION, d
 def chart(found: Sequence[Worth]) -> bytes:
     """One line per lever, best first: its paired gain over the baseline with the 95 % interval; PNG bytes.
 
-    Green and red are told apart from zero, grey is not.
+    Green and red: the interval over images leaves zero out; grey: it does not. Ticks are single seeds where there are
+    several.
     """
     levers = [(worth, worth.gain_cross_fitted) for worth in found if worth.gain_cross_fitted is not None]
     figure = new_figure((CHART[0], 1.0 + 0.27 * max(1, len(levers))))
     axes = figure.subplots()
     axes.axvline(0, color=INK, linewidth=1)
-    for place, (_, (gain, low, high)) in enumerate(levers):
+    for place, (worth, (gain, low, high)) in enumerate(levers):
         colour = GREEN if low > 0 else VERMILION if high < 0 else MUTED
         axes.plot((low, high), (place, place), color=colour, linewidth=3, alpha=0.4, solid_capstyle="butt")
+        if len(worth.by_seed) > 1:
+            axes.plot(worth.by_seed, [place] * len(worth.by_seed), "|", color=colour, markersize=9)
         axes.plot(gain, place, "o", color=colour, markersize=6, markeredgecolor="white")
     axes.set_yticks(range(len(levers)), [worth.lever for worth, _ in levers])
-    axes.set_ylim(len(levers) - 0.5, -0.5)
+    axes.set_ylim(max(1, len(levers)) - 0.5, -0.5)
     dress(axes, "gain in mAP over the baseline, cross-fitted, paired, 95 % interval", "")
     axes.xaxis.label.set_fontsize(9)
     axes.grid(False, axis="y")
