@@ -2,19 +2,23 @@
 
 from collections.abc import Sequence
 
+from matplotlib.ticker import MaxNLocator
+
 from saltseg.inference.levers import Worth
-from saltseg.reporting.style import BLUE, CHART, GREEN, INK, MUTED, VERMILION, dress, new_figure, png
+from saltseg.reporting.style import CHART, GREEN, GRID, INK, MUTED, VERMILION, dress, new_figure, png
 
 
-def chart(found: Sequence[Worth]) -> bytes:
+def chart(found: Sequence[Worth], noise: float | None = None) -> bytes:
     """One line per lever, best first: its paired gain over the baseline with the 95 % interval; PNG bytes.
 
     Green and red: the interval over images leaves zero out; grey: it does not. Ticks are single seeds where there are
-    several.
+    several. noise: one standard deviation between trainings that differ in the seed alone, drawn as a band.
     """
     levers = [(worth, worth.gain_cross_fitted) for worth in found if worth.gain_cross_fitted is not None]
     figure = new_figure((CHART[0], 1.0 + 0.27 * max(1, len(levers))))
     axes = figure.subplots()
+    if noise is not None:
+        axes.axvspan(-noise, noise, color=GRID, zorder=0)
     axes.axvline(0, color=INK, linewidth=1)
     for place, (worth, (gain, low, high)) in enumerate(levers):
         colour = GREEN if low > 0 else VERMILION if high < 0 else MUTED
@@ -26,7 +30,11 @@ def chart(found: Sequence[Worth]) -> bytes:
     axes.set_ylim(max(1, len(levers)) - 0.5, -0.5)
     dress(axes, "gain in mAP over the baseline, cross-fitted, paired, 95 % interval", "")
     axes.xaxis.label.set_fontsize(9)
+    axes.xaxis.set_major_locator(MaxNLocator(6))
+    axes.xaxis.set_major_formatter("{x:+.3f}")
     axes.grid(False, axis="y")
     base = found[0]
-    axes.set_title(f"baseline {base.cross_fitted:.3f} on {base.n} images", fontsize=9, color=BLUE, loc="left")
+    band = "" if noise is None else f" · band: ±{noise:.3f} between seeds"
+    title = f"baseline {base.cross_fitted:.3f} · {base.n:,} images{band}"
+    axes.set_title(title, fontsize=8.5, color=INK, loc="left")
     return png(figure)
