@@ -55,8 +55,9 @@ def main() -> None:
         figures = runs.read_json(fold.metrics)
         print(
             f"fold {fold.number}: score {figures['score_at_half']:.4f} at threshold 0.5, "
-            f"log-loss {figures['valid_loss']:.4f}, pixel accuracy {figures['valid_pixel_accuracy']:.4f}, "
-            f"epoch {figures['best_epoch']} of {figures['epochs']}, {figures['seconds'] / 60:.1f} min"
+            f"log-loss {figures['log_loss']:.4f}, pixel accuracy {figures['valid_pixel_accuracy']:.4f}, "
+            f"{figures['seconds'] / 60:.1f} min; epoch {figures['best_epoch']} of {figures['epochs']} "
+            f"({figures['best_epoch_chosen_by']})"
         )
     cli.next_step(f"python scripts/predict.py {name}")
 

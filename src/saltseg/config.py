@@ -134,10 +134,14 @@ class Config:
             ("train.weight_decay", train.weight_decay, train.weight_decay >= 0, "0 or more"),
             ("train.warmup", train.warmup, 0 <= train.warmup < train.epochs, "0 or more, and fewer than train.epochs"),
             ("train.warmup", train.warmup, not train.warmup or train.schedule == "cosine", "0 without schedule=cosine"),
-            ("train.warmup", train.warmup, not train.warmup or train.keep != "snapshots", "0 with keep=snapshots"),
             ("train.cycles", cycles := train.cycles, cycles >= 1, "at least 1"),
             ("train.cycles", cycles, cycles == 1 or train.schedule == "cosine", "1 without schedule=cosine"),
-            ("train.cycles", cycles, cycles and (train.epochs - train.warmup) % cycles == 0, "a divisor of the epochs"),
+            (
+                "train.cycles",
+                cycles,
+                cycles and _falling(train) % cycles == 0,
+                f"a divisor of {_falling(train)} epochs",
+            ),
             ("train.plateau_factor", train.plateau_factor, 0 < train.plateau_factor < 1, "in (0, 1)"),
             ("train.plateau_patience", train.plateau_patience, train.plateau_patience >= 1, "at least 1"),
             ("train.clip", train.clip, train.clip >= 0, "0 or more"),
@@ -145,6 +149,12 @@ class Config:
             ("train.swa_from", train.swa_from, 0 <= train.swa_from <= train.epochs, "an epoch, or 0 for never"),
             ("train.swa_from", train.swa_from, not (train.swa_from and train.ema), "0 with train.ema, or ema=0"),
             ("train.keep", train.keep, train.keep == "last" or not train.swa_from, "last with train.swa_from"),
+            (
+                "train.keep",
+                train.keep,
+                train.keep == "best" or train.schedule != "plateau",
+                "best with schedule=plateau",
+            ),
             ("train.validate_every", every := train.validate_every, every >= 1, "at least 1"),
             (
                 "train.validate_every",
@@ -153,10 +163,11 @@ class Config:
                 "1, unless nothing depends on the loss",
             ),
             ("train.validate_every", every, every and train.epochs % every == 0, "a divisor of the epochs"),
-            ("train.validate_every", every, every and _meets_snapshots(train), "a divisor of a cycle's epochs"),
+            ("train.validate_every", every, every and _meets_snapshots(train), "a divisor of warmup and cycle"),
             ("train.stop_patience", train.stop_patience, train.stop_patience >= 1, "at least 1"),
             ("predict.batch_size", predict.batch_size, predict.batch_size >= 1, "at least 1"),
             ("predict.views", predict.views, len(predict.views) >= 1, "at least one view"),
+            ("predict.views", predict.views, _upright(self), "identity and hflip alone with model.extra_channels"),
         ):
             if not holds or (isinstance(value, float) and not math.isfinite(value)):
                 raise InputError(f"{key} is {value!r}; it must be {rule}")
@@ -166,12 +177,24 @@ def _has_border(config: Config) -> bool:
     return config.train.loss_region == "frame" or config.data.fit == "pad"
 
 
+def _upright(config: Config) -> bool:
+    """A view that turns the tile would turn the image and not the rows that `model.extra_channels` adds."""
+    return not config.model.extra_channels or set(config.predict.views) <= {"identity", "hflip"}
+
+
 def _fixed_length(train: TrainConfig) -> bool:
     return train.keep != "best" and train.schedule != "plateau" and not train.swa_from
 
 
+def _falling(train: TrainConfig) -> int:
+    """Epochs after the warm-up, which the cycles share."""
+    return train.epochs - train.warmup
+
+
 def _meets_snapshots(train: TrainConfig) -> bool:
-    return train.keep != "snapshots" or train.epochs // train.cycles % train.validate_every == 0
+    """Whether the end of every cycle is an epoch that is validated, if that is when weights are kept."""
+    ends = (train.warmup, _falling(train) // train.cycles)
+    return train.keep != "snapshots" or all(end % train.validate_every == 0 for end in ends)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

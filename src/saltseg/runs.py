@@ -62,9 +62,11 @@ class FoldDir:
         """Weights at the end of a cycle (1, 2, …) of the learning rate."""
         return self.path / f"network_{cycle:02d}.ckpt"
 
-    def networks(self) -> list[Path]:
-        """The weights to predict with: usually one file, or one per snapshot in order."""
-        return sorted(self.path.glob("network_[0-9]*.ckpt")) or [self.network]
+    def networks(self, train: configuration.TrainConfig) -> list[Path]:
+        """The weights to predict with: one file, or one per snapshot in order; whether they are there or not."""
+        if train.keep == "snapshots":
+            return [self.snapshot(cycle) for cycle in range(1, train.cycles + 1)]
+        return [self.network]
 
     def finished(self) -> bool:
         """Whether training and prediction of this fold are complete."""

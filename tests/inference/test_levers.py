@@ -16,9 +16,10 @@ def digits(tenths: list[int]) -> str:
     return "".join(f"{value:x}" for value in tenths)
 
 
-def entry(lever: str, tenths: list[int], seed: int = 0, images: str = "same") -> dict[str, Any]:
+def entry(lever: str, tenths: list[int], seed: int = 0, folds: str = "same") -> dict[str, Any]:
     return {
-        "lever": lever, "seed": seed, "images": images, "n": len(tenths), "log_loss": 0.5, "at_half": 0.25,
+        **dict.fromkeys(levers.SAME, "same"), "folds_hash": folds, "lever": lever, "changes": ["x=1"], "seed": seed,
+        "n": len(tenths), "log_loss": 0.5, "at_half": 0.25,
         "cross_fitted": float(np.mean(tenths)) / 10, "seconds_per_epoch": 1.0, "peak_memory_mb": 10,
         "tenths_at_half": digits(tenths[::-1]), "tenths_cross_fitted": digits(tenths),
     }  # fmt: skip
@@ -52,15 +53,16 @@ def test_the_noise_between_seeds_is_the_pooled_standard_deviation() -> None:
 def test_records_that_cannot_be_compared_are_refused() -> None:
     with pytest.raises(InputError, match=r"'base' with seed 3 to compare 'a' with; .*--only base --seeds 3$"):
         levers.table([entry("a", [1], 3), entry("base", [1])])
-    with pytest.raises(InputError, match=r"records are about different images"):
-        levers.table([entry("base", [1]), entry("a", [1], images="other")])
+    with pytest.raises(InputError, match=r"records differ in folds_hash \(other, same\); they do not compare"):
+        levers.table([entry("base", [1]), entry("a", [1], folds="other")])
 
 
 def test_the_table_is_markdown_with_signed_gains() -> None:
-    lines = levers.markdown(levers.table([entry("base", [5, 5]), entry("a", [4, 4])])).splitlines()
-    assert lines[1] == "|" + " --- |" * 9
-    assert lines[2].startswith("| `base` | 0.5000 |  |  | 0.2500 |")
-    assert lines[3].startswith("| `a` | 0.4000 | -0.1000 [-0.1000, -0.1000] | -0.1000 | 0.2500 |")
+    lines = levers.markdown(levers.table([entry("base", [5, 5]), entry("a", [4, 4])]), 0.01).splitlines()
+    assert lines[1] == "|" + " --- |" * 10
+    assert lines[2].startswith("| `base` | `x=1` | 0.5000 |  |  | 0.2500 |")
+    assert lines[3].startswith("| `a` | `x=1` | 0.4000 | -0.1000 [-0.1000, -0.1000] | -0.1000 | 0.2500 |")
+    assert "is 0.0100 (one sigma), of a difference 0.0141" in lines[5]
 
 
 def test_a_record_holds_every_image_in_id_order(trained: Trained) -> None:
@@ -69,16 +71,17 @@ def test_a_record_holds_every_image_in_id_order(trained: Trained) -> None:
         runs.write_json(
             fold.metrics,
             runs.read_json(fold.metrics)
-            | {"n_train": 8, "seconds": 30.0, "epochs": 3, "peak_memory_mb": 7 + fold.number, "git_commit": "abc"},
+            | {"n_train": 8, "images_per_second": 0.8, "peak_memory_mb": 7 + fold.number, "git_commit": "abc"},
         )
     runs.write_json(trained.run.provenance, trained.run.read_provenance() | {"command": "x", "machine": "y"})
     broken = runs.load_predictions(trained.run.fold(1).oof)
     wrong = np.where(broken.ids[:, None, None] == "b1", 0, broken.probabilities).astype(np.uint8)
     runs.save_predictions(trained.run.fold(1).oof, runs.Predictions(broken.ids, wrong))  # b1 holds salt: scores 0
-    found = levers.record(trained.run, place(trained), "base", 0, "cpu")
+    found = levers.record(trained.run, place(trained), experiments.named("unet_efficientnet_lite0"), "cpu", "scse", 3)
     assert found["tenths_at_half"] == "aaaa0aaaaaaa"  # a0 a1 a2 b0 b1 b2 …
     assert found["at_half"] == pytest.approx(11 / 12)
     assert (found["n_train"], found["n"], found["seconds_per_epoch"], found["peak_memory_mb"]) == (8, 12, 10.0, 9)
+    assert (found["lever"], found["seed"], found["changes"]) == ("scse", 3, ["model.attention=scse"])
 
 
 @pytest.mark.parametrize("lever", experiments.LEVERS)

@@ -52,7 +52,8 @@ def blend_runs(
             found["weights"] = found["evidence"]["weights"]
             oof, test = cross_fitted, blend.mean(tests, found["weights"])
     # Weights were fitted for the best rule: a blend that has them asks for that rule.
-    tuned = weights == "fitted" or any(run.read_config().predict.decision == "tuned" for run in members)
+    adopted = found["evidence"] is not None and found["evidence"]["adopted"]
+    tuned = adopted or any(run.read_config().predict.decision == "tuned" for run in members)
     settings = config.override(members[0].read_config(), [f"predict.decision={'tuned' if tuned else 'half'}"])
     settings = replace(settings, name="blend of " + ", ".join(run.name for run in members))
     runs.save_predictions(target.oof, oof)

@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from saltseg import runs
+from saltseg import config, experiments, runs
 from saltseg.core import metric, thresholds
 from saltseg.core.areas import areas, log_loss
 from saltseg.core.postprocess import HALF
@@ -25,12 +25,16 @@ from saltseg.runs import RunDir
 BASE = "base"
 
 
-def record(run: RunDir, place: Place, lever: str, seed: int, budget: str) -> dict[str, Any]:
+SAME = ("experiment", "baseline", "budget", "dataset", "dataset_hash", "folds_hash")  # or records do not compare
+
+
+def record(run: RunDir, place: Place, baseline: config.Config, budget: str, lever: str, seed: int) -> dict[str, Any]:
     """Figures of a run whose folds are finished, ready for JSON.
 
     ``tenths_at_half`` and ``tenths_cross_fitted``: ten times the metric of each out-of-fold image in id order, under
-    threshold 0.5 and under a rule fitted on the other folds (five random parts where there is one fold), a
-    hexadecimal digit each.
+    threshold 0.5 and under a threshold and a minimum area fitted on the other folds (five random parts where there is
+    one fold), a hexadecimal digit each. The further steps of the decision rule are left out, so that every lever is
+    judged by the same kind of rule.
     """
     folds = run.finished_folds()
     oof = blend.collate(folds)
@@ -43,25 +47,34 @@ def record(run: RunDir, place: Place, lever: str, seed: int, budget: str) -> dic
     fitted = thresholds.cross_fit_areas(counted, group).average_precision
     figures = [runs.read_json(fold.metrics) for fold in folds]
     origin = run.read_provenance()
+    memory = [f.get("peak_gpu_memory_mb") or f["peak_memory_mb"] or 0 for f in figures]
     return {
-        "lever": lever,
-        "seed": seed,
+        "experiment": baseline.name,
+        "baseline": digest(baseline, budget),
         "budget": budget,
-        "dataset": origin["dataset"],
-        "images": hashlib.sha256("\n".join(oof.ids.tolist()).encode()).hexdigest()[:16],
+        "lever": lever,
+        "changes": list(experiments.LEVERS[lever]),
+        "seed": seed,
+        **{key: origin[key] for key in ("dataset", "dataset_hash", "folds_hash")},
         "n_train": figures[0]["n_train"],
         "n": len(oof.ids),
         "log_loss": log_loss(counted),
         "at_half": float(at_half.mean()),
         "cross_fitted": float(fitted.mean()),
-        "seconds_per_epoch": float(np.mean([f["seconds"] / f["epochs"] for f in figures])),
-        "peak_memory_mb": max((f["peak_memory_mb"] or 0) for f in figures),
+        "seconds_per_epoch": float(np.mean([f["n_train"] / f["images_per_second"] for f in figures])),
+        "peak_memory_mb": max(memory),
         "command": origin["command"],
         "git_commit": figures[0]["git_commit"],
         "machine": origin["machine"],
         "tenths_at_half": _digits(at_half),
         "tenths_cross_fitted": _digits(fitted),
     }
+
+
+def digest(baseline: config.Config, budget: str) -> str:
+    """A short fingerprint of a baseline on a budget."""
+    settings = config.override(baseline, experiments.BUDGETS[budget])
+    return hashlib.sha256(config.dump(settings).encode()).hexdigest()[:12]
 
 
 def _digits(scores: np.ndarray) -> str:
@@ -72,12 +85,14 @@ def _digits(scores: np.ndarray) -> str:
 class Worth:
     """One lever against the baseline, on the same images and with the same seeds.
 
-    n: images. at_half, cross_fitted: mean score over images and seeds. gain_…: paired difference to the baseline with
-    its 95 % interval over images, each the mean over the seeds that both were trained with; None for the baseline
-    itself. by_seed: the cross-fitted gain of each of those seeds; for the baseline, its score.
+    changes: the settings that make the lever. n: images. at_half, cross_fitted: mean score over images and over
+    the seeds that the baseline was trained with, too. gain_…: paired difference to the baseline with its 95 %
+    interval over images; None for the baseline itself. by_seed: the cross-fitted gain of each of those seeds;
+    for the baseline, its score.
     """
 
     lever: str
+    changes: tuple[str, ...]
     by_seed: tuple[float, ...]
     n: int
     at_half: float
@@ -95,10 +110,13 @@ def table(records: Sequence[Mapping[str, Any]]) -> list[Worth]:
     The interval over images does not hold the noise between trainings (`seed_noise`): a lever that changes the network
     starts from other weights, so that one seed's gain means little below twice that noise.
 
-    Raises InputError when there is no baseline with a lever's seed, or records are about different images.
+    Raises InputError when there is no baseline with a lever's seed, or records that do not compare.
     """
-    if len({entry["images"] for entry in records}) > 1:
-        raise InputError("records are about different images; keep one dataset, budget and fold table per folder")
+    for key in SAME:
+        if len(values := sorted({str(entry[key]) for entry in records})) > 1:
+            raise InputError(
+                f"records differ in {key} ({', '.join(values[:3])}); they do not compare, remove the odd ones"
+            )
     of_lever: dict[str, dict[int, Mapping[str, Any]]] = {}
     for entry in records:
         of_lever.setdefault(entry["lever"], {})[entry["seed"]] = entry
@@ -121,10 +139,11 @@ def _worth(lever: str, of_seed: Mapping[int, Mapping[str, Any]], base: Mapping[i
         mean = difference(key).mean(axis=0)
         return None if lever == BASE else (float(mean.mean()), *metric.bootstrap_interval(mean))
 
-    entries = list(of_seed.values())
+    entries = [of_seed[seed] for seed in shared]
     scores = [entry["cross_fitted"] for entry in entries]
     return Worth(
         lever,
+        tuple(entries[0]["changes"]),
         tuple(scores if lever == BASE else difference("tenths_cross_fitted").mean(axis=1).tolist()),
         entries[0]["n"],
         float(np.mean([entry["at_half"] for entry in entries])),
@@ -156,12 +175,14 @@ def read(folder: Path) -> list[dict[str, Any]]:
     return [runs.read_json(path) for path in sorted(folder.glob("*.json"))]
 
 
-def markdown(found: Sequence[Worth]) -> str:
-    """The table for RESULTS.md."""
-    columns = ("lever", "cross-fitted", "gain [95 %]", "by seed", "at 0.5", "gain [95 %]", "log-loss", "s/epoch", "MiB")
+def markdown(found: Sequence[Worth], noise: float | None) -> str:
+    """The table for RESULTS.md, with what has to be said about it. noise: see `seed_noise`."""
+    columns: tuple[str, ...] = ("lever", "changes", "cross-fitted", "gain [95 %]", "by seed", "at 0.5", "gain [95 %]")
+    columns += ("log-loss", "s/epoch", "MiB")
     rows = [
         (
             f"`{worth.lever}`",
+            " ".join(f"`{change}`" for change in worth.changes),
             f"{worth.cross_fitted:.4f}",
             _signed(worth.gain_cross_fitted),
             "" if worth.lever == BASE else " ".join(f"{gain:+.4f}" for gain in worth.by_seed),
@@ -173,7 +194,17 @@ def markdown(found: Sequence[Worth]) -> str:
         )
         for worth in found
     ]
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, ("---",) * len(columns), *rows))
+    between = (
+        "was not measured" if noise is None else f"is {noise:.4f} (one sigma), of a difference {2**0.5 * noise:.4f}"
+    )
+    lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ("---",) * len(columns), *rows)]
+    lines += [
+        "",
+        f"{found[0].n:,} images; rule: threshold and minimum area, cross-fitted. Intervals are over images alone: one "
+        "in forty levers without effect shows an interval above zero. The noise between trainings that differ in the "
+        f"seed only {between}.",
+    ]
+    return "\n".join(lines)
 
 
 def _signed(gain: tuple[float, float, float] | None) -> str:

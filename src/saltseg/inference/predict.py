@@ -18,7 +18,7 @@ from saltseg.models.network import outputs
 from saltseg.runs import FoldDir, Predictions
 
 Progress = Callable[[int], object]
-LARGEST = 4_000_000  # pixels of an image predicted whole; the U-Net holds about 1 kB per pixel
+LARGEST = 4_000_000  # pixels of an image predicted whole; networks hold 1 to 2 kB per pixel, 4 to 8 if upsampled
 
 
 def best_device() -> torch.device:
@@ -35,7 +35,7 @@ def uses_bf16(settings: config.Config) -> bool:
 
 def load_networks(settings: config.Config, fold: FoldDir) -> list[nn.Module]:
     """A fold's networks on the best device, in evaluation mode: one, or one per snapshot."""
-    return [load_network(settings, path).to(best_device()) for path in fold.networks()]
+    return [load_network(settings, path).to(best_device()) for path in fold.networks(settings.train)]
 
 
 def load_network(settings: config.Config, path: Path) -> nn.Module:
@@ -52,6 +52,11 @@ def load_network(settings: config.Config, path: Path) -> nn.Module:
         reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise InputError(f"{path} cannot be loaded ({reason}); delete the fold and train it again") from None
     return network.to(memory_format=torch.channels_last).eval()
+
+
+def origin(path: Path) -> str:
+    """The line about pretrained weights in a checkpoint that `load_network` can read; "random" where it has none."""
+    return torch.load(path, map_location="cpu", weights_only=True).get("origin", "random")
 
 
 def predictions(
@@ -138,5 +143,9 @@ def of_any_size(networks: Sequence[nn.Module], image: np.ndarray, settings: conf
     height, width = image.shape
     if image.size > LARGEST:
         raise InputError(f"image of {height}x{width} pixels is too large to see whole; cut it into parts of 2000x2000")
+    if settings.model.extra_channels:
+        raise InputError(
+            "model.extra_channels tell the row in a tile, which an image of another size has not; use tiles"
+        )
     fit = Fit.section(settings.data.fit, settings.data.size, height, width)
     return quantise(probabilities(networks, image[None], settings, fit=fit)[0])

@@ -36,20 +36,20 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
         mean, std = (
             _grey(values, config.in_channels) for values in (found.normalisation.mean, found.normalisation.std)
         )
-    try:
-        if config.stem in ("unpooled", "stride1"):
-            before = _deepest(network.encoder, channels)
-            keep_resolution(network.encoder, config.stem, config.encoder)
-            if _deepest(network.encoder, channels) != 2 * before:
-                raise ValueError("this does not double the resolution of its features")
-        built = SaltNetwork(network, config, mean, std, origin)
+    tile = torch.zeros(1, channels, PROBE, PROBE)
+    try:  # what does not go together is refused at once, not in the first epoch
         with torch.no_grad():
-            built.eval()(torch.zeros(1, config.in_channels, PROBE, PROBE))
+            before = network.eval().encoder(tile)[-1].shape[-1]
+            if config.stem in ("unpooled", "stride1"):
+                keep_resolution(network.encoder, config.stem, config.encoder)
+                if network.encoder(tile)[-1].shape[-1] != 2 * before:
+                    raise ValueError("this does not double the resolution of its features")
+            network(tile)
     except InputError:
         raise
-    except MISFITS as error:  # levers that do not go together, refused at once instead of in the first epoch
+    except MISFITS as error:
         raise _misfit(config, error) from None
-    return built.train()
+    return SaltNetwork(network.train(), config, mean, std, origin)
 
 
 def _grey(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -110,14 +110,6 @@ def _smp(config: ModelConfig, channels: int) -> Any:
         last = blocks[-1] if isinstance(blocks, nn.ModuleList) else blocks[f"x_0_{network.decoder.depth}"]
         last.attention1 = nn.Identity()
     return network
-
-
-def _deepest(encoder: nn.Module, channels: int) -> int:
-    """Columns of an encoder's deepest features."""
-    with torch.no_grad():
-        columns = encoder.eval()(torch.zeros(1, channels, PROBE, PROBE))[-1].shape[-1]
-    encoder.train()
-    return columns
 
 
 def _misfit(config: ModelConfig, error: Exception) -> InputError:

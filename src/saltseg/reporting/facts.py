@@ -14,7 +14,10 @@ from saltseg.errors import InputError
 
 @dataclass(frozen=True)
 class Facts:
-    """metrics: one mapping per finished fold, in order; settings: None for a blend."""
+    """metrics: one mapping per finished fold, in order; settings: None for a blend.
+
+    keeps: `train.keep` of the run, or of every run that a blend averages, by name; None where a run is gone.
+    """
 
     run: runs.RunDir
     provenance: dict[str, Any]
@@ -22,11 +25,12 @@ class Facts:
     metrics: list[dict[str, Any]]
     postprocess: dict[str, Any] | None
     solution: dict[str, Any] | None
+    keeps: dict[str, str | None]
 
     @property
     def kind(self) -> str:
         """ "run" or "blend"."""
-        return "blend" if self.run.path.parent.name == "blends" else "run"
+        return _kind(self.run)
 
     @property
     def dataset(self) -> str:
@@ -47,6 +51,28 @@ class Facts:
     def members(self) -> list[str]:
         """Names of the runs in a blend."""
         return [str(name) for name in self.provenance.get("members", [])]
+
+    @property
+    def weights(self) -> list[int]:
+        """Counts that the members of a blend have on test images; blends made by 0.1.0 record none: equal ones."""
+        return list(self.provenance.get("weights", [1] * len(self.members)))
+
+    @property
+    def recipe(self) -> str | None:
+        """Of what a blend is the mean, "2/3 unet + 1/3 fpn"; None for a run."""
+        shares = {name: weight for name, weight in zip(self.members, self.weights, strict=True) if weight}
+        if len(shares) == 1:
+            return f"{next(iter(shares))} alone"
+        return " + ".join(f"{weight}/{sum(self.weights)} {name}" for name, weight in shares.items()) or None
+
+    @property
+    def same_loss(self) -> bool:
+        """Whether the training loss is what the validation loss always is: cross-entropy alone, in the frame."""
+        if self.settings is None:
+            return False
+        model, train = self.settings.model, self.settings.train
+        extra = train.late_from or model.deep_supervision or model.empty_head or train.loss_region != "frame"
+        return train.loss == "bce" and not extra
 
     @property
     def views(self) -> list[str]:
@@ -124,11 +150,31 @@ def read(run: runs.RunDir) -> Facts:
     return Facts(
         run=run,
         provenance=run.read_provenance(),
-        settings=run.read_config() if run.config.is_file() and run.path.parent.name != "blends" else None,
+        settings=run.read_config() if run.config.is_file() and _kind(run) == "run" else None,
         metrics=[runs.read_json(fold.metrics) for fold in run.finished_folds()],
         postprocess=_optional(run.postprocess, "cross_fitted"),
         solution=_optional(run.solution_score, "all"),
+        keeps=_keeps(run),
     )
+
+
+def _kind(run: runs.RunDir) -> str:
+    return "blend" if run.path.parent.name == "blends" else "run"
+
+
+def _keeps(run: runs.RunDir, above: frozenset[str] = frozenset()) -> dict[str, str | None]:
+    """`Facts.keeps`; a member may be a blend. above: blends that hold this one (names are reused, so check)."""
+    if _kind(run) == "run":
+        return {run.name: run.read_config().train.keep if run.config.is_file() else None}
+    found: dict[str, str | None] = {}
+    for name in run.read_provenance().get("members", []):
+        try:
+            member = runs.existing_run(run.path.parents[1], name)
+        except InputError:  # removed since
+            found[name] = None
+            continue
+        found |= {name: None} if name in above else _keeps(member, above | {run.name})
+    return found
 
 
 def _optional(path: Path, key: str) -> dict[str, Any] | None:

@@ -1,5 +1,6 @@
 """What each lever of a recipe gained, as a picture."""
 
+import math
 from collections.abc import Sequence
 
 from matplotlib.ticker import MaxNLocator
@@ -9,16 +10,23 @@ from saltseg.reporting.style import CHART, GREEN, GRID, INK, MUTED, VERMILION, d
 
 
 def chart(found: Sequence[Worth], noise: float | None = None) -> bytes:
-    """One line per lever, best first: its paired gain over the baseline with the 95 % interval; PNG bytes.
+    """One line per lever in the order given: its paired gain over the baseline with the 95 % interval; PNG bytes.
+
+    found: what `levers.table` gives, the baseline first.
 
     Green and red: the interval over images leaves zero out; grey: it does not. Ticks are single seeds where there are
-    several. noise: one standard deviation between trainings that differ in the seed alone, drawn as a band.
+    several. noise: one standard deviation between trainings that differ in the seed alone. A gain is a difference of
+    two trainings, so the band drawn is sqrt(2) times as wide.
     """
     levers = [(worth, worth.gain_cross_fitted) for worth in found if worth.gain_cross_fitted is not None]
     figure = new_figure((CHART[0], 1.0 + 0.27 * max(1, len(levers))))
     axes = figure.subplots()
+    base = found[0]
+    title = f"baseline {base.cross_fitted:.3f} · {base.n:,} images"
     if noise is not None:
-        axes.axvspan(-noise, noise, color=GRID, zorder=0)
+        band = math.sqrt(2) * noise
+        axes.axvspan(-band, band, color=GRID, zorder=0)
+        title += f"\nband: ±{band:.3f}, one sigma of a difference between seeds"
     axes.axvline(0, color=INK, linewidth=1)
     for place, (worth, (gain, low, high)) in enumerate(levers):
         colour = GREEN if low > 0 else VERMILION if high < 0 else MUTED
@@ -33,8 +41,5 @@ def chart(found: Sequence[Worth], noise: float | None = None) -> bytes:
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter("{x:+.3f}")
     axes.grid(False, axis="y")
-    base = found[0]
-    band = "" if noise is None else f" · band: ±{noise:.3f} between seeds"
-    title = f"baseline {base.cross_fitted:.3f} · {base.n:,} images{band}"
     axes.set_title(title, fontsize=8.5, color=INK, loc="left")
     return png(figure)

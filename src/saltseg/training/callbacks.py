@@ -73,10 +73,10 @@ class KeepWeights(Callback):
     def on_validation_epoch_end(self, trainer: Trainer, module: Any) -> None:
         """Save, if this is an epoch to keep."""
         epoch = trainer.current_epoch + 1
-        cycle = self.train.epochs // self.train.cycles
         if self.train.keep == "snapshots":
-            if epoch % cycle == 0:
-                self._save(module, self.directory.snapshot(epoch // cycle))
+            cycle, odd = divmod(epoch - self.train.warmup, (self.train.epochs - self.train.warmup) // self.train.cycles)
+            if cycle > 0 and odd == 0:
+                self._save(module, self.directory.snapshot(cycle))
         elif self.train.keep == "best":
             loss = float(trainer.callback_metrics["valid_loss"])
             if loss < self.lowest:
@@ -91,7 +91,7 @@ class KeepWeights(Callback):
 
     def _save(self, module: Any, path: Path) -> None:
         with atomic_path(path) as beside:
-            torch.save({"state_dict": module.network.state_dict()}, beside)
+            torch.save({"state_dict": module.network.state_dict(), "origin": module.origin}, beside)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""

@@ -43,8 +43,12 @@ def train(
     output_dir: Path,
     wanted: Sequence[int] | None = None,
     overwrite: bool = False,
+    predict_test: bool = True,
 ) -> list[int]:
-    """Train and finish the folds ``wanted`` (default: all); returns those that were skipped as finished."""
+    """Train and finish the folds ``wanted`` (default: all); returns those that were skipped as finished.
+
+    ``predict_test=False`` spares the test images, for runs that only their out-of-fold predictions are wanted of.
+    """
     root = competition.dataset_root(input_dir, dataset)
     table = _folds(settings, root, dataset, output_dir)
     numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
@@ -62,6 +66,8 @@ def train(
     from saltseg.training import fold
 
     labelled, test = competition.read_train(root), competition.read_test(root)
+    if not predict_test:
+        test = competition.Images((), test.images[:0])
     for number in numbers:
         directory = run.fold(number)
         with directory.locked():

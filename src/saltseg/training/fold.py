@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning import Trainer
+from lightning import Callback, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -22,6 +22,7 @@ from tqdm import tqdm
 
 from saltseg.config import Config
 from saltseg.core import metric
+from saltseg.core.areas import areas, log_loss
 from saltseg.core.geometry import Fit
 from saltseg.core.postprocess import HALF
 from saltseg.data.augment import Augment
@@ -83,49 +84,75 @@ def check(settings: Config, height: int, width: int) -> None:
     for text in (settings.train.loss, settings.train.late_loss):
         losses.from_text(text)
     Augment(settings.data.augment)
-    predict.probabilities([network], tile, settings)
+    try:
+        predict.probabilities([network], tile, settings)
+    except RuntimeError as error:  # some architectures take no small images
+        reason = " ".join(str(error).split())[:100]
+        raise InputError(
+            f"data.size {settings.data.size} with {settings.model.architecture}: {reason}; raise it"
+        ) from None
 
 
 def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> list[Row]:
     """Train to the end, or go on from ``last.ckpt``; returns the rows of the log."""
     _quiet()
     train = settings.train
-    gpu = torch.cuda.is_available()
-    workers = train.workers if train.workers >= 0 else (min(8, torch.get_num_threads()) if gpu else 0)
-    fit = Fit.square(settings.data.fit, settings.data.size)
     seed = train.seed * 1000 + data.number
-
-    def batches(labelled: Labelled, policy: str, shuffle: bool) -> Any:
-        dataset = TileDataset(labelled.images, labelled.masks, policy)
-        return loader(
-            dataset,
-            fit,
-            settings.model.in_channels,
-            batch_size=train.batch_size,
-            seed=seed,
-            shuffle=shuffle,
-            workers=workers,
-        )
-
-    resume = directory.last if directory.last.is_file() else None
-    task = SaltTask(settings, seed, data.train.images.shape[1:], pretrained=resume is None)
     log = EpochLog(directory.log, len(data.train.ids))
     # A training of fixed length stops early only where its loss is no number any more.
     patience = train.stop_patience if train.keep == "best" else train.epochs
-    origin = getattr(task.network, "origin", "random")
-    if origin != "random":
-        tqdm.write(f"encoder weights: {origin}", file=sys.stderr)
-    trainer = Trainer(
+    state = _read_last(directory) if directory.last.is_file() else None
+    rows = [] if state is None else state["callbacks"][log.state_key]["rows"]
+    if state is not None and _over(state, len(rows), train.epochs, patience):
+        return rows
+    task = SaltTask(settings, seed, data.train.images.shape[1:], pretrained=state is None)
+    if task.origin != "random":
+        tqdm.write(f"encoder weights: {task.origin}", file=sys.stderr)
+    training = _batches(settings, data.train, seed, learning=True)
+    training.sampler.set_epoch(len(rows))  # workers fetch their first batches before Lightning tells the sampler
+    try:
+        _trainer(settings, directory, [log, Progress(title, len(data.train.ids), train.epochs)], patience).fit(
+            task,
+            training,
+            _batches(settings, data.valid, seed, learning=False),
+            ckpt_path=None if state is None else directory.last,
+            weights_only=True,
+        )
+    except SystemExit:  # Lightning's way out after Ctrl-C and SIGTERM, the latter with the exit code of success
+        raise KeyboardInterrupt from None
+    judged = log.rows if train.keep == "best" else log.rows[-1:]
+    if not any(math.isfinite(row["valid_loss"]) for row in judged):
+        raise InputError(f"{title}: the validation loss is not finite; lower train.learning_rate, use another --name")
+    return log.rows
+
+
+def _batches(settings: Config, labelled: Labelled, seed: int, learning: bool) -> Any:
+    """Batches of tiles; shuffled and augmented for learning."""
+    gpu, asked = torch.cuda.is_available(), settings.train.workers
+    return loader(
+        TileDataset(labelled.images, labelled.masks, settings.data.augment if learning else "none"),
+        Fit.square(settings.data.fit, settings.data.size),
+        settings.model.in_channels,
+        batch_size=settings.train.batch_size,
+        seed=seed,
+        shuffle=learning,
+        workers=asked if asked >= 0 else (min(8, torch.get_num_threads()) if gpu else 0),
+    )
+
+
+def _trainer(settings: Config, directory: FoldDir, callbacks: list[Callback], patience: int) -> Trainer:
+    """Lightning's trainer as the configuration asks for it; the order of callbacks matters (see `KeepWeights`)."""
+    train = settings.train
+    return Trainer(
         max_epochs=train.epochs,
-        accelerator="gpu" if gpu else "cpu",
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=1,
         precision="bf16-mixed" if predict.uses_bf16(settings) else "32-true",
         plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(directory.path, name="", version="tensorboard"),
         callbacks=[
             EarlyStopping("valid_loss", patience=patience, min_delta=0.0, check_finite=True),
-            log,
-            Progress(title, len(data.train.ids), train.epochs),
+            *callbacks,
             KeepWeights(directory, train),
             *([Averaging(train)] if train.ema or train.swa_from else []),
             ModelCheckpoint(
@@ -140,25 +167,6 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
         log_every_n_steps=1_000_000,  # figures per epoch are enough
         use_distributed_sampler=False,
     )
-    if resume and _trained(directory, train.epochs, patience):
-        return _read_last(directory)["callbacks"][log.state_key]["rows"]
-    training = batches(data.train, settings.data.augment, True)
-    if resume:  # workers fetch their first batches before Lightning tells the sampler its epoch
-        training.sampler.set_epoch(len(_read_last(directory)["callbacks"][log.state_key]["rows"]))
-    try:
-        trainer.fit(
-            task,
-            training,
-            batches(data.valid, "none", False),
-            ckpt_path=resume,
-            weights_only=True,
-        )
-    except SystemExit:  # Lightning's way out after Ctrl-C and SIGTERM, the latter with the exit code of success
-        raise KeyboardInterrupt from None
-    judged = log.rows if train.keep == "best" else log.rows[-1:]
-    if not any(math.isfinite(row["valid_loss"]) for row in judged):
-        raise InputError(f"{title}: the validation loss is not finite; lower train.learning_rate, use another --name")
-    return log.rows
 
 
 class AtomicCheckpoints(TorchCheckpointIO):
@@ -180,12 +188,10 @@ def _read_last(directory: FoldDir) -> dict:
         ) from None
 
 
-def _trained(directory: FoldDir, epochs: int, patience: int) -> bool:
+def _over(state: dict, epochs_done: int, epochs: int, patience: int) -> bool:
     """Whether the saved state is that of a finished training, killed between training and prediction."""
-    state = _read_last(directory)
-    rows = next(s["rows"] for key, s in state["callbacks"].items() if key.startswith("EpochLog"))
     waited = next(s["wait_count"] for key, s in state["callbacks"].items() if key.startswith("EarlyStopping"))
-    return len(rows) >= epochs or waited >= patience
+    return epochs_done >= epochs or waited >= patience
 
 
 def _finish(
@@ -224,6 +230,8 @@ def _finish(
             "best_epoch_chosen_by": CHOSEN_BY[settings.train.keep],
             "views": list(settings.predict.views),
             "valid_loss": kept["valid_loss"],
+            "log_loss": log_loss(areas(plain.probabilities, data.valid.masks)),
+            "encoder_weights": predict.origin(directory.networks(settings.train)[0]),
             "valid_pixel_accuracy": metric.pixel_scores(half_valid, data.valid.masks).accuracy,
             "score_at_half": metric.score(half_valid, data.valid.masks),
             "score_at_half_no_tta": metric.score(HALF.apply(plain.probabilities), data.valid.masks),
@@ -234,6 +242,7 @@ def _finish(
             "predict_seconds": round(time.perf_counter() - started, 1),
             "images_per_second": round(float(np.median([row["images_per_second"] for row in rows])), 2),
             "peak_memory_mb": _peak_memory_mb(),
+            "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() // 2**20 if torch.cuda.is_available() else None,
             "git_commit": provenance()["git_commit"],
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },

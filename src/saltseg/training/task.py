@@ -34,6 +34,7 @@ class SaltTask(LightningModule):
         self.settings, self.seed, self.tile = settings, seed, tile
         torch.manual_seed(seed)
         self.network = zoo.build(settings.model, pretrained).to(memory_format=torch.channels_last)
+        self.origin: str = getattr(self.network, "origin", "random")  # of the encoder's weights, in a line
         self._losses = [losses.from_text(text) for text in (settings.train.loss, settings.train.late_loss)]
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
@@ -120,12 +121,14 @@ class SaltTask(LightningModule):
             self._plateau.step(self.trainer.callback_metrics["valid_loss"].item())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Keep the plateau rule's memory."""
+        """Keep the plateau rule's memory, and where the weights came from."""
+        checkpoint["origin"] = self.origin
         if self._plateau is not None:
             checkpoint["plateau"] = self._plateau.state_dict()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Restore the plateau rule's memory; called before the optimisers exist or after."""
+        """Restore what `on_save_checkpoint` kept; called before the optimisers exist or after."""
+        self.origin = checkpoint.get("origin", "random")
         self._plateau_state = checkpoint.get("plateau")
         if self._plateau is not None and self._plateau_state is not None:
             self._plateau.load_state_dict(self._plateau_state)
