@@ -1,5 +1,6 @@
 """A small finished run on eight made-up tiles, in the real layout, whose scores can be worked out by hand."""
 
+import shutil
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -108,6 +109,21 @@ class Fake:
     def root(self) -> Path:
         """The dataset."""
         return self.input / "tgs-tiny"
+
+
+def reset(run: runs.RunDir, *assignments: str) -> None:
+    """Change settings in the run's config.yaml: "train.keep=last"."""
+    runs.write_atomic(run.config, config.dump(config.override(run.read_config(), assignments)))
+
+
+def make_blend(fake: Fake, name: str, members: list[str], **facts: object) -> runs.RunDir:
+    """A blend with the predictions and scores of the run, and `facts` in its provenance."""
+    blend = runs.RunDir(fake.output / "blends" / name)
+    blend.path.mkdir(parents=True)
+    for source in (fake.run.config, fake.run.oof, fake.run.postprocess):
+        shutil.copy(source, blend.path)
+    runs.write_json(blend.provenance, fake.run.read_provenance() | {"members": members} | facts)
+    return blend
 
 
 def make(base: Path, name: str = "small", dataset: str = "tgs-tiny", synthetic: bool = False) -> Fake:

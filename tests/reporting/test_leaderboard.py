@@ -7,10 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from fake_run import make_blend, reset
 
 from saltseg import runs
 from saltseg.errors import InputError
-from saltseg.reporting import leaderboard, page
+from saltseg.reporting import facts, leaderboard, page
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "leaderboard.py"
 
@@ -110,12 +111,54 @@ def test_what_a_blend_is_made_of_stands_below_the_table(make_run):
         return lines[lines.index("blends:") + 1 : lines.index("", lines.index("blends:"))]
 
     assert shown(members=["low", "high", "mid"], weights=[2, 0, 1]) == ["  both = 2/3 low + 1/3 mid"]
+    assert shown(members=["low", "high"], weights=[0, 1]) == ["  both = high alone"]
     assert shown(members=["low", "high"]) == ["  both = 1/2 low + 1/2 high"]  # made before weights were recorded
     many = shown(members=[f"a-long-name-{k}" for k in range(20)], weights=[1] * 20)
     assert max(map(len, many)) <= 110
     assert "".join(line.strip() + " " for line in many).count("1/20 a-long-name-") == 20
     shutil.rmtree(blend.path)
     assert "blends:" not in leaderboard.table(leaderboard.rows(fake.output))
+
+
+LAST = ("train.schedule=cosine", "train.keep=last")
+
+
+def test_which_weights_predict_is_said_of_every_row(make_run):
+    fake = make_run("chose")
+    rescore(fake.run, 0.75)
+    for name, settings in (("fixed", LAST), ("snaps", (*LAST, "train.keep=snapshots"))):
+        reset(make_run(name).run, *settings)
+    for name, members in (
+        ("both-chose", ["chose"]),
+        ("mix", ["chose", "fixed"]),
+        ("also-fixed", ["fixed"]),
+        ("of-a-blend", ["also-fixed", "fixed"]),
+        ("one-gone", ["fixed", "gone"]),
+        ("untold", []),
+    ):
+        make_blend(fake, name, members)
+    rows = leaderboard.rows(fake.output)
+    assert {row.name: row.epoch for row in rows} == {
+        **{"chose": "best", "fixed": "last", "snaps": "cycles"},
+        **{"both-chose": "best", "mix": "mixed", "also-fixed": "last", "of-a-blend": "last"},
+        **{"one-gone": "", "untold": ""},
+    }
+    header, _, *lines = leaderboard.table(rows).splitlines()
+    end = header.index("epoch") + len("epoch")
+    assert {line.split()[0]: line[end - 6 : end].strip() for line in lines[:9]} == {r.name: r.epoch for r in rows}
+    said = "Best: those with the lowest loss on the validation images, which flatters out-of-fold scores, by 0.003"
+    assert said in " ".join(lines)
+    text = leaderboard.html(rows)
+    assert said in text
+    shown = re.findall(r"</td><td>(best|last|cycles|mixed|)</td><td>", text)
+    assert shown == [r.epoch for r in rows]
+
+
+def test_a_blend_that_ended_up_inside_itself_is_not_followed_for_ever(fake):
+    """Names are reused: "one" was blended into "two", removed, and made anew from "two"."""
+    make_blend(fake, "one", ["two"])
+    two = make_blend(fake, "two", ["small", "one"])
+    assert facts.read(two).keeps == {"small": "best", "two": None}
 
 
 def test_the_table_fits_a_terminal_and_its_columns_line_up(make_run):

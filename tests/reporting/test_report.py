@@ -10,6 +10,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+from fake_run import make_blend, reset
 
 from saltseg import runs
 from saltseg.core.postprocess import HALF, Rule
@@ -128,6 +129,160 @@ def test_notes_say_how_the_numbers_were_chosen(fake):
     assert "Neighbouring tiles" in text
     assert "simulated" not in text
     assert "Only" not in text
+
+
+def epoch_note(run):
+    """What the page says of the choice of epochs."""
+    (note,) = (sentence for sentence in notes.honest(facts.read(run)) if "epoch" in sentence)
+    return note
+
+
+def test_notes_follow_what_the_settings_say_of_the_weights_kept(fake):
+    assert "lowest loss on that fold's own validation images" in epoch_note(fake.run)
+    reset(fake.run, "train.schedule=cosine", "train.keep=last")
+    last = "The length of the training was fixed beforehand and its last weights"
+    assert epoch_note(fake.run) == f"{last} predict: no epoch was chosen."
+    reset(fake.run, "train.ema=0.99")
+    averaged = ", as an exponential moving average over steps (decay 0.99),"
+    assert epoch_note(fake.run) == f"{last}{averaged} predict: no epoch was chosen."
+    reset(fake.run, "train.ema=0", "train.swa_from=26")
+    assert epoch_note(fake.run) == f"{last}, averaged over epochs 26 to 50, predict: no epoch was chosen."
+    reset(fake.run, "train.swa_from=0", "train.keep=snapshots", "train.cycles=5")
+    assert epoch_note(fake.run) == (
+        "The length of the training was fixed beforehand and the weights at the end of each cycle of the learning rate "
+        "predict, 5 in all, and their predictions are averaged: no epoch was chosen."
+    )
+
+
+def test_notes_of_a_blend_say_which_members_chose_their_epoch(fake, make_run):
+    reset(make_run("fixed").run, "train.schedule=cosine", "train.keep=last")
+    fixed = epoch_note(make_blend(fake, "f", ["fixed"]))
+    assert fixed == "The training of every member had a length fixed beforehand: no epoch was chosen."
+    mixed = epoch_note(make_blend(fake, "m", ["fixed", "small"]))
+    assert mixed.startswith("Of the 2 members, small predict with the weights of the epoch with the lowest loss")
+    unknown = "It is unknown whether an epoch was chosen on the validation images for "
+    assert epoch_note(make_blend(fake, "g", ["fixed", "gone"])).startswith(f"{unknown}the members gone, since")
+    assert epoch_note(make_blend(fake, "n", [])).startswith(f"{unknown}any member, since")
+
+
+EVIDENCE = {
+    "groups": "folds",
+    "equal": 0.85,
+    "fitted": 0.8523,
+    "difference": 0.0023,
+    "interval": [-0.001, 0.0051],
+    "adopted": True,
+}
+
+
+def test_a_blend_shows_its_weights_and_what_fitting_them_was_worth(fake, undrawn):
+    blend = make_blend(fake, "b", ["small", "other"], weights=[3, 1], evidence=EVIDENCE)
+    text = text_of(report.build(blend, fake.root))
+    assert "mean of 3/4 small + 1/4 other" in text
+    measured = (
+        "Weights were fitted out of fold: judged on folds that they were not fitted on, they score 0.8523, equal "
+        "weights 0.8500; the difference is +0.0023 (95 % interval −0.0010 to +0.0051, image by image)"
+    )
+    assert f"{measured}, so they are in use. Test images get the weights fitted on everything, out-of-fold" in text
+    assert "A little leaks all the same: the decision rule for each of the folds is tuned on the others" in text
+    refused = EVIDENCE | {"adopted": False}
+    blend = make_blend(fake, "c", ["small", "other"], weights=[1, 1], evidence=refused)
+    text = text_of(report.build(blend, fake.root))
+    assert "mean of 1/2 small + 1/2 other" in text
+    assert f"{measured}. That is no gain, so the members count equally." in text
+    assert "leaks" not in text
+    text = text_of(report.build(make_blend(fake, "d", ["small", "other"], evidence=None), fake.root))
+    assert "Weights were fitted" not in text
+
+
+def test_losses_are_compared_only_where_they_are_the_same(fake, undrawn):
+    by_heart, apart = "where the solid line leaves the dotted one", "The dotted line is another loss"
+    text = text_of(report.build(fake.run, fake.root))
+    assert "loss (binary cross-entropy)" in text
+    assert by_heart in text
+    assert apart not in text
+    original = fake.run.config.read_bytes()
+    for other in (
+        "train.loss=dice",
+        "train.loss=bce + dice",
+        "train.late_from=3",
+        "model.deep_supervision=true",
+        "model.empty_head=true",
+        "train.loss_region=tile",
+    ):
+        fake.run.config.write_bytes(original)
+        assert facts.read(fake.run).same_loss
+        reset(fake.run, other)
+        assert not facts.read(fake.run).same_loss, other
+    text = text_of(report.build(fake.run, fake.root))
+    assert "loss (binary cross-entropy)" not in text
+    assert "The training loss is the average" not in text
+    assert "score at 0.5 (mAP) 0.7500 0.5375" in text
+    assert by_heart not in text
+    assert apart in text
+
+
+def test_what_to_look_at_in_the_curves_follows_the_schedule(fake):
+    original = fake.run.config.read_bytes()
+    for settings, said in (
+        ((), "Each step in the lower panel is a cut of the learning rate, because the validation loss stood still."),
+        (("train.schedule=constant",), "heart. The learning rate stays as it is."),
+        (("train.schedule=one_cycle",), "heart. The learning rate rises and falls once, as planned beforehand."),
+        (("train.schedule=cosine",), "heart. The learning rate falls along a cosine, as planned beforehand."),
+        (
+            ("train.schedule=cosine", "train.warmup=2", "train.cycles=3"),
+            "The learning rate rises, then falls along a cosine 3 times, as planned",
+        ),
+        (
+            ("train.late_from=3", "train.schedule=constant", "train.keep=last", "train.validate_every=10"),
+            "The training loss changes at epoch 3, hence a jump there. Validation was measured every 10 epochs.",
+        ),
+    ):
+        fake.run.config.write_bytes(original)
+        reset(fake.run, *settings)
+        text = notes.curves(facts.read(fake.run))
+        assert said in text
+        assert ("cut of the learning rate" in text) == (settings == ())
+
+
+def record(fold, **figures):
+    runs.write_json(fold.metrics, runs.read_json(fold.metrics) | figures)
+
+
+def test_the_network_is_shown_with_the_origin_of_its_weights_and_every_setting_that_was_changed(fake, undrawn):
+    text = text_of(report.build(fake.run, fake.root))
+    assert "network unet; tiles pad to 112, augmentation light" in text
+    reset(fake.run, "model.architecture=smp.FPN", "model.encoder=resnet18", "model.weights=imagenet", "train.ema=0.9")
+    text = text_of(report.build(fake.run, fake.root))
+    assert "network smp.FPN, encoder resnet18, its weights: imagenet; tiles pad" in text  # nothing was recorded
+    changed = "model.architecture: unet → smp.FPN , model.encoder: resnet34 → resnet18 , model.weights: none → imagenet"
+    assert f"Settings that differ from the defaults (default → here): {changed} , data.fit: resize → pad" in text
+    assert "train.ema: 0.0 → 0.9" in text
+    assert "name: unet_spec" not in text
+    for fold in fake.run.folds():
+        record(fold, encoder_weights="file:a.pth, 120 of 122 keys")
+    text = text_of(report.build(fake.run, fake.root))
+    assert "encoder resnet18, its weights: file:a.pth, 120 of 122 keys; tiles" in text
+    record(fake.run.fold(1), encoder_weights="random")
+    text = text_of(report.build(fake.run, fake.root))
+    assert "its weights: file:a.pth, 120 of 122 keys or random; tiles" in text
+
+
+def test_figures_that_no_fold_recorded_have_no_row(fake, undrawn):
+    for fold in fake.run.folds():
+        record(fold, peak_gpu_memory_mb=None)
+    text = text_of(report.build(fake.run, fake.root))
+    assert (
+        "epoch kept 3 3 training loss of that epoch 0.3000 0.3000 validation loss of that epoch 0.4000 0.4100" in text
+    )
+    assert "log-loss, one view" not in text
+    assert "GPU" not in text
+    record(fake.run.fold(1), peak_gpu_memory_mb=2345, log_loss=0.123)
+    reset(fake.run, "train.schedule=cosine", "train.keep=snapshots")
+    text = text_of(report.build(fake.run, fake.root))
+    assert "last epoch kept 3 3" in text
+    assert "log-loss, one view – 0.1230" in text
+    assert "peak GPU memory, MiB – 2,345" in text
 
 
 def test_steps_of_the_rule_are_shown_with_what_each_was_worth(fake, undrawn):

@@ -99,6 +99,26 @@ def test_averaged_weights_have_batch_norm_statistics_of_their_own(tmp_path: Path
     assert (before - kept["contract1.1.running_var"]).abs().max() > 1e-3
 
 
+def test_cycles_are_counted_from_the_warm_up_and_all_of_them_predict(tmp_path: Path) -> None:
+    cycles = ["train.schedule=cosine", "train.epochs=5", "train.warmup=1", "train.cycles=2", "train.keep=snapshots"]
+    fold, record = train(tmp_path / "fold_0", *cycles)
+    chosen = settings(*cycles)
+    assert [path.name for path in fold.networks(chosen.train)] == ["network_01.ckpt", "network_02.ckpt"]
+    for path, epoch in zip(fold.networks(chosen.train), (3, 5), strict=True):
+        assert_equal(weights(path), record.judged[epoch - 1])
+    both = [
+        predict.probabilities([predict.load_network(chosen, path)], data().valid.images, chosen)
+        for path in fold.networks(chosen.train)
+    ]
+    mean = runs.load_predictions(fold.oof).probabilities / 255
+    np.testing.assert_allclose(mean, (both[0] + both[1]) / 2, atol=0.5 / 255 + 1e-5)
+    (fold.path / "network_07.ckpt").write_bytes(b"a stray file is none of them")
+    assert len(predict.load_networks(chosen, fold)) == 2
+    fold.snapshot(1).unlink()
+    with pytest.raises(InputError, match=r"no checkpoint at .*network_01.ckpt"):  # never silently fewer
+        predict.load_networks(chosen, fold)
+
+
 # What is written about it
 
 
@@ -171,9 +191,7 @@ COSINE = ["train.schedule=cosine", "train.keep=last"]
         ["train.schedule=one_cycle", "train.keep=last", "train.swa_from=2", *ADAMW],
         ["train.schedule=cosine", "train.cycles=2", "train.keep=snapshots", *SGD],
         ["train.schedule=plateau", "train.plateau_patience=1", "train.keep=best", "train.ema=0.3"],
-        pytest.param(
-            [*COSINE, "train.ema=0.6", "train.workers=1"],
-        ),
+        [*COSINE, "train.ema=0.6", "train.workers=1"],
     ],
     ids=["ema-warmup-late", "ema-seldom", "swa-one_cycle", "snapshots", "best-ema", "workers"],
 )
@@ -187,7 +205,7 @@ def test_interrupted_twice_it_ends_with_the_same_result(tmp_path: Path, assignme
     for one, other in zip(last.after, whole.after[9:], strict=True):
         assert_equal(one, other)
     assert files(broken) == files(unbroken)
-    for path in unbroken.networks():
+    for path in unbroken.networks(settings(*common).train):
         assert_equal(weights(path), weights(broken.path / path.name))
     assert rows(broken) == rows(unbroken)
     for name in ("oof", "test", "train"):

@@ -96,7 +96,7 @@ def test_mixed_precision_trains_all_outputs(tmp_path: Path, monkeypatch: pytest.
     monkeypatch.setitem(losses.LOSSES, "lovasz", spy)
     model = ["model.architecture=smp.Unet", "model.encoder=tu-tf_efficientnet_lite0", "model.stem=stride1"]
     levers = [f"model.{name}=true" for name in ("hypercolumn", "deep_supervision", "empty_head")]
-    common = [*model, *levers, "train.epochs=1", "train.loss=lovasz", "train.keep=last"]
+    common = [*model, *levers, "train.epochs=1", "train.loss=lovasz", "train.keep=last", "train.schedule=constant"]
     states = {}
     for precision in ("32", "bf16"):
         fold, record = train(tmp_path / precision / "fold_0", *common, f"train.precision={precision}")

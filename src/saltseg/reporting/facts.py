@@ -60,10 +60,10 @@ class Facts:
     @property
     def recipe(self) -> str | None:
         """Of what a blend is the mean, "2/3 unet + 1/3 fpn"; None for a run."""
-        shares = {name: weight for name, weight in zip(self.members, self.weights, strict=True) if weight}
+        shares = [(weight, name) for weight, name in zip(self.weights, self.members, strict=True) if weight]
         if len(shares) == 1:
-            return f"{next(iter(shares))} alone"
-        return " + ".join(f"{weight}/{sum(self.weights)} {name}" for name, weight in shares.items()) or None
+            return f"{shares[0][1]} alone"
+        return " + ".join(f"{weight}/{sum(self.weights)} {name}" for weight, name in shares) or None
 
     @property
     def same_loss(self) -> bool:

@@ -36,7 +36,7 @@ def chart(found: Sequence[Worth], noise: float | None = None) -> bytes:
         axes.plot(gain, place, "o", color=colour, markersize=6, markeredgecolor="white")
     axes.set_yticks(range(len(levers)), [worth.lever for worth, _ in levers])
     axes.set_ylim(max(1, len(levers)) - 0.5, -0.5)
-    dress(axes, "gain in mAP over the baseline, cross-fitted, paired, 95 % interval", "")
+    dress(axes, "paired gain in mAP, cross-fitted, 95 % interval", "")
     axes.xaxis.label.set_fontsize(9)
     axes.xaxis.set_major_locator(MaxNLocator(6))
     axes.xaxis.set_major_formatter("{x:+.3f}")

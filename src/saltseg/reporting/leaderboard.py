@@ -9,7 +9,7 @@ from pathlib import Path
 from saltseg import runs
 from saltseg.errors import InputError
 from saltseg.reporting import facts as facts_of
-from saltseg.reporting import figures, page
+from saltseg.reporting import figures, notes, page
 
 # Kaggle's private leaderboard of 2018, 3,219 teams: place, score, name of the line.
 LINES = (
@@ -24,7 +24,12 @@ LINES = (
 PRIVATE_MINUS_OUT_OF_FOLD = 0.0165
 HEADER = (
     *("run", "dataset", "folds", "fold mean", "at 0.5", "naive", "cross-fitted"),
-    *("TTA", "public", "private", "expected", "time"),
+    *("epoch", "TTA", "public", "private", "time"),
+)
+EPOCHS = (
+    f"Epoch: which weights predict. Best: those with the lowest loss on the validation images, {notes.FLATTERY}; "
+    "last, cycles: those at the end, or at the end of every cycle of the learning rate, so nothing was chosen; "
+    "mixed: members of a blend differ; empty: not known."
 )
 EXPECTATION = (
     "The expected private score is the out-of-fold score of the rule in use plus "
@@ -40,7 +45,8 @@ class Row:
 
     fold_mean, fold_spread: mean and standard deviation (n - 1) over folds of the score at 0.5; expected: of
     the private test images, real data only; standing: the lines of the 2018 board it lies between; seconds:
-    training; recipe: of what a blend is the mean, "2/3 unet + 1/3 fpn".
+    training; recipe: of what a blend is the mean, "2/3 unet + 1/3 fpn"; epoch: whose weights predict, "best", "last",
+    "cycles", "mixed" or "" (see `EPOCHS`).
     """
 
     name: str
@@ -61,6 +67,7 @@ class Row:
     seconds: float | None
     synthetic: bool
     recipe: str | None
+    epoch: str
 
 
 def standing(score: float) -> str:
@@ -100,16 +107,17 @@ def row(run: runs.RunDir) -> Row:
         standing=None if expected is None else standing(expected),
         seconds=facts.seconds,
         synthetic=facts.synthetic,
-        recipe=_recipe(facts),
+        recipe=facts.recipe,
+        epoch=_epoch(set(facts.keeps.values())),
     )
 
 
-def _recipe(facts: facts_of.Facts) -> str | None:
-    if not facts.members:
-        return None
-    weights = facts.provenance.get("weights", [1] * len(facts.members))  # blends made by 0.1.0 hold none: equal
-    parts = zip(weights, facts.members, strict=True)
-    return " + ".join(f"{weight}/{sum(weights)} {name}" for weight, name in parts if weight)
+def _epoch(keeps: set[str | None]) -> str:
+    if not keeps or None in keeps:
+        return ""
+    keep = keeps.pop() if len(keeps) == 1 else "mixed"
+    assert keep is not None
+    return "cycles" if keep == "snapshots" else keep
 
 
 def rows(output_dir: Path) -> list[Row]:
@@ -140,6 +148,7 @@ def table(found: Sequence[Row]) -> str:
         for line in cells
     ]
     lines.insert(1, "-" * max(map(len, lines)))
+    lines += ["", *textwrap.wrap(EPOCHS, 110, break_on_hyphens=False)]
     blends = [f"  {_short(r.name)} = {r.recipe}" for r in found if r.recipe]
     if blends:
         lines += ["", "blends:"]
@@ -162,16 +171,16 @@ def _cells(r: Row) -> tuple[str, ...]:
     fitted = page.score(r.cross_fitted) + (f" {page.interval(r.interval)}" if r.interval else "")
     return (
         _short(r.name) + (" (blend)" if r.kind == "blend" else ""),
-        _short(r.dataset, 16),
+        _short(r.dataset, 14),
         r.folds,
         page.score(r.fold_mean) + spread,
         page.score(r.at_half),
         page.score(r.naive),
         fitted,
+        r.epoch,
         page.gain(r.tta_gain),
         page.score(r.public),
         page.score(r.private),
-        page.score(r.expected),
         page.duration(r.seconds),
     )
 
@@ -188,7 +197,7 @@ def html(found: Sequence[Row]) -> str:
         scored = [(r.name, r.cross_fitted, r.interval) for r in members if r.cross_fitted and r.interval]
         chart = figures.score_intervals(scored) if scored else None
         datasets.append({"name": dataset, "rows": members, "chart": chart, "synthetic": members[0].synthetic})
-    return page.render("leaderboard.html.j2", datasets=datasets, expectation=EXPECTATION, lines=LINES)
+    return page.render("leaderboard.html.j2", datasets=datasets, epochs=EPOCHS, expectation=EXPECTATION, lines=LINES)
 
 
 def write(output_dir: Path, found: Sequence[Row]) -> Path:

@@ -1,8 +1,11 @@
 """The sentences that keep a page honest: how each number was chosen, and which way that bends it."""
 
+from saltseg.config import TrainConfig
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.reporting import page
 from saltseg.reporting.facts import Facts
+
+FLATTERY = "which flatters out-of-fold scores, by 0.003 to 0.006 where a top team measured it"
 
 
 def honest(facts: Facts) -> list[str]:
@@ -11,6 +14,7 @@ def honest(facts: Facts) -> list[str]:
         *_data(facts),
         *_partial(facts),
         *_epoch(facts),
+        *_weights(facts),
         *_rule(facts),
         *_folds(facts),
         *_noise(facts),
@@ -50,15 +54,65 @@ def _partial(facts: Facts) -> list[str]:
 
 
 def _epoch(facts: Facts) -> list[str]:
-    if not facts.metrics and not facts.members:
+    if facts.kind == "blend":
+        return _epochs_of_members(facts)
+    if not facts.metrics or facts.settings is None:
         return []
-    if facts.metrics and all("fixed length" in fold.get("best_epoch_chosen_by", "") for fold in facts.metrics):
-        return ["The length of the training was fixed beforehand and its last weights predict: no epoch was chosen."]
-    whose = "the weights of each fold" if facts.metrics else "unless a member had a fixed length, its weights"
+    train = facts.settings.train
+    if train.keep == "best":
+        return [
+            "The weights of each fold are those of the epoch with the lowest loss on that fold's own validation "
+            f"images, {FLATTERY}."
+        ]
+    averaged = ""
+    if train.ema:
+        averaged = f", as an exponential moving average over steps (decay {train.ema:g}),"
+    if train.swa_from:
+        averaged = f", averaged over epochs {train.swa_from} to {train.epochs},"
+    if train.keep == "last":
+        kept = f"its last weights{averaged} predict"
+    else:
+        kept = f"the weights at the end of each cycle of the learning rate{averaged} predict, {train.cycles} in all"
+        kept += ", and their predictions are averaged"
+    return [f"The length of the training was fixed beforehand and {kept}: no epoch was chosen."]
+
+
+def _epochs_of_members(facts: Facts) -> list[str]:
+    chosen = [name for name, keep in facts.keeps.items() if keep == "best"]
+    unknown = [name for name, keep in facts.keeps.items() if keep is None]
+    sentences = []
+    if chosen:
+        sentences.append(
+            f"Of the {len(facts.keeps)} members, {', '.join(chosen)} predict with the weights of the epoch with the "
+            f"lowest loss on the validation images, {FLATTERY}."
+        )
+    if unknown or not facts.keeps:
+        whose = f"the members {', '.join(unknown)}" if unknown else "any member"
+        sentences.append(
+            f"It is unknown whether an epoch was chosen on the validation images for {whose}, since their runs are "
+            "not here any more; scores may be flattered by that."
+        )
+    return sentences or ["The training of every member had a length fixed beforehand: no epoch was chosen."]
+
+
+def _weights(facts: Facts) -> list[str]:
+    """What `saltseg.inference.ensemble` measured when it fitted the weights of a blend."""
+    found = facts.provenance.get("evidence")
+    if found is None:
+        return []
+    groups, (low, high) = found["groups"], found["interval"]
+    measured = (
+        f"Weights were fitted out of fold: judged on {groups} that they were not fitted on, they score "
+        f"{page.score(found['fitted'])}, equal weights {page.score(found['equal'])}; the difference is "
+        f"{page.gain(found['difference'])} (95 % interval {page.gain(low)} to {page.gain(high)}, image by image)"
+    )
+    if not found["adopted"]:
+        return [f"{measured}. That is no gain, so the members count equally."]
     return [
-        f"{whose[0].upper()}{whose[1:]} are those of the epoch with the lowest loss on that fold's own "
-        "validation images. This choice flatters out-of-fold scores, by 0.003 to 0.006 where a top team "
-        "of 2018 measured it."
+        f"{measured}, so they are in use. Test images get the weights fitted on everything, out-of-fold images those "
+        f"fitted on the other {groups}.",
+        f"A little leaks all the same: the decision rule for each of the {groups} is tuned on the others, whose "
+        "weights were fitted on it, too. The two scores of the weights are free of that.",
     ]
 
 
@@ -108,3 +162,36 @@ def _noise(facts: Facts) -> list[str]:
         f"With {facts.postprocess['n']:,} images the interval is {high - low:.3f} wide. It covers the "
         "choice of images only: another random seed moves a score by 0.001 to 0.002 on top."
     ]
+
+
+def curves(facts: Facts) -> str:
+    """What to look at in the learning curves: which losses they are, and why the learning rate moves."""
+    if facts.settings is None:
+        return "The solid line is the log-loss on the validation images."
+    train = facts.settings.train
+    if facts.same_loss:
+        sentences = [
+            "Look at where the solid line leaves the dotted one: from there on the network learns its training "
+            "images by heart."
+        ]
+    else:
+        sentences = [
+            "Look at whether the solid line, the log-loss, rises again: from there on the network learns its training "
+            "images by heart. The dotted line is another loss, so the distance between the two means nothing."
+        ]
+    if train.late_from:
+        sentences.append(f"The training loss changes at epoch {train.late_from}, hence a jump there.")
+    if train.validate_every > 1:
+        sentences.append(f"Validation was measured every {train.validate_every} epochs.")
+    return " ".join([*sentences, _rate(train)])
+
+
+def _rate(train: TrainConfig) -> str:
+    if train.schedule == "plateau":
+        return "Each step in the lower panel is a cut of the learning rate, because the validation loss stood still."
+    if train.schedule == "constant":
+        return "The learning rate stays as it is."
+    if train.schedule == "one_cycle":
+        return "The learning rate rises and falls once, as planned beforehand."
+    falls = "falls along a cosine" + (f" {train.cycles} times" if train.cycles > 1 else "")
+    return f"The learning rate {'rises, then ' if train.warmup else ''}{falls}, as planned beforehand."

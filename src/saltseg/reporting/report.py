@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from saltseg import runs
+from saltseg import config, runs
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.reporting import facts as facts_of
@@ -16,8 +16,6 @@ CASE_STUDY = {
     "accuracy": "case study's notebook: 91.9\N{NO-BREAK SPACE}%",
 }
 LOOK = {
-    "Learning curves": "Look at where the solid line leaves the dotted one: from there on the network "
-    "learns its training images by heart. Each step in the lower panel is a cut of the learning rate.",
     "Decision rule": "Look at how flat the top is: on a flat top the exact threshold hardly matters, and "
     "what the naive optimum adds is partly luck. The curves have every other step of the rule, 0.5 has none.",
     "Precision and recall": "Look at which way the square leans, over all pixels pooled: left of the corner, "
@@ -44,6 +42,7 @@ def build(run: runs.RunDir, root: Path) -> str:
         "report.html.j2",
         facts=facts,
         header=_header(facts),
+        settings=_settings(facts),
         cards=_cards(facts),
         notes=notes.honest(facts),
         gap=_gap(facts),
@@ -89,19 +88,15 @@ def _header(facts: Facts) -> list[tuple[str, str]]:
     commit = found.get("git_commit") or "not recorded"
     rows = [("dataset", facts.dataset + (" (simulated)" if facts.synthetic else ""))]
     if facts.settings is not None:
-        model, data = facts.settings.model, facts.settings.data
-        encoder = "" if model.architecture == "unet" else f", encoder {model.encoder}"
+        data = facts.settings.data
         rows += [
             ("experiment", facts.settings.name),
-            (
-                "network",
-                f"{model.architecture}{encoder}; tiles {data.fit} to {data.size}, augmentation {data.augment}",
-            ),
+            ("network", f"{_network(facts)}; tiles {data.fit} to {data.size}, augmentation {data.augment}"),
             ("views averaged", ", ".join(facts.views or facts.settings.predict.views)),
             ("folds finished", f"{facts.finished} of {facts.planned} ({facts.settings.folds.scheme})"),
         ]
-    if facts.members:
-        rows.append(("mean of", ", ".join(facts.members)))
+    if facts.recipe:
+        rows.append(("mean of", facts.recipe))
     versions = [f"{name} {found[name]}" for name in VERSIONS if found.get(name)]
     return [
         *rows,
@@ -112,6 +107,24 @@ def _header(facts: Facts) -> list[tuple[str, str]]:
         ("created", str(found.get("created") or "not recorded")),
         ("data, sha256", str(found.get("dataset_hash") or "not recorded")[:16]),
     ]
+
+
+def _network(facts: Facts) -> str:
+    """Architecture, encoder and where the encoder's weights come from, as the folds recorded it."""
+    assert facts.settings is not None
+    model = facts.settings.model
+    if model.architecture == "unet":
+        return "unet"
+    recorded = sorted({str(fold["encoder_weights"]) for fold in facts.metrics if fold.get("encoder_weights")})
+    return f"{model.architecture}, encoder {model.encoder}, its weights: {' or '.join(recorded) or model.weights}"
+
+
+def _settings(facts: Facts) -> list[str]:
+    """What differs from the defaults, "train.ema: 0.0 → 0.99"; the name has a row of its own."""
+    if facts.settings is None:
+        return []
+    found = config.differences(config.Config(), facts.settings)
+    return [line for line in found if not line.startswith("name: ")]
 
 
 def _cards(facts: Facts) -> list[dict[str, Any]]:
@@ -145,8 +158,9 @@ def _cards(facts: Facts) -> list[dict[str, Any]]:
 def _gap(facts: Facts) -> list[dict[str, Any]]:
     """Training beside validation, means over finished folds."""
     rows = []
+    loss = [("loss (binary cross-entropy)", "train_loss", "valid_loss", "score")] if facts.same_loss else []
     for name, train_key, valid_key, style in (
-        ("loss (binary cross-entropy)", "train_loss", "valid_loss", "score"),
+        *loss,
         ("score at 0.5 (mAP)", "train_score_at_half", "score_at_half", "score"),
         ("pixel accuracy", "train_pixel_accuracy", "valid_pixel_accuracy", "share"),
     ):
@@ -157,14 +171,16 @@ def _gap(facts: Facts) -> list[dict[str, Any]]:
 
 
 def _fold_rows(facts: Facts) -> list[tuple[str, list[str]]]:
-    """One row per figure, one value per finished fold."""
+    """One row per figure that any finished fold has, one value per fold."""
+    several = facts.keeps.get(facts.run.name) == "snapshots"
     rows: list[tuple[str, str, Callable[[Any], str]]] = [
         ("images trained on", "n_train", page.count),
         ("images validated", "n_valid", page.count),
         ("epochs", "epochs", page.count),
-        ("epoch kept", "best_epoch", page.count),
-        ("validation loss", "valid_loss", page.score),
-        ("training loss", "train_loss", page.score),
+        ("last epoch kept" if several else "epoch kept", "best_epoch", page.count),
+        ("training loss of that epoch", "train_loss", page.score),
+        ("validation loss of that epoch", "valid_loss", page.score),
+        ("log-loss, one view", "log_loss", page.score),
         ("score at 0.5", "score_at_half", page.score),
         ("… one view only", "score_at_half_no_tta", page.score),
         ("… training sample", "train_score_at_half", page.score),
@@ -172,8 +188,10 @@ def _fold_rows(facts: Facts) -> list[tuple[str, list[str]]]:
         ("training time", "seconds", page.duration),
         ("images per second", "images_per_second", page.count),
         ("peak memory, MiB", "peak_memory_mb", page.count),
+        ("peak GPU memory, MiB", "peak_gpu_memory_mb", page.count),
     ]
-    return [(name, [show(fold.get(key)) for fold in facts.metrics]) for name, key, show in rows]
+    known = {key for fold in facts.metrics for key, value in fold.items() if value is not None}
+    return [(name, [show(fold.get(key)) for fold in facts.metrics]) for name, key, show in rows if key in known]
 
 
 def _charts(facts: Facts, validation: gallery.Scored | None, problem: str) -> list[dict[str, Any]]:
@@ -192,15 +210,8 @@ def _charts(facts: Facts, validation: gallery.Scored | None, problem: str) -> li
         ("Precision and recall", curve, problem or "These tiles hold no salt, so recall is not defined."),
         ("Score by coverage", figures.coverage_bars(found["per_coverage"]) if found else None, untuned),
     ]
-    return [
-        {
-            "title": title,
-            "look": LOOK[title] + (unfinished if title == "Learning curves" else ""),
-            "png": png,
-            "missing": missing,
-        }
-        for title, png, missing in charts
-    ]
+    look = LOOK | {"Learning curves": notes.curves(facts) + unfinished}
+    return [{"title": title, "look": look[title], "png": png, "missing": missing} for title, png, missing in charts]
 
 
 def _galleries(
