@@ -97,6 +97,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "lovasz": ("train.late_from={second_half}", "train.late_loss=lovasz"),
     "lovasz_elu": ("train.late_from={second_half}", "train.late_loss=lovasz_elu"),
     "symmetric_lovasz": ("train.late_from={second_half}", "train.late_loss=symmetric_lovasz"),
+    "lovasz_elu_throughout": ("train.loss=lovasz_elu",),
     "symmetric_throughout": ("train.loss=symmetric_lovasz",),
     "double_rate": ("train.learning_rate=0.001",),
     "tile_loss": ("train.loss_region=tile",),
