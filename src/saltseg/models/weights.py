@@ -118,6 +118,7 @@ def _for_channels(filters: Tensor, found: Pretrained, grey_channels: int, channe
     if filters.ndim != 4:
         return filters  # the caller refuses the shape
     width = filters.shape[1]
+    # Weights that do not say how many carry the image: one or three do, of any other number as many as here.
     carrying = found.image_channels or (width if width in (1, 3) else grey_channels)
     if width == carrying == 3 and grey_channels == 1:
         filters, width, carrying = filters.sum(dim=1, keepdim=True), 1, 1
