@@ -1,4 +1,4 @@
-"""Networks by name: ours, and segmentation-models-pytorch's (only this file and weights.py import it)."""
+"""Networks by name: ours, and segmentation-models-pytorch's (only this file and weight_sources.py import it)."""
 
 import inspect
 from typing import Any
