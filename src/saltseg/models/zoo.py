@@ -39,8 +39,9 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
     tile = torch.zeros(1, channels, PROBE, PROBE)
     try:  # what does not go together is refused at once, not in the first epoch
         with torch.no_grad():
-            before = network.eval().encoder(tile)[-1].shape[-1]
+            network.eval()
             if config.stem in ("unpooled", "stride1"):
+                before = network.encoder(tile)[-1].shape[-1]
                 keep_resolution(network.encoder, config.stem, config.encoder)
                 if network.encoder(tile)[-1].shape[-1] != 2 * before:
                     raise ValueError("this does not double the resolution of its features")
