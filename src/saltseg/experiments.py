@@ -47,8 +47,8 @@ def baseline(name: str, train: Mapping[str, Any] | None = None, **model: Any) ->
     )
 
 
-# ImageNet weights without a model hub, and light enough for two cores: a narrow decoder makes it half as fast again. One
-# grey channel is exact here, since these weights expect the same mean for all colours.
+# ImageNet weights without a model hub, and light enough for two cores: a narrow decoder makes it half as fast again.
+# One grey channel is exact here, since these weights expect the same mean for all colours.
 LITE0 = baseline(
     "unet_efficientnet_lite0",
     encoder="tu-tf_efficientnet_lite0",
@@ -80,14 +80,14 @@ EXPERIMENTS: dict[str, Config] = {
         baseline("segformer_mit_b2", architecture="smp.Segformer", encoder="mit_b2"),
         baseline("upernet_convnext_tiny", architecture="smp.UPerNet", encoder="tu-convnext_tiny"),
         LITE0,
-        # What the levers say (RESULTS.md): the symmetric Lovász loss from the first epoch on. Twenty epochs in five folds
-        # are two to three hours on two cores.
+        # What the levers say (RESULTS.md): the symmetric Lovász loss from the first epoch on. Twenty epochs in five
+        # folds are two to three hours on two cores.
         replace(
             LITE0,
             name="recipe_lite0",
             train=replace(LITE0.train, epochs=20, batch_size=16, loss="symmetric_lovasz"),
         ),
-        # The same with what the field reports to help a ResNet34 (first pooling left out, scSE, hypercolumn), for a GPU.
+        # The same loss with what the field reports to help a ResNet34, for a GPU.
         baseline(
             "recipe_resnet34",
             {"loss": "symmetric_lovasz"},
