@@ -71,8 +71,7 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
     if len(ids) < 2:
         raise InputError(f"{one.name} and {other.name} share {len(ids)} out-of-fold images; train a fold of both")
     labelled = competition.read_train(place.root(one))
-    position = {id_: i for i, id_ in enumerate(labelled.ids)}
-    true = labelled.masks[[position[id_] for id_ in ids.tolist()]]
+    true = labelled.masks_of(ids.tolist())
     assert first.fold is not None
     fold_of_id = dict(zip(first.ids.tolist(), first.fold.tolist(), strict=True))
     fold = np.array([fold_of_id[id_] for id_ in ids.tolist()])

@@ -86,8 +86,7 @@ def _fit(
     by_fold = len(np.unique(fold)) > 1
     group = fold if by_fold else thresholds.random_parts(len(ids))  # the parts that optimise takes, too
     labelled = competition.read_train(root)
-    position = {id_: i for i, id_ in enumerate(labelled.ids)}
-    true = labelled.masks[[position[id_] for id_ in ids.tolist()]]
+    true = labelled.masks_of(ids.tolist())
     stacks = [part.of(ids) for part in parts]
     found = selection.cross_fit(stacks, true, group, progress)
     gain = found.average_precision - found.equal

@@ -39,8 +39,7 @@ def record(run: RunDir, place: Place, baseline: config.Config, budget: str, leve
     folds = run.finished_folds()
     oof = blend.collate(folds)
     labelled = competition.read_train(place.root(run))
-    position = {id_: i for i, id_ in enumerate(labelled.ids)}
-    counted = areas(oof.probabilities, labelled.masks[[position[id_] for id_ in oof.ids.tolist()]])
+    counted = areas(oof.probabilities, labelled.masks_of(oof.ids.tolist()))
     assert oof.fold is not None
     group = oof.fold if len(folds) > 1 else thresholds.random_parts(len(oof.ids))
     at_half = counted.average_precision(HALF)

@@ -102,14 +102,14 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
     """Tune the decision rule on the out-of-fold predictions; writes and returns ``postprocess.json``."""
     oof = runs.load_predictions(run.oof)
     labelled = competition.read_train(place.root(run))
-    position = {id_: i for i, id_ in enumerate(labelled.ids)}
-    foreign = [id_ for id_ in oof.ids.tolist() if id_ not in position]
+    known = set(labelled.ids)
+    foreign = [id_ for id_ in oof.ids.tolist() if id_ not in known]
     if foreign:
         raise InputError(
             f"{run.oof} holds {len(foreign)} ids that the dataset lacks, the first {foreign[0]!r}; "
             "run scripts/predict.py again"
         )
-    true = labelled.masks[[position[id_] for id_ in oof.ids.tolist()]]
+    true = labelled.masks_of(oof.ids.tolist())
     with tqdm(desc="trying steps of the rule", total=len(decision.STEPS), unit="step") as bar:
         summary = decision.summarise(oof.ids, oof.probabilities, true, oof.fold, oof.presence, bar.update)
     if run.read_config().predict.decision == "half":
