@@ -12,6 +12,7 @@ or on another machine. On two cores a lever of the cpu budget takes about six mi
 it makes the network heavier.
 """
 
+import argparse
 import os
 import subprocess
 import sys
@@ -34,7 +35,7 @@ def main() -> int:
 
     from saltseg import config, runs
     from saltseg.errors import InputError
-    from saltseg.inference import levers, steps
+    from saltseg.inference import levers
     from saltseg.reporting import gains
 
     wanted = list(experiments.LEVERS) if arguments.only == "all" else arguments.only.split(",")
@@ -49,21 +50,11 @@ def main() -> int:
             f"{arguments.experiment} picks its best epoch on the images that would report the gain; "
             "use an experiment with train.keep=last"
         )
-    series = f"{arguments.data}-{baseline.name}-{arguments.budget}"
-    records = arguments.output / "published" / "levers" / series
+    records = arguments.output / "published" / "levers" / f"{arguments.data}-{baseline.name}-{arguments.budget}"
     trainings = [(lever, int(seed)) for seed in arguments.seeds.split(",") for lever in wanted]
     missing = [pair for pair in trainings if not (records / f"{pair[0]}-{pair[1]}.json").is_file()]
     if len(missing) == 1 and not arguments.table:
-        from saltseg.training import experiment
-
-        lever, seed = missing[0]
-        changes = experiments.with_lever(baseline, arguments.budget, lever)
-        settings = config.override(baseline, [*changes, f"train.seed={seed}"])
-        run = runs.RunDir(arguments.output / "levers" / series / f"{lever}-{seed}")
-        place = steps.Place(arguments.input, arguments.output)
-        experiment.train(settings, arguments.data, run, arguments.input, arguments.output, predict_test=False)
-        entry = levers.record(run, place, baseline, arguments.budget, lever, seed)
-        runs.write_json(records / f"{lever}-{seed}.json", entry)
+        train(arguments, *missing[0])
     elif not arguments.table:  # each in a process of its own, so that its peak memory is its own
         for lever, seed in missing:
             again = [sys.executable, __file__, arguments.experiment, "--data", arguments.data, "--only", lever]
@@ -86,6 +77,23 @@ def main() -> int:
     print(f"records, table and picture: {records}")
     cli.next_step(f"git add {records}")
     return 0
+
+
+def train(arguments: argparse.Namespace, lever: str, seed: int) -> None:
+    """Train the baseline with one lever and leave its record."""
+    from saltseg import config, experiments, runs
+    from saltseg.inference import levers, steps
+    from saltseg.training import experiment
+
+    baseline = experiments.named(arguments.experiment)
+    changes = experiments.with_lever(baseline, arguments.budget, lever)
+    settings = config.override(baseline, [*changes, f"train.seed={seed}"])
+    series = f"{arguments.data}-{baseline.name}-{arguments.budget}"
+    run = runs.RunDir(arguments.output / "levers" / series / f"{lever}-{seed}")
+    experiment.train(settings, arguments.data, run, arguments.input, arguments.output, predict_test=False)
+    place = steps.Place(arguments.input, arguments.output)
+    entry = levers.record(run, place, baseline, arguments.budget, lever, seed)
+    runs.write_json(arguments.output / "published" / "levers" / series / f"{lever}-{seed}.json", entry)
 
 
 if __name__ == "__main__":
