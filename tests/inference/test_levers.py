@@ -1,5 +1,6 @@
 """What a lever is worth: records by hand, paired differences, refusals."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,6 +56,18 @@ def test_records_that_cannot_be_compared_are_refused() -> None:
         levers.table([entry("a", [1], 3), entry("base", [1])])
     with pytest.raises(InputError, match=r"records differ in folds_hash \(other, same\); they do not compare"):
         levers.table([entry("base", [1]), entry("a", [1], folds="other")])
+
+
+def test_published_records_are_of_the_baseline_as_it_is_today() -> None:
+    """A change of a baseline or of a default that it relies on must not be compared with older trainings."""
+    published = Path(__file__).parents[2] / "output" / "published" / "levers"
+    records = [entry for folder in sorted(published.iterdir()) for entry in levers.read(folder)]
+    assert records
+    for found in records:
+        baseline = experiments.named(found["experiment"])
+        assert levers.digest(baseline, found["budget"]) == found["baseline"]
+        changed = config.override(baseline, ["train.clip=0.5"])
+        assert levers.digest(changed, found["budget"]) != found["baseline"]
 
 
 def test_the_table_is_markdown_with_signed_gains() -> None:

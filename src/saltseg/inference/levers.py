@@ -71,9 +71,10 @@ def record(run: RunDir, place: Place, baseline: config.Config, budget: str, leve
 
 
 def digest(baseline: config.Config, budget: str) -> str:
-    """A short fingerprint of a baseline on a budget."""
+    """A short fingerprint of a baseline on a budget: of what differs from the defaults, so that a new option, whose
+    default changes nothing, leaves older records comparable."""
     settings = config.override(baseline, experiments.BUDGETS[budget])
-    return hashlib.sha256(config.dump(settings).encode()).hexdigest()[:12]
+    return hashlib.sha256("\n".join(config.differences(config.Config(), settings)).encode()).hexdigest()[:12]
 
 
 def _digits(scores: np.ndarray) -> str:
