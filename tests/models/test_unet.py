@@ -8,7 +8,7 @@ from saltseg.config import ModelConfig
 from saltseg.errors import InputError
 from saltseg.models import zoo
 from saltseg.models.losses import binary_cross_entropy
-from saltseg.models.unet import UNet, crop_to, pad_to_multiple
+from saltseg.models.unet import UNet, crop_to, down_sampling, join, pad_to_multiple
 
 
 def convolution(i: int, o: int) -> int:
@@ -71,14 +71,63 @@ def test_skips_join_what_the_names_say() -> None:
         assert torch.equal(kept[f"expand{level}"][0], expected)
 
 
+def test_parameters_of_the_variants_by_hand() -> None:
+    widths = (16, 32, 64, 128)
+    learnt = sum(convolution(f, f) for f in widths)  # a stride-2 convolution per level, batch norm with it
+    assert zoo.parameters(UNet(1, down="strided_conv")) == 2_161_361 + learnt
+    assert zoo.parameters(UNet(1, down="average_pool")) == 2_161_361
+    halved = sum(9 * f * f for f in widths)  # the first convolution after a skip reads half as many channels
+    for skip in ("add", "max", "min", "none"):
+        assert zoo.parameters(UNet(1, skip=skip)) == 2_161_361 - halved
+
+
+def test_down_sampling_by_hand() -> None:
+    image = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
+    assert down_sampling("max_pool", 1)(image).item() == 6
+    assert down_sampling("average_pool", 1)(image).item() == 3
+    learnt = down_sampling("strided_conv", 3)
+    assert learnt(torch.rand(2, 3, 10, 12)).shape == (2, 3, 5, 6)
+    assert isinstance(learnt, nn.Sequential)
+    assert isinstance(learnt[0], nn.Conv2d)
+    for parameter in learnt[0].parameters():
+        nn.init.zeros_(parameter)
+    learnt[0].weight.data[0, 0, 1, 1] = 1  # filter 0 picks its own channel's upper left pixel of every two by two
+    picked = learnt[0](torch.arange(48.0).reshape(1, 3, 4, 4))[0, 0]
+    assert picked.tolist() == [[0, 2], [8, 10]]
+
+
+def test_joins_by_hand() -> None:
+    up, skip = torch.tensor([1.0, -2.0]).reshape(1, 2, 1, 1), torch.tensor([0.5, 3.0]).reshape(1, 2, 1, 1)
+    for kind, expected in {
+        "concat": [1.0, -2.0, 0.5, 3.0], "add": [1.5, 1.0], "max": [1.0, 3.0], "min": [0.5, -2.0], "none": [1.0, -2.0],
+    }.items():  # fmt: skip
+        assert join(kind, up, skip).flatten().tolist() == expected
+
+
+def test_without_skips_nothing_of_the_finest_level_comes_through() -> None:
+    torch.manual_seed(0)
+    for skip, passes in (("none", False), ("add", True)):
+        network, kept = UNet(1, skip=skip, dropout=0).eval(), {}
+        network.contract1.register_forward_hook(lambda _, __, out, kept=kept: kept.update(c1=out))
+        network.down1.register_forward_hook(lambda _, __, out: out.detach())
+        network(torch.rand(1, 1, 32, 32, requires_grad=True)).sum().backward()
+        gradient = network.contract1[0].weight.grad
+        assert (gradient is not None and bool(gradient.abs().sum() > 0)) is passes
+
+
 NETWORKS = [
     ModelConfig(),
+    ModelConfig(down="strided_conv", skip="add"),
+    ModelConfig(down="average_pool", skip="max", filters=4),
+    ModelConfig(skip="min", filters=4),
+    ModelConfig(skip="none", filters=4),
+    ModelConfig(architecture="fcn", filters=8, dilations=(1, 2, 4, 1)),
     ModelConfig(in_channels=3, filters=4),
     ModelConfig(architecture="smp.Unet", encoder="resnet18"),
 ]
 
 
-@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.architecture}-{c.filters}-{c.in_channels}")
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.architecture}-{c.filters}-{c.in_channels}-{c.skip}")
 @pytest.mark.parametrize("size", [(101, 101), (128, 96), (33, 150)])
 def test_any_size_gives_logits_of_that_size(config: ModelConfig, size: tuple[int, int]) -> None:
     logits = zoo.build(config).eval()(torch.rand(2, config.in_channels, *size))
@@ -86,7 +135,7 @@ def test_any_size_gives_logits_of_that_size(config: ModelConfig, size: tuple[int
     assert torch.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.architecture}-{c.filters}-{c.in_channels}")
+@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.architecture}-{c.filters}-{c.in_channels}-{c.skip}")
 def test_every_parameter_receives_gradient(config: ModelConfig) -> None:
     torch.manual_seed(0)
     network = zoo.build(config)

@@ -272,11 +272,11 @@ def test_the_handwritten_network_refuses_levers_of_smp(field: str, value: object
     with pytest.raises(InputError) as refused:
         zoo.build(ModelConfig(**{field: value}))  # type: ignore[arg-type]
     assert str(refused.value) == (
-        f"model.{field} is {value!r}: the handwritten unet does without; use model.architecture=smp.Unet"
+        f"model.{field} is {value!r}: unet has no such option; use model.architecture=smp.Unet"
     )
 
 
 @pytest.mark.parametrize("stem", ["unpooled", "stride1"])
 def test_the_handwritten_network_has_no_stem_to_change(stem: str) -> None:
-    with pytest.raises(InputError, match=f"model.stem is '{stem}': the handwritten unet keeps full resolution anyway"):
+    with pytest.raises(InputError, match=f"model.stem is '{stem}': our unet keeps full resolution anyway"):
         zoo.build(ModelConfig(stem=stem))  # type: ignore[arg-type]

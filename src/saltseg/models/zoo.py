@@ -1,6 +1,7 @@
 """Networks by name: ours, and segmentation-models-pytorch's (only this file and weight_sources.py import it)."""
 
 import inspect
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -9,11 +10,14 @@ from torch import nn
 from saltseg.config import ModelConfig, unknown
 from saltseg.errors import InputError
 from saltseg.models import weights
+from saltseg.models.fcn import FullResolutionFCN
 from saltseg.models.network import SaltNetwork, keep_resolution
 from saltseg.models.unet import UNet
 
 PROBE = 128  # pixels of the empty tile that a new network is tried with: the fewest that all architectures take
 MISFITS = (RuntimeError, ValueError, KeyError, AttributeError, TypeError, AssertionError)  # smp's and timm's
+OURS = ("unet", "fcn")
+UNET_ONLY, FCN_ONLY = ("down", "skip"), ("dilations",)
 SMP_ONLY = ("weights", "decoder_channels", "attention", "hypercolumn", "deep_supervision", "empty_head")
 
 
@@ -25,8 +29,9 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
     that the architecture does not have.
     """
     channels = config.in_channels + len(config.extra_channels)
-    if config.architecture == "unet":
+    if config.architecture in OURS:
         return _ours(config, channels)
+    _refuse(config, (*UNET_ONLY, *FCN_ONLY))
     network = _smp(config, channels)
     mean, std = (0.0,) * config.in_channels, (1.0,) * config.in_channels
     origin = "random"
@@ -59,19 +64,29 @@ def _grey(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
 
 
 def _ours(config: ModelConfig, channels: int) -> nn.Module:
-    default = ModelConfig()
-    for name in SMP_ONLY:
-        if getattr(config, name) != getattr(default, name):
-            raise InputError(
-                f"model.{name} is {getattr(config, name)!r}: the handwritten unet does without; use "
-                "model.architecture=smp.Unet"
-            )
+    name = config.architecture
+    _refuse(config, (*SMP_ONLY, *(FCN_ONLY if name == "unet" else UNET_ONLY)))
     if config.stem not in ("plain", "upsampled"):
-        raise InputError(f"model.stem is {config.stem!r}: the handwritten unet keeps full resolution anyway; use plain")
-    network = UNet(channels, config.filters, config.dropout)
+        raise InputError(f"model.stem is {config.stem!r}: our {name} keeps full resolution anyway; use plain")
+    network = (
+        UNet(channels, config.filters, config.dropout, config.down, config.skip)
+        if name == "unet"
+        else FullResolutionFCN(channels, config.filters, config.dilations, config.dropout)
+    )
     if channels == config.in_channels and config.stem == "plain":
         return network
     return SaltNetwork(network, config, [0.0] * config.in_channels, [1.0] * config.in_channels)
+
+
+def _refuse(config: ModelConfig, options: Sequence[str]) -> None:
+    """Options of another architecture would change nothing, silently."""
+    for option in options:
+        value = getattr(config, option)
+        if value != getattr(ModelConfig(), option):
+            home = "unet" if option in UNET_ONLY else "fcn" if option in FCN_ONLY else "smp.Unet"
+            raise InputError(
+                f"model.{option} is {value!r}: {config.architecture} has no such option; use model.architecture={home}"
+            )
 
 
 def _smp(config: ModelConfig, channels: int) -> Any:
@@ -80,7 +95,7 @@ def _smp(config: ModelConfig, channels: int) -> Any:
 
     architectures = {f"smp.{cls.__name__}": cls for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     if config.architecture not in architectures:
-        raise InputError(unknown("model.architecture", config.architecture, ["unet", *architectures]))
+        raise InputError(unknown("model.architecture", config.architecture, [*OURS, *architectures]))
     cls = architectures[config.architecture]
     encoders = smp.encoders.get_encoder_names()
     if config.encoder.startswith("tu-"):  # timm's: a name, perhaps with the tag of its weights behind a dot

@@ -113,8 +113,8 @@ def _network(facts: Facts) -> str:
     """Architecture, encoder and where the encoder's weights come from, as the folds recorded it."""
     assert facts.settings is not None
     model = facts.settings.model
-    if model.architecture == "unet":
-        return "unet"
+    if not model.architecture.startswith("smp."):
+        return model.architecture
     recorded = sorted({str(fold["encoder_weights"]) for fold in facts.metrics if fold.get("encoder_weights")})
     return f"{model.architecture}, encoder {model.encoder}, its weights: {' or '.join(recorded) or model.weights}"
 

@@ -1,0 +1,42 @@
+"""A network that never gives resolution away: convolutions at the full size of the image, one after another.
+
+The case study's question 5.3 is whether an encoder and a decoder are needed at all. With dilations the same layers see
+as far as a U-Net does (Yu and Koltun 2016, arXiv 1511.07122).
+"""
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+
+from saltseg.models.unet import initialise
+
+
+class FullResolutionFCN(nn.Module):
+    """Image → logits of salt, same height and width; 3x3 convolutions with batch norm and ReLU, then 1x1.
+
+    filters: width of every layer. dilations: one layer each; 1 looks at neighbours, d at every d-th pixel.
+    Trainable parameters with F filters, L layers and C input channels: 9 F (C + (L - 1) F) + 3 L F + F + 1.
+    """
+
+    def __init__(self, in_channels: int, filters: int, dilations: Sequence[int], dropout: float = 0.05) -> None:
+        super().__init__()
+        widths = [in_channels, *[filters] * len(dilations)]
+        self.layers = nn.Sequential(
+            *(_layer(width, filters, dilation) for width, dilation in zip(widths, dilations, strict=False))
+        )
+        self.dropout = nn.Dropout(dropout)
+        self.head = nn.Conv2d(filters, 1, kernel_size=1)
+        self.receptive_field = 1 + 2 * sum(dilations)  # pixels, height and width
+        self.apply(initialise)
+
+    def forward(self, image: Tensor) -> Tensor:
+        """Float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), for any H and W."""
+        return self.head(self.dropout(self.layers(image)))
+
+
+def _layer(in_channels: int, filters: int, dilation: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Conv2d(in_channels, filters, kernel_size=3, padding=dilation, dilation=dilation),
+        nn.BatchNorm2d(filters),
+        nn.ReLU(inplace=True),
+    )
