@@ -61,6 +61,7 @@ class FoldsConfig:
     count: int = 5
     holdout: float = 0.1  # share of the images that validate, scheme "holdout" only
     seed: int = 0
+    train_images: int = 0  # at random so many of those that a fold may train on, for learning curves; 0: all
 
 
 @dataclass(frozen=True)
@@ -126,6 +127,7 @@ class Config:
             ("folds.count", folds.count, 2 <= folds.count <= 100, "between 2 and 100"),
             ("folds.holdout", folds.holdout, 0 < folds.holdout < 1, "between 0 and 1"),
             ("folds.seed", folds.seed, folds.seed >= 0, "0 or more"),
+            ("folds.train_images", folds.train_images, folds.train_images >= 0, "0 for all, or a number of images"),
             ("train.seed", train.seed, train.seed >= 0, "0 or more"),
             ("train.epochs", train.epochs, train.epochs >= 1, "at least 1"),
             ("train.batch_size", train.batch_size, train.batch_size >= 2, "at least 2 (batch norm)"),
@@ -286,9 +288,8 @@ def keys(config: Any, prefix: str = "") -> list[str]:
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
     """The message for a name nobody knows: what it was, the nearest ones, or all when none is near."""
     known = list(known)
-    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-    if not near:  # the right last part in the wrong section is a common slip
-        near = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]
+    elsewhere = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]  # the right key in the wrong section
+    near = list(dict.fromkeys([*elsewhere, *difflib.get_close_matches(name, known, n=3, cutoff=0.5)]))[:3]
     return f"unknown {kind} {name!r}; " + (f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}")
 
 

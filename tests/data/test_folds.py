@@ -129,7 +129,7 @@ def test_every_scheme_splits_into_two_sides_without_overlap(scheme: str, tmp_pat
     assert made.numbers == ([0] if scheme == "holdout" else [0, 1, 2])
     validated: Counter[int] = Counter()
     for number in made.numbers:
-        training, validating = made.split(number)
+        training, validating = made.split(number, config)
         assert sorted([*training, *validating]) == list(range(30))
         assert not set(training) & set(validating)
         assert list(training) == sorted(training)
@@ -198,11 +198,26 @@ def test_groups_that_are_not_known_are_asked_for(tmp_path: Path) -> None:
     assert not (tmp_path / "x.csv").exists()
 
 
+def test_fewer_images_to_train_on_are_a_part_of_more() -> None:
+    table = folds.Folds(IDS, np.arange(30) % 3, "")
+    everything, validating = table.split(1, COUNT)
+    few, many = (table.split(1, replace(COUNT, train_images=count))[0] for count in (5, 12))
+    assert (len(few), len(many), len(everything)) == (5, 12, 20)
+    assert set(few) < set(many) < set(everything)
+    assert list(many) == sorted(many)
+    assert list(many) != list(everything[:12])
+    assert not set(many) & set(validating)
+    assert list(table.split(1, replace(COUNT, train_images=20))[0]) == list(everything)
+    assert list(table.split(1, replace(COUNT, train_images=5, seed=1))[0]) != list(few)
+    with pytest.raises(InputError, match=r"folds.train_images is 21; fold 1 has 20, lower it or use 0"):
+        table.split(1, replace(COUNT, train_images=21))
+
+
 def test_a_wrong_fold_number_names_the_right_ones() -> None:
     table = folds.Folds(("a", "b", "c"), np.array([1, 0, -1]), "")
     for wrong in (2, -1):
         with pytest.raises(InputError, match=rf"no fold {wrong}; this table has folds 0, 1"):
-            table.split(wrong)
+            table.split(wrong, COUNT)
 
 
 def test_every_scheme_has_its_own_file(tmp_path: Path) -> None:

@@ -31,11 +31,23 @@ class Folds:
         """The folds that can be trained, in order."""
         return sorted({int(k) for k in self.fold if k >= 0})
 
-    def split(self, number: int) -> tuple[np.ndarray, np.ndarray]:
-        """Positions of the training and of the validation images of fold ``number``, ascending."""
+    def split(self, number: int, config: FoldsConfig) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of the training and of the validation images of fold ``number``, ascending.
+
+        With ``config.train_images`` that many of the training images, at random; fewer are a part of more, so that
+        learning curves compare. Raises InputError for a fold there is not, or more images than it has.
+        """
         if number not in self.numbers:
             raise InputError(f"no fold {number}; this table has folds {', '.join(map(str, self.numbers))}")
-        return np.flatnonzero(self.fold != number), np.flatnonzero(self.fold == number)
+        training, validating = np.flatnonzero(self.fold != number), np.flatnonzero(self.fold == number)
+        if config.train_images > len(training):
+            raise InputError(
+                f"folds.train_images is {config.train_images}; fold {number} has {len(training)}, lower it or use 0"
+            )
+        if config.train_images:
+            rng = np.random.default_rng((config.seed, number))
+            training = np.sort(rng.permutation(training)[: config.train_images])
+        return training, validating
 
 
 def stratified(classes: np.ndarray, count: int, seed: int) -> np.ndarray:

@@ -82,7 +82,7 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
     labelled, test = competition.read_train(root), competition.read_test(root)
     for fold in again:
         members = networks.load_networks(settings, fold)
-        _, validating = table.split(fold.number)
+        _, validating = table.split(fold.number, settings.folds)
         figures = runs.read_json(fold.metrics)
         runs.write_json(fold.metrics, figures | {"views": []})  # should this stop half-way, predict() will notice
         total = len(validating) + len(test.ids)

@@ -41,7 +41,7 @@ def down_sampling(kind: str, filters: int) -> nn.Module:
             nn.BatchNorm2d(filters),
             nn.ReLU(inplace=True),
         )
-    return {"max_pool": nn.MaxPool2d, "average_pool": nn.AvgPool2d}[kind](2)
+    return nn.MaxPool2d(2) if kind == "max_pool" else nn.AvgPool2d(2)
 
 
 def join(kind: str, up: Tensor, skip: Tensor) -> Tensor:

@@ -53,7 +53,7 @@ def train(
     table = _folds(settings, root, dataset, output_dir)
     numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
     for number in numbers:
-        table.split(number)  # a wrong number is refused before hours of training, not after
+        table.split(number, settings.folds)  # a wrong number is refused before hours of training, not after
     if not run.provenance.is_file():
         from saltseg.training import fold
 
@@ -78,7 +78,7 @@ def train(
                 continue
             fold.run(
                 settings,
-                fold.fold_data(number, labelled, test, table),
+                fold.fold_data(number, labelled, test, table, settings.folds),
                 directory,
                 f"{run.name} fold {number}",
             )

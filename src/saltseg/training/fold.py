@@ -20,7 +20,7 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
-from saltseg.config import Config
+from saltseg.config import Config, FoldsConfig
 from saltseg.core import metric
 from saltseg.core.areas import areas, log_loss
 from saltseg.core.geometry import Fit
@@ -55,10 +55,10 @@ class FoldData:
     test: Images
 
 
-def fold_data(number: int, labelled: Labelled, test: Images, folds: Folds) -> FoldData:
-    """Cut ``labelled`` by the table; every image is on exactly one side."""
+def fold_data(number: int, labelled: Labelled, test: Images, folds: Folds, settings: FoldsConfig) -> FoldData:
+    """Cut ``labelled`` by the table; no image is on both sides."""
     assert folds.ids == labelled.ids
-    training, validating = folds.split(number)
+    training, validating = folds.split(number, settings)
     return FoldData(number, _subset(labelled, training), _subset(labelled, validating), test)
 
 
