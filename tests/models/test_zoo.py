@@ -213,7 +213,7 @@ def test_the_handwritten_network_with_an_extra_channel_is_the_same_network() -> 
     ("model", "message"),
     [
         (changed(architecture="smp.FNP"), r"^unknown model.architecture 'smp.FNP'; did you mean smp.FPN"),
-        (changed(architecture="Unet"), r"^unknown model.architecture 'Unet'; did you mean unet, smp.Unet\?$"),
+        (changed(architecture="Unet"), r"^unknown model.architecture 'Unet'; did you mean smp.Unet, unet\?$"),
         (changed(encoder="resnet43"), r"^unknown model.encoder 'resnet43'; did you mean .*\bresnet34\b"),
         (
             changed(encoder="tu-convnxt_tiny"),

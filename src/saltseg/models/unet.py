@@ -48,9 +48,13 @@ def join(kind: str, up: Tensor, skip: Tensor) -> Tensor:
     """What a skip connection does with two float (N, C, H, W): ``concat`` gives 2 C channels, all others give C."""
     if kind == "concat":
         return torch.cat([up, skip], dim=1)
-    if kind == "none":
-        return up
-    return {"add": torch.add, "max": torch.maximum, "min": torch.minimum}[kind](up, skip)
+    if kind == "add":
+        return up + skip
+    if kind == "max":
+        return torch.maximum(up, skip)
+    if kind == "min":
+        return torch.minimum(up, skip)
+    return up  # none
 
 
 class UNet(nn.Module):
