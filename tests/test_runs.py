@@ -85,6 +85,9 @@ def test_text_json_and_csv_are_read_as_written(tmp_path: Path) -> None:
     value = {"score": 0.1, "name": "Ä", "rows": [1, None]}
     runs.write_json(tmp_path / "x.json", value)
     assert runs.read_json(tmp_path / "x.json") == value
+    runs.write_json_lines(tmp_path / "x.json", value)
+    assert (tmp_path / "x.json").read_text() == '{\n"score": 0.1,\n"name": "Ä",\n"rows": [1, null]\n}\n'
+    assert runs.read_json(tmp_path / "x.json") == value
     runs.write_csv(tmp_path / "x.csv", [{"a": 1, "b": "x, y"}, {"a": 2, "b": ""}])
     assert (tmp_path / "x.csv").read_text() == 'a,b\n1,"x, y"\n2,\n'
     assert runs.read_csv(tmp_path / "x.csv") == [{"a": "1", "b": "x, y"}, {"a": "2", "b": ""}]

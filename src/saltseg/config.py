@@ -39,7 +39,7 @@ class ModelConfig:
     dropout: float = 0.05  # unet, fcn
     down: Literal["max_pool", "strided_conv", "average_pool"] = "max_pool"  # unet: how resolution is halved
     skip: Literal["concat", "add", "max", "min", "none"] = "concat"  # unet: how the skip connections join
-    dilations: tuple[int, ...] = (1, 1, 1, 1, 1, 1, 1, 1, 1, 1)  # fcn: a layer each; 2: every second pixel
+    dilations: tuple[int, ...] = (1,) * 11  # fcn: a layer each; 2: it looks at every second pixel
     in_channels: Literal[1, 3] = 1  # how often the grey image is given
     extra_channels: tuple[Extra, ...] = ()  # after the image: its row from -1 (top) to 1, image x row
 

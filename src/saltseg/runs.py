@@ -259,6 +259,12 @@ def write_json(path: Path, value: Any) -> None:
     write_atomic(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
 
 
+def write_json_lines(path: Path, mapping: dict[str, Any]) -> None:
+    """`write_json` with one line per key, for mappings with long lists; `read_json` reads it."""
+    lines = (f'"{key}": {json.dumps(value, allow_nan=False, ensure_ascii=False)}' for key, value in mapping.items())
+    write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
 def read_json(path: Path) -> Any:
     """Read JSON; raises InputError with the way out."""
     try:

@@ -29,6 +29,19 @@ SAME = ("experiment", "baseline", "budget", "dataset", "dataset_hash", "folds_ha
 
 
 def record(run: RunDir, place: Place, baseline: config.Config, budget: str, lever: str, seed: int) -> dict[str, Any]:
+    """`figures` of a run with what it was, ready for JSON."""
+    return {
+        "experiment": baseline.name,
+        "baseline": digest(baseline, budget),
+        "budget": budget,
+        "lever": lever,
+        "changes": experiments.with_lever(baseline, budget, lever)[len(experiments.BUDGETS[budget]) :],
+        "seed": seed,
+        **figures(run, place),
+    }
+
+
+def figures(run: RunDir, place: Place) -> dict[str, Any]:
     """Figures of a run whose folds are finished, ready for JSON.
 
     ``tenths_at_half`` and ``tenths_cross_fitted``: ten times the metric of each out-of-fold image in id order, under
@@ -44,26 +57,20 @@ def record(run: RunDir, place: Place, baseline: config.Config, budget: str, leve
     group = oof.fold if len(folds) > 1 else thresholds.random_parts(len(oof.ids))
     at_half = counted.average_precision(HALF)
     fitted = thresholds.cross_fit_areas(counted, group).average_precision
-    figures = [runs.read_json(fold.metrics) for fold in folds]
+    of_fold = [runs.read_json(fold.metrics) for fold in folds]
     origin = run.read_provenance()
-    memory = [f.get("peak_gpu_memory_mb") or f["peak_memory_mb"] or 0 for f in figures]
+    memory = [f.get("peak_gpu_memory_mb") or f["peak_memory_mb"] or 0 for f in of_fold]
     return {
-        "experiment": baseline.name,
-        "baseline": digest(baseline, budget),
-        "budget": budget,
-        "lever": lever,
-        "changes": experiments.with_lever(baseline, budget, lever)[len(experiments.BUDGETS[budget]) :],
-        "seed": seed,
         **{key: origin[key] for key in ("dataset", "dataset_hash", "folds_hash")},
-        "n_train": figures[0]["n_train"],
+        "n_train": of_fold[0]["n_train"],
         "n": len(oof.ids),
         "log_loss": log_loss(counted),
         "at_half": float(at_half.mean()),
         "cross_fitted": float(fitted.mean()),
-        "seconds_per_epoch": float(np.mean([f["n_train"] / f["images_per_second"] for f in figures])),
+        "seconds_per_epoch": float(np.mean([f["n_train"] / f["images_per_second"] for f in of_fold])),
         "peak_memory_mb": max(memory),
         "command": origin["command"],
-        "git_commit": figures[0]["git_commit"],
+        "git_commit": of_fold[0]["git_commit"],
         "machine": origin["machine"],
         "tenths_at_half": _digits(at_half),
         "tenths_cross_fitted": _digits(fitted),

@@ -1,0 +1,115 @@
+"""The case study's questions, measured: train its U-Net with one thing changed at a time, on the same folds and seeds.
+
+  python scripts/study.py --data tgs                            every variant on the cpu budget, some hours on two cores
+  python scripts/study.py --data tgs --only base,no_skips       two of them
+  python scripts/study.py --data tgs --budget gpu --parallel 4  full length, all folds, two seeds, four at a time
+  python scripts/study.py --data synthetic --budget tiny        a look at what comes out, in minutes
+
+Variants and budgets are in src/saltseg/studies.py. Each finished training leaves a small record in
+output/published/study/; what has one is not trained again, an interrupted training goes on from its last epoch, and a
+training that fails does not stop the others. scripts/case_study.py makes the document from the records.
+"""
+
+import argparse
+import os
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor, as_completed
+from pathlib import Path
+
+from saltseg import cli
+
+
+def main() -> int:
+    from saltseg import config, studies
+    from saltseg.errors import InputError
+
+    parser = cli.parser(__doc__)
+    parser.add_argument("--data", required=True, metavar="DATASET", help="folder under input/")
+    parser.add_argument("--budget", choices=list(studies.BUDGETS), default="cpu", help="how much to train")
+    parser.add_argument("--only", default="all", metavar="A,B", help=f"variants: {', '.join(studies.VARIANTS)}")
+    parser.add_argument("--seeds", metavar="0,1", help="a training per variant and seed (default: the budget's)")
+    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trainings at a time (default: 1)")
+    cli.add_directories(parser)
+    arguments = parser.parse_args()
+
+    wanted = list(studies.VARIANTS) if arguments.only == "all" else arguments.only.split(",")
+    for variant in wanted:
+        if variant not in studies.VARIANTS:
+            raise InputError(config.unknown("variant", variant, studies.VARIANTS))
+    budget = studies.BUDGETS[arguments.budget]
+    seeds = (arguments.seeds or ",".join(map(str, budget.seeds))).split(",")
+    if not all(seed.isdigit() for seed in seeds):
+        raise InputError(f"--seeds {arguments.seeds!r}; write numbers such as 0,1")
+    if arguments.parallel < 1:
+        raise InputError(f"--parallel is {arguments.parallel}; it must be at least 1")
+    trainings = [(variant, int(seed)) for seed in seeds for variant in wanted]
+    missing = [pair for pair in trainings if not record_path(arguments, *pair).is_file()]
+    print(f"{len(missing)} of {len(trainings)} trainings to do", flush=True)
+    if len(trainings) == 1:
+        for pair in missing:
+            train(arguments, *pair)
+    elif missing:
+        failed = train_all(arguments, missing)
+        if failed:
+            print(f"not finished: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
+            return 1
+    cli.next_step(f"python scripts/case_study.py --data {arguments.data} --budget {arguments.budget}")
+    return 0
+
+
+def record_path(arguments: argparse.Namespace, variant: str, seed: int) -> Path:
+    """Where a training leaves its record."""
+    series = f"{arguments.data}-{arguments.budget}"
+    return arguments.output / "published" / "study" / series / f"{variant}-{seed}.json"
+
+
+def train_all(arguments: argparse.Namespace, missing: list[tuple[str, int]]) -> list[str]:
+    """Each training in a process of its own; returns those that failed. Side by side, each writes a log of its own."""
+    logs = arguments.output / "study" / f"{arguments.data}-{arguments.budget}"
+    logs.mkdir(parents=True, exist_ok=True)
+
+    def one(pair: tuple[str, int]) -> int:
+        variant, seed = pair
+        again = [sys.executable, __file__, "--data", arguments.data, "--budget", arguments.budget]
+        again += ["--only", variant, "--seeds", str(seed)]
+        again += ["--input", str(arguments.input), "--output", str(arguments.output)]
+        environment = os.environ | {cli.PART_OF_RUN: "1"}
+        if arguments.parallel == 1:
+            return subprocess.run(again, env=environment, check=False).returncode
+        with (logs / f"{variant}-{seed}.log").open("w") as log:
+            return subprocess.run(again, env=environment, stdout=log, stderr=log, check=False).returncode
+
+    failed = []
+    with ThreadPoolExecutor(arguments.parallel) as pool:
+        running = {pool.submit(one, pair): f"{pair[0]}-{pair[1]}" for pair in missing}
+        for done, future in enumerate(as_completed(running), start=1):
+            name = running[future]
+            if future.result() == 130:
+                pool.shutdown(cancel_futures=True)
+                raise KeyboardInterrupt
+            if future.result():
+                failed.append(name)
+            ended = "failed" if future.result() else "finished"
+            hint = f", see {logs / name}.log" if future.result() and arguments.parallel > 1 else ""
+            print(f"[{done}/{len(missing)}] {name} {ended}{hint}", flush=True)
+    return failed
+
+
+def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
+    """Train one variant with one seed and leave its record."""
+    from saltseg import runs, studies
+    from saltseg.inference import steps, study
+    from saltseg.training import experiment
+
+    budget = arguments.budget
+    run = runs.RunDir(arguments.output / "study" / f"{arguments.data}-{budget}" / f"{variant}-{seed}")
+    settings = studies.settings(variant, budget, seed)
+    folds = studies.BUDGETS[budget].folds
+    experiment.train(settings, arguments.data, run, arguments.input, arguments.output, folds, predict_test=False)
+    entry = study.record(run, steps.Place(arguments.input, arguments.output), variant, budget, seed)
+    runs.write_json_lines(record_path(arguments, variant, seed), entry)
+
+
+if __name__ == "__main__":
+    cli.run(main)

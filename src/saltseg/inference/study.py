@@ -1,0 +1,124 @@
+"""What the case study asks of a trained variant: records with more than a score, and paired tables of them."""
+
+import time
+from typing import Any
+
+import numpy as np
+import torch
+from scipy.ndimage import distance_transform_edt
+from torch import nn
+from torch.utils.flop_counter import FlopCounterMode
+
+from saltseg import runs, studies
+from saltseg.config import Config
+from saltseg.core.areas import areas
+from saltseg.core.postprocess import HALF
+from saltseg.data import competition
+from saltseg.inference import blend, levers
+from saltseg.inference.steps import Place
+from saltseg.models import zoo
+from saltseg.models.network import outputs
+from saltseg.runs import RunDir
+
+REACH = 20  # pixels from the boundary within which errors are counted one by one; the last bins hold what is beyond
+TIMED = 16  # images of a batch whose prediction is timed
+
+
+def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> dict[str, Any]:
+    """Everything about a finished variant that the document shows, ready for JSON.
+
+    Beside `levers.figures`: pixel_accuracy at 0.5; thresholds: for "salt where the probability is at least t 255ths",
+    t = 0 … 255, the pixels ``intersection`` and ``predicted`` over all images, and the images ``missed`` (salt, none
+    predicted) and ``invented`` (no salt, some predicted); pixels, true_pixels, images_with_salt; boundary: see
+    `errors_by_distance`; `cost`; curves: rows of each fold's log; train and valid: means of the folds' figures on a
+    sample of their own training images and on their validation images, at 0.5.
+    """
+    folds = run.finished_folds()
+    oof = blend.collate(folds)
+    true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
+    counted = areas(oof.probabilities, true)
+    of_fold = [runs.read_json(fold.metrics) for fold in folds]
+    salt = counted.true > 0
+
+    def mean(key: str) -> float:
+        return float(np.mean([figures[key] for figures in of_fold]))
+
+    return {
+        "variant": variant,
+        "budget": budget,
+        "seed": seed,
+        "changes": studies.changes(variant, budget),
+        "folds": [fold.number for fold in folds],
+        **levers.figures(run, place),
+        "pixel_accuracy": float((HALF.apply(oof.probabilities) == true).mean()),
+        "thresholds": {
+            "intersection": counted.intersection.sum(axis=0).tolist(),
+            "predicted": counted.predicted.sum(axis=0).tolist(),
+            "missed": (salt[:, None] & (counted.predicted == 0)).sum(axis=0).tolist(),
+            "invented": (~salt[:, None] & (counted.predicted > 0)).sum(axis=0).tolist(),
+        },
+        "pixels": true.size,
+        "true_pixels": int(counted.true.sum()),
+        "images_with_salt": int(salt.sum()),
+        "boundary": errors_by_distance(HALF.apply(oof.probabilities), true),
+        **cost(run.read_config()),
+        "curves": [_curve(runs.read_csv(fold.log)) for fold in folds],
+        "train": {name: mean(f"train_{name}") for name in ("pixel_accuracy", "score_at_half")},
+        "valid": {name: mean(name) for name in ("score_at_half",)} | {"pixel_accuracy": mean("valid_pixel_accuracy")},
+    }
+
+
+def errors_by_distance(predicted: np.ndarray, true: np.ndarray) -> dict[str, list[int]]:
+    """Where the errors sit: pixels and wrong pixels at each distance to the true boundary.
+
+    predicted, true: {0, 1} (N, H, W). Distance in pixels, Euclidean, rounded up: 1 is the first salt pixel inside, -1
+    the first outside; ±`REACH` holds everything further away. Images whose true mask has no boundary are left out.
+
+    Returns:
+        ``{"distance": [-20 … -1, 1 … 20], "pixels": [...], "errors": [...]}``.
+    """
+    distances = np.array([*range(-REACH, 0), *range(1, REACH + 1)])
+    pixels, errors = np.zeros(2 * REACH + 1, np.int64), np.zeros(2 * REACH + 1, np.int64)
+    for guess, mask in zip(predicted, true, strict=True):
+        if not 0 < mask.mean() < 1:
+            continue
+        signed = np.ceil(distance_transform_edt(mask)) - np.ceil(distance_transform_edt(1 - mask))
+        place = (np.clip(signed, -REACH, REACH) + REACH).astype(np.int64)
+        pixels += np.bincount(place.ravel(), minlength=len(pixels))
+        errors += np.bincount(place[guess != mask], minlength=len(pixels))
+    kept = distances + REACH
+    return {"distance": distances.tolist(), "pixels": pixels[kept].tolist(), "errors": errors[kept].tolist()}
+
+
+def cost(settings: Config) -> dict[str, Any]:
+    """Parameters, floating-point operations of a prediction (a multiplication and an addition are two), milliseconds.
+
+    The time is the fastest of five batches, per image, of the bare network on this machine, whatever else it does.
+    """
+    network = zoo.build(settings.model, pretrained=False).eval().to(memory_format=torch.channels_last)
+    size = settings.data.size
+    images = torch.rand(TIMED, settings.model.in_channels, size, size).contiguous(memory_format=torch.channels_last)
+    seconds = []
+    with torch.no_grad():
+        for _ in range(5):
+            started = time.perf_counter()
+            outputs(network, images)
+            seconds.append(time.perf_counter() - started)
+    return {
+        "parameters": zoo.parameters(network),
+        "operations": operations(network, images[:1]),
+        "milliseconds": 1000 * min(seconds) / TIMED,
+    }
+
+
+def operations(network: nn.Module, image: torch.Tensor) -> int:
+    """Floating-point operations of convolutions and matrix products, by PyTorch's own counter."""
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        network(image)
+    return counter.get_total_flops()
+
+
+def _curve(rows: list[dict[str, str]]) -> list[dict[str, float]]:
+    """Epoch, losses and learning rate of the epochs that were validated."""
+    names = ("epoch", "train_loss", "valid_loss", "learning_rate")
+    return [{name: float(row[name]) for name in names} for row in rows if row["valid_loss"] not in ("", "nan")]

@@ -1,0 +1,109 @@
+"""What the study records of a variant: errors by distance by hand, costs by hand, a whole record of a small run."""
+
+import numpy as np
+import pytest
+from tiny_run import Trained, place
+
+from saltseg import config, runs, studies
+from saltseg.config import Config, DataConfig, ModelConfig
+from saltseg.inference import study
+
+
+def test_errors_are_counted_by_their_distance_to_the_true_boundary() -> None:
+    true = np.zeros((3, 6, 50), np.uint8)
+    true[0, :, 25:] = 1  # columns 0 … 24 lie 25 … 1 pixels outside, 25 … 49 lie 1 … 25 inside
+    true[1] = 1  # no boundary: left out
+    predicted = true.copy()
+    predicted[0, :, 25:27] = 0  # six pixels missed at distance 1, six at 2
+    predicted[0, 0, 0:5] = 1  # five invented, 25 … 21 pixels outside: all in the last bin
+    predicted[1, 0] = 0
+    found = study.errors_by_distance(predicted, true)
+    assert found["distance"] == [*range(-20, 0), *range(1, 21)]
+    at = {distance: place for place, distance in enumerate(found["distance"])}
+    assert [found["pixels"][at[d]] for d in (-20, -19, -1, 1, 19, 20)] == [36, 6, 6, 6, 6, 36]
+    assert sum(found["pixels"]) == 300
+    assert {d: e for d, e in zip(found["distance"], found["errors"], strict=True) if e} == {1: 6, 2: 6, -20: 5}
+
+
+def test_diagonal_distances_are_euclidean_and_rounded_up() -> None:
+    true = np.ones((1, 3, 3), np.uint8)
+    true[0, 0, 0] = 0
+    found = study.errors_by_distance(1 - true, true)  # every pixel is wrong
+    # from the corner: 1, 2 along the edges, √2 → 2, √5 → 3 twice, √8 → 3
+    assert dict(zip(found["distance"], found["errors"], strict=True)) | {} == {
+        **dict.fromkeys(found["distance"], 0), -1: 1, 1: 2, 2: 3, 3: 3,
+    }  # fmt: skip
+
+
+def test_operations_by_hand() -> None:
+    """3x3 convolutions 1 → 2 → 2 and the 1x1 head on 32x32 pixels, two operations for each product and its sum."""
+    settings = Config(model=ModelConfig(architecture="fcn", filters=2, dilations=(1, 4)), data=DataConfig(size=32))
+    found = study.cost(settings)
+    assert found["operations"] == 2 * 32 * 32 * (9 * 1 * 2 + 9 * 2 * 2 + 2)
+    assert found["parameters"] == 9 * 2 + 9 * 4 + 3 * 2 * 2 + 3
+    assert found["milliseconds"] > 0
+
+
+def test_networks_that_are_said_to_match_do() -> None:
+    def cost(variant: str) -> dict[str, float]:
+        return study.cost(studies.settings(variant, "cpu", 0))
+
+    unet, narrow = cost("base"), cost("narrow")
+    assert cost("fcn_same_operations")["operations"] == pytest.approx(unet["operations"], rel=0.05)
+    assert cost("fcn_same_operations_dilated")["operations"] == pytest.approx(unet["operations"], rel=0.05)
+    assert cost("fcn_same_parameters")["parameters"] == pytest.approx(narrow["parameters"], rel=0.05)
+    assert cost("fcn_same_parameters_dilated")["parameters"] == pytest.approx(narrow["parameters"], rel=0.05)
+
+
+@pytest.mark.parametrize("budget", studies.BUDGETS)
+def test_variants_change_one_thing_and_share_the_number_of_steps(budget: str) -> None:
+    base = studies.settings("base", budget, 0)
+    assert base.train.keep == "last"  # no epoch is chosen on the images that report the score
+    shown = base.folds.train_images * base.train.epochs
+    for variant in studies.VARIANTS:
+        found = studies.settings(variant, budget, 0)
+        assert found.folds.train_images * found.train.epochs == shown
+        assert (found.folds.seed, found.folds.count, found.data.size) == (
+            base.folds.seed, base.folds.count, base.data.size,
+        )  # fmt: skip
+        sections = {key.split(".")[0] + key.split(".")[1][:5] for key in studies.changes(variant, budget)}
+        assert (variant == "base") == (not sections)
+        if not variant.startswith(("fcn", "images")):
+            assert len(sections) <= 1
+    assert config.differences(base, studies.settings("base", budget, 3)) == ["train.seed: 0 → 3"]
+
+
+def test_questions_name_variants_and_forget_none() -> None:
+    assert {variant for asked in studies.QUESTIONS.values() for variant in asked} == set(studies.VARIANTS)
+
+
+def test_a_record_agrees_with_the_predictions_it_is_about(trained: Trained) -> None:
+    for number, fold in enumerate(trained.run.finished_folds()):
+        figures = {"n_train": 8, "images_per_second": 1, "peak_memory_mb": 7, "git_commit": "abc"}
+        figures |= {"train_pixel_accuracy": 0.5 + number / 10, "train_score_at_half": 1, "valid_pixel_accuracy": 1}
+        runs.write_json(fold.metrics, runs.read_json(fold.metrics) | figures)
+        rows = [{"epoch": 1, "train_loss": 0.5, "valid_loss": "nan", "learning_rate": 0.1}]
+        runs.write_csv(fold.log, [*rows, {"epoch": 2, "train_loss": 0.4, "valid_loss": number, "learning_rate": 0}])
+    runs.write_json(trained.run.provenance, trained.run.read_provenance() | {"command": "x", "machine": "y"})
+    broken = runs.load_predictions(trained.run.fold(1).oof)
+    wrong = broken.probabilities.copy()
+    wrong[broken.ids == "b1"] = 0  # 20 rows of salt missed
+    wrong[broken.ids == "a1", 3, 7] = 128  # a pixel invented
+    runs.save_predictions(trained.run.fold(1).oof, runs.Predictions(broken.ids, wrong))
+
+    entry = study.record(trained.run, place(trained), "no_skips", "tiny", 3)
+    pixels = 12 * 101 * 101
+    assert entry["pixel_accuracy"] == pytest.approx(1 - (20 * 101 + 1) / pixels)
+    assert entry["at_half"] == pytest.approx(10 / 12)
+    salt = 3 * 101 * (20 + 40 + 101)
+    assert (entry["true_pixels"], entry["pixels"], entry["images_with_salt"]) == (salt, pixels, 9)
+    thresholds = entry["thresholds"]
+    assert [thresholds["predicted"][t] for t in (0, 128, 129, 255)] == [pixels, salt - 2019, salt - 2020, 0]
+    assert [thresholds["intersection"][t] for t in (0, 128, 255)] == [salt, salt - 2020, 0]
+    assert [thresholds["missed"][t] for t in (0, 128, 255)] == [0, 1, 9]
+    assert [thresholds["invented"][t] for t in (0, 20, 21, 128, 129)] == [3, 3, 1, 1, 0]
+    assert sum(entry["boundary"]["errors"]) == 20 * 101
+    assert entry["curves"][1] == [{"epoch": 2, "train_loss": 0.4, "valid_loss": 1, "learning_rate": 0}]
+    assert entry["train"] == {"pixel_accuracy": pytest.approx(0.6), "score_at_half": 1}
+    assert (entry["variant"], entry["budget"], entry["seed"], entry["folds"]) == ("no_skips", "tiny", 3, [0, 1, 2])
+    assert entry["changes"] == ["model.skip: concat → none"]
