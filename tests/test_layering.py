@@ -20,7 +20,7 @@ BELOW = {
     "reporting": {"base", "core", "data", "models", "inference", "training"},
     "cli": {"base"},
 }
-BASE = {"errors", "config", "experiments", "runs", "__init__"}
+BASE = {"errors", "config", "experiments", "studies", "runs", "__init__"}
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 
