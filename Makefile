@@ -35,7 +35,10 @@ lint: $(VENV)/installed-test  ## style and types
 test: lint  ## lint, type check and the whole test suite
 	$(BIN)/python -m pytest
 
+bench: $(VENV)/installed-test  ## speed of everything as ratios; ten minutes with nothing else running
+	$(BIN)/python benchmarks/bench.py
+
 clean:  ## remove caches and the environment; data and results stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 
-.PHONY: help install demo lint test clean
+.PHONY: help install demo lint test bench clean

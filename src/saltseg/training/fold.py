@@ -95,7 +95,7 @@ def check(settings: Config, height: int, width: int) -> None:
 
 def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> list[Row]:
     """Train to the end, or go on from ``last.ckpt``; returns the rows of the log."""
-    _quiet()
+    silence()
     train = settings.train
     seed = train.seed * 1000 + data.number
     log = EpochLog(directory.log, len(data.train.ids))
@@ -108,13 +108,13 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
     task = SaltTask(settings, seed, data.train.images.shape[1:], pretrained=state is None)
     if task.origin != "random":
         tqdm.write(f"encoder weights: {task.origin}", file=sys.stderr)
-    training = _batches(settings, data.train, seed, learning=True)
+    training = batches(settings, data.train, seed, learning=True)
     training.sampler.set_epoch(len(rows))  # workers fetch their first batches before Lightning tells the sampler
     try:
-        _trainer(settings, directory, [log, Progress(title, len(data.train.ids), train.epochs)], patience).fit(
+        trainer(settings, directory, [log, Progress(title, len(data.train.ids), train.epochs)], patience).fit(
             task,
             training,
-            _batches(settings, data.valid, seed, learning=False),
+            batches(settings, data.valid, seed, learning=False),
             ckpt_path=None if state is None else directory.last,
             weights_only=True,
         )
@@ -126,7 +126,7 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
     return log.rows
 
 
-def _batches(settings: Config, labelled: Labelled, seed: int, learning: bool) -> Any:
+def batches(settings: Config, labelled: Labelled, seed: int, learning: bool) -> Any:
     """Batches of tiles; shuffled and augmented for learning."""
     gpu, asked = torch.cuda.is_available(), settings.train.workers
     return loader(
@@ -140,7 +140,7 @@ def _batches(settings: Config, labelled: Labelled, seed: int, learning: bool) ->
     )
 
 
-def _trainer(settings: Config, directory: FoldDir, callbacks: list[Callback], patience: int) -> Trainer:
+def trainer(settings: Config, directory: FoldDir, callbacks: list[Callback], patience: int) -> Trainer:
     """Lightning's trainer as the configuration asks for it; the order of callbacks matters (see `KeepWeights`)."""
     train = settings.train
     return Trainer(
@@ -271,7 +271,7 @@ def _peak_memory_mb() -> int | None:
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
 
 
-def _quiet() -> None:
+def silence() -> None:
     """Lightning's banners and hints say nothing that a user of this program can act on."""
     for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
         logging.getLogger(name).setLevel(logging.ERROR)

@@ -1,0 +1,92 @@
+"""How fast saltseg is on this machine, as ratios of two things measured in turn: make bench
+
+  python benchmarks/bench.py                        everything, about ten minutes on two cores
+  python benchmarks/bench.py --only training        training, prediction or numeric
+  python benchmarks/bench.py --quick                a rehearsal with small amounts; its figures mean little
+
+Prints a table and writes output/bench.json. Nothing else should run beside it; the range in brackets shows whether
+something did. A ratio is our speed over the other's, the median of pairs measured one after the other.
+"""
+
+import argparse
+import os
+import platform
+from collections.abc import Callable, Iterator
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+import harness
+from saltseg import runs
+
+Plan = list[tuple[str, Callable[[], harness.Row | list[harness.Row]]]]
+
+
+def plan(quick: bool) -> dict[str, Plan]:
+    """What each part measures; sizes small enough for minutes, large enough for a per cent or two."""
+    import numeric
+    import prediction
+    import training
+
+    gpu = torch.cuda.is_available()
+    count, batch, repeats = (64, 16, 2) if quick else (4096, 64, 5) if gpu else (320, 32, 5)
+    tiles, masks = (200, 1000) if quick else (4000, 18_000)
+    return {
+        "training": [
+            ("epochs against bare steps", lambda: training.loop("unet", count, batch, repeats)),
+            ("the step", lambda: training.step("unet", batch, 2 * repeats)),
+            ("the step of a recipe", lambda: training.step("recipe_lite0", batch, 2 * repeats)),
+            ("a tutorial's epoch", lambda: training.tutorial(count, batch, repeats)),
+        ],
+        "prediction": [
+            ("two views", lambda: prediction.two_views("unet", count, repeats)),
+            ("two views of a recipe", lambda: prediction.two_views("recipe_lite0", count, repeats)),
+            ("reading", lambda: prediction.reading(tiles, repeats)),
+            ("help", lambda: prediction.help_text(repeats)),
+            ("memory", lambda: prediction.memory(masks)),
+        ],
+        "numeric": [
+            ("metric", lambda: numeric.score(tiles, repeats)),
+            ("decision rule", lambda: numeric.search(tiles, repeats)),
+            ("decision rule on one core", lambda: numeric.one_core_seconds(tiles)),
+            ("run lengths", lambda: numeric.run_lengths(masks, repeats)),
+        ],
+    }
+
+
+def measured(parts: Plan) -> Iterator[harness.Row]:
+    """Rows as they come, with a bar."""
+    with tqdm(parts, unit="part") as bar:
+        for name, call in bar:
+            bar.set_description(name)
+            found = call()
+            yield from found if isinstance(found, list) else [found]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["training", "prediction", "numeric"], help="one part of it")
+    parser.add_argument("--quick", action="store_true", help="small amounts")
+    parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="default: output")
+    arguments = parser.parse_args()
+
+    parts = plan(arguments.quick)
+    rows = list(measured([one for name, found in parts.items() if arguments.only in (None, name) for one in found]))
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    machine = {
+        "device": device,
+        "cores": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        **{package: version(package) for package in ("torch", "numpy", "opencv-python-headless")},
+    }
+    path = arguments.output / "bench.json"
+    runs.write_json(path, {"machine": machine, "quick": arguments.quick, "rows": [row.to_dict() for row in rows]})
+    print(", ".join(f"{name} {value}" for name, value in machine.items()))
+    print(harness.table(rows))
+    print(f"figures: {path}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,114 @@
+"""The numpy core against the code that kernels of the competition share: metric, decision rule, run lengths."""
+
+import time
+from collections.abc import Callable
+
+import numpy as np
+from pycocotools import mask as coco
+from scipy.ndimage import gaussian_filter
+
+from harness import Row, in_turn, rates
+from saltseg.core import metric, rle, thresholds
+
+AREAS = 30  # minimum areas that the loop would try at each of 256 thresholds
+
+
+def made_up(count: int) -> tuple[np.ndarray, np.ndarray]:
+    """Smooth random masks, 39 % of them empty, and stored probabilities around them, both uint8 (N, 101, 101)."""
+    rng = np.random.default_rng(0)
+    field = gaussian_filter(rng.normal(size=(count, 101, 101)).astype(np.float32), (0, 20, 20))
+    field /= field.std(axis=(1, 2), keepdims=True)
+    field[rng.random(count) < 0.39] -= 9
+    noise = gaussian_filter(rng.normal(size=field.shape).astype(np.float32), (0, 3, 3)) * 4
+    return (field > 0.6).astype(np.uint8), (255 / (1 + np.exp(-(4 * field - 2.4 + noise)))).astype(np.uint8)
+
+
+def kernel_precision(predicted: np.ndarray, true: np.ndarray) -> float:
+    """One image's score as kernels compute it: masks, union, ten thresholds."""
+    if true.sum() == 0:
+        return float(predicted.sum() == 0)
+    intersection = np.logical_and(predicted, true).sum()
+    union = np.logical_or(predicted, true).sum()
+    return float(np.mean([intersection / union > threshold for threshold in np.arange(0.5, 1.0, 0.05)]))
+
+
+def score(count: int, repeats: int) -> Row:
+    """The metric of many images."""
+    true, stored = made_up(count)
+    predicted = (stored >= 128).astype(np.uint8)
+
+    def loop() -> None:
+        np.mean([kernel_precision(one, other) for one, other in zip(predicted, true, strict=True)])
+
+    pairs = in_turn(lambda: metric.score(predicted, true), loop, repeats)
+    return rates(f"metric, {count:,} images", "a loop over images", "images/s", pairs, count, target=50)
+
+
+def search(count: int, repeats: int) -> Row:
+    """Every threshold and minimum area: ours in full, the loop on a part of it and extrapolated."""
+    true, stored = made_up(count)
+    part, tried = max(1, count // 40), (64, 128, 192)
+
+    def loop() -> None:
+        for threshold in tried:
+            predicted = stored[:part] >= threshold
+            np.mean([kernel_precision(one, other) for one, other in zip(predicted, true[:part], strict=True)])
+
+    pairs = in_turn(lambda: thresholds.search(stored, true), loop, repeats)
+    done = part * len(tried) / (count * 256 * AREAS)  # the loop tries 30 areas, ours all 10,202
+    return rates(
+        f"decision rule, {count:,} images", f"a loop over 256 thresholds x {AREAS} areas x images", "searches/s", pairs,
+        1, done, 500, f"the loop extrapolated from {part} images and {len(tried)} rules",
+    )  # fmt: skip
+
+
+def kernel_encode(mask: np.ndarray) -> str:
+    """One mask as kernels encode it."""
+    pixels = np.concatenate([[0], mask.T.flatten(), [0]])
+    runs = np.where(pixels[1:] != pixels[:-1])[0] + 1
+    runs[1::2] -= runs[::2]
+    return " ".join(str(number) for number in runs)
+
+
+def kernel_decode(text: str) -> np.ndarray:
+    """One mask as kernels decode it."""
+    words = text.split()
+    starts, lengths = (np.asarray(part, dtype=int) for part in (words[::2], words[1::2]))
+    mask = np.zeros(101 * 101, dtype=np.uint8)
+    for start, length in zip(starts - 1, lengths, strict=True):
+        mask[start : start + length] = 1
+    return mask.reshape(101, 101).T
+
+
+def run_lengths(count: int, repeats: int) -> list[Row]:
+    """Encoding and decoding of as many masks as the competition's test set has."""
+    few, _ = made_up(2000)
+    masks = np.tile(few, (-(-count // 2000), 1, 1))[:count]
+    texts = rle.encode_batch(masks)
+    assert texts[:500] == [kernel_encode(mask) for mask in masks[:500]]
+    fortran = np.asfortranarray(masks.transpose(1, 2, 0))
+    packed = coco.encode(fortran)
+    what = f"{count:,} masks"
+
+    def row(name: str, against: str, ours: Callable[[], object], other: Callable[[], object], target: float) -> Row:
+        return rates(f"{name}, {what}", against, "masks/s", in_turn(ours, other, repeats), count, target=target)
+
+    return [
+        row("RLE encode", "numpy per mask", lambda: rle.encode_batch(masks), lambda: [*map(kernel_encode, masks)], 10),
+        row("RLE encode", "pycocotools' C", lambda: rle.encode_batch(masks), lambda: coco.encode(fortran), 0.5),
+        row("RLE decode", "numpy per mask", lambda: rle.decode_batch(texts), lambda: [*map(kernel_decode, texts)], 10),
+        row("RLE decode", "pycocotools' C", lambda: rle.decode_batch(texts), lambda: coco.decode(packed), 0.5),
+    ]
+
+
+def one_core_seconds(count: int) -> Row:
+    """Processor time of the whole search of the decision rule; the target is a second and a half."""
+    true, stored = made_up(count)
+    thresholds.search(stored, true)
+    spent = []
+    for _ in range(3):
+        started = time.process_time()
+        thresholds.search(stored, true)
+        spent.append(time.process_time() - started)
+    pairs = [(value, 1.5) for value in spent]
+    return rates(f"decision rule, {count:,} images", "1.5 s of one core", "searches/s", pairs, target=1)

@@ -1,0 +1,108 @@
+"""Prediction against bare forwards; reading a dataset; how long a user waits for help; memory of the largest job."""
+
+import resource
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from harness import Row, in_turn, rates, seconds
+from saltseg import config
+from saltseg.core import decision
+from saltseg.core.rle import TILE_SHAPE
+from saltseg.data import competition, synthetic
+from saltseg.inference import predict
+from saltseg.models import zoo
+from saltseg.models.network import outputs
+from training import settings, synchronise
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+
+
+def two_views(experiment: str, count: int, repeats: int) -> Row:
+    """Images per second with flip TTA, from uint8 tiles to stored probabilities, against two bare forwards."""
+    chosen = config.override(settings(experiment, 16, 2), ["predict.views=[identity, hflip]"])
+    device = predict.best_device()
+    network = zoo.build(chosen.model).eval().to(device, memory_format=torch.channels_last)
+    images = np.random.default_rng(0).integers(0, 256, (count, *TILE_SHAPE)).astype(np.uint8)
+    size, batch = chosen.data.size, chosen.predict.batch_size
+    tile = torch.rand(batch, chosen.model.in_channels, size, size, device=device)
+    tile = tile.contiguous(memory_format=torch.channels_last)
+
+    @torch.inference_mode()
+    def bare() -> None:
+        with torch.autocast(device.type, torch.bfloat16, enabled=predict.uses_bf16(chosen)):
+            for _ in range(2 * (count // batch)):
+                outputs(network, tile)
+        synchronise()
+
+    def ours() -> None:
+        predict.probabilities([network], images[: count // batch * batch], chosen, out=np.uint8)
+
+    pairs = in_turn(ours, bare, repeats)
+    return rates(f"prediction of `{experiment}`, 2 views", "2 bare forwards", "images/s", pairs, count, target=0.95)
+
+
+def reading(count: int, repeats: int) -> Row:
+    """PNGs of a dataset into memory, at the rate of the competition's 22,000, against decoding them in a plain loop."""
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "made-up"
+        synthetic.write_dataset(root, n_train=count, n_test=1, seed=0)
+        ids = competition.train_ids(root)
+
+        def loop() -> None:
+            for id_ in ids:
+                competition.read_image(root / "train" / "images" / f"{id_}.png")
+                competition.read_mask(root / "train" / "masks" / f"{id_}.png")
+
+        pairs = in_turn(lambda: competition.read_train(root), loop, repeats)
+    row = rates("reading a dataset", "one PNG after the other", "files/s", pairs, 2 * count)
+    return Row(**(row.to_dict() | {"note": f"22,000 files take {22_000 / row.ours:.1f} s"}))
+
+
+def help_text(repeats: int) -> Row:
+    """Seconds until ``train.py --help`` has answered, against one second."""
+
+    def call() -> None:
+        subprocess.run([sys.executable, str(SCRIPTS / "train.py"), "--help"], check=True, capture_output=True)
+
+    call()
+    pairs = [(seconds(call), 1.0) for _ in range(repeats)]
+    return rates("`train.py --help`", "one second", "starts/s", pairs, target=1)
+
+
+def memory(count: int) -> Row:
+    """Peak memory of predicting and optimising, above that of the imports, against the size of the probabilities."""
+    done = subprocess.run(
+        [sys.executable, __file__, "--memory", str(count)], check=True, capture_output=True, text=True
+    )
+    used, size = (float(word) for word in done.stdout.split()[-2:])
+    return Row(
+        f"memory, {count:,} images predicted and their rule tuned", "2 x the probabilities", "MiB", used, 2 * size,
+        (2 * size / used,), 1, "above 1: less memory than that",
+    )  # fmt: skip
+
+
+def peak_mb() -> float:
+    """Peak resident memory of this process so far (Linux: KiB, macOS: bytes)."""
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (2**20 if sys.platform == "darwin" else 2**10)
+
+
+def measure_memory(count: int) -> tuple[float, float]:
+    """MiB above the start, and MiB of the probabilities; the images themselves are part of the start."""
+    chosen = config.override(settings("unet", 16, 2), ["model.filters=1"])
+    network = zoo.build(chosen.model).eval().to(memory_format=torch.channels_last)
+    images = np.random.default_rng(0).integers(0, 256, (count, *TILE_SHAPE), np.uint8)
+    masks = images >> 7
+    predict.probabilities([network], images[:64], chosen, out=np.uint8)
+    before = peak_mb()
+    found = predict.probabilities([network], images, chosen, out=np.uint8)
+    decision.summarise(np.arange(count).astype(str), found, masks, np.arange(count) % 5, None, None)
+    return peak_mb() - before, found.nbytes / 2**20
+
+
+if __name__ == "__main__":
+    print(*measure_memory(int(sys.argv[2])))
