@@ -91,9 +91,21 @@ class TrainConfig:
     keep: Literal["best", "last", "snapshots"] = "best"  # which weights predict; snapshots: one per cycle, averaged
     validate_every: int = 1  # epochs between looks at the validation images; a fixed length needs few
     stop_patience: int = 10  # keep=best: epochs without a better validation loss before training stops
+    start_from: str = ""  # a run of the same network and folds whose weights each fold starts from
     seed: int = 0
     workers: int = -1  # processes that load data; -1: none on a CPU, up to 8 for a GPU
     precision: Literal["auto", "32", "bf16"] = "auto"  # auto: bf16 mixed on a GPU that has it, else 32
+
+
+@dataclass(frozen=True)
+class PseudoConfig:
+    """Self-training: further images to train on, labelled fold by fold by an earlier run (scripts/pseudo_label.py)."""
+
+    teacher: str = ""  # that run's name; "": none
+    labels: Literal["hard", "soft"] = "hard"  # masks at one half, or probabilities (no Lovász loss takes those)
+    share: float = 0.5  # of the images of an epoch; every labelled image is shown once an epoch, unless this is 1
+    confidence: float = 0.0  # keep images whose pixels have a mean |2 p - 1| of at least this
+    transduction: bool = False  # keep images of the test set, too
 
 
 @dataclass(frozen=True)
@@ -114,6 +126,7 @@ class Config:
     data: DataConfig = field(default_factory=DataConfig)
     folds: FoldsConfig = field(default_factory=FoldsConfig)
     train: TrainConfig = field(default_factory=TrainConfig)
+    pseudo: PseudoConfig = field(default_factory=PseudoConfig)
     predict: PredictConfig = field(default_factory=PredictConfig)
 
     def __post_init__(self) -> None:
@@ -171,6 +184,9 @@ class Config:
             ("train.validate_every", every, every and train.epochs % every == 0, "a divisor of the epochs"),
             ("train.validate_every", every, every and _meets_snapshots(train), "a divisor of warmup and cycle"),
             ("train.stop_patience", train.stop_patience, train.stop_patience >= 1, "at least 1"),
+            ("pseudo.share", self.pseudo.share, 0 < self.pseudo.share <= 1, "above 0, at most 1"),
+            ("pseudo.confidence", self.pseudo.confidence, 0 <= self.pseudo.confidence < 1, "in [0, 1)"),
+            ("pseudo.labels", self.pseudo.labels, _takes_soft_labels(self), "hard with a Lovász loss"),
             ("predict.batch_size", predict.batch_size, predict.batch_size >= 1, "at least 1"),
             ("predict.views", predict.views, len(predict.views) >= 1, "at least one view"),
             ("predict.views", predict.views, _upright(self), "identity and hflip alone with model.extra_channels"),
@@ -181,6 +197,12 @@ class Config:
 
 def _has_border(config: Config) -> bool:
     return config.train.loss_region == "frame" or config.data.fit == "pad"
+
+
+def _takes_soft_labels(config: Config) -> bool:
+    """Whether every loss that this training uses takes probabilities as labels."""
+    losses = config.train.loss + (config.train.late_loss if config.train.late_from else "")
+    return not config.pseudo.teacher or config.pseudo.labels == "hard" or "lovasz" not in losses
 
 
 def _upright(config: Config) -> bool:

@@ -51,6 +51,7 @@ class FoldDir:
     oof = File("oof.npz")  # predictions for the fold's validation images
     test = File("test.npz")  # predictions for the test images
     train = File("train.npz")  # predictions for a sample of the images that the fold trained on
+    pseudo = File("pseudo.npz")  # what the fold's networks say of images without labels, for self-training
     metrics = File("metrics.json")  # the fold's figures
 
     @property
@@ -99,6 +100,7 @@ class RunDir:
     test = File("test.npz")  # test predictions, the mean over finished folds
     postprocess = File("postprocess.json")  # the decision rule and the scores it was chosen by
     submission = File("submission.csv")  # the file to upload
+    pseudo = File("pseudo.json")  # which images without labels the folds have labelled
     solution_score = File("solution_score.json")  # the submission's score, where the dataset has a solution
     report = File("report.html")  # the page about the run
 

@@ -106,6 +106,34 @@ def test_images_and_masks_stay_together_through_shuffling() -> None:
     assert seen != list(range(10))
 
 
+def test_every_epoch_has_all_of_its_own_and_others_of_the_pool() -> None:
+    sampler = EpochSampler(6, 0, shuffle=True, pool=100, drawn=4)
+    assert len(sampler) == 10
+    drawn = []
+    for epoch in range(3):
+        sampler.set_epoch(epoch)
+        positions = [position for position, _ in sampler]
+        assert [position for position, _ in sampler] == positions  # again the same
+        assert sorted(positions)[:6] == list(range(6))
+        assert positions[:6] != sorted(positions)[:6]  # mixed
+        drawn.append(tuple(sorted(positions)[6:]))
+        assert len(set(drawn[-1])) == 4
+        assert 6 <= min(drawn[-1]) <= max(drawn[-1]) < 106
+    assert len(set(drawn)) == 3
+    plain, mixed = EpochSampler(50, 1, shuffle=True), EpochSampler(50, 1, shuffle=True, pool=10, drawn=0)
+    assert list(plain) == list(mixed)
+
+
+@pytest.mark.parametrize("fit", [PAD, Fit.square("resize", 128)], ids=["pad", "resize"])
+def test_soft_masks_leave_as_probabilities(fit: Fit) -> None:
+    image, mask = np.zeros((101, 101), np.uint8), np.full((101, 101), 51, np.uint8)
+    _, soft = Collate(fit, 1, soft=True)([(image, mask), (image, mask * 0 + 255)])
+    assert soft.shape == (2, 1, fit.height, fit.width)
+    assert soft.dtype == torch.float32
+    assert torch.allclose(soft[0], torch.tensor(0.2), atol=1e-6)
+    assert torch.allclose(soft[1], torch.tensor(1.0), atol=1e-6)
+
+
 def test_the_mask_of_an_augmented_tile_follows_it() -> None:
     """Where the image is its own mask in white, the padded and augmented pair agrees too."""
     mask = np.zeros((6, 101, 101), np.uint8)

@@ -63,7 +63,7 @@ def data() -> fold.FoldData:
 def train(directory: Path, *assignments: str, stop_at: int | None = None) -> tuple[FoldDir, Record]:
     """Train and finish a fold, or, with ``stop_at``, break off before that step (from 0) and leave it unfinished."""
     found, record = FoldDir(directory), Record()
-    with _recording(record), _breaking_off(stop_at):
+    with recording(record), breaking_off(stop_at):
         try:
             fold.run(settings(*assignments), data(), found, "tiny")
         except Interrupted:
@@ -72,7 +72,7 @@ def train(directory: Path, *assignments: str, stop_at: int | None = None) -> tup
 
 
 @contextmanager
-def _recording(record: Record) -> Iterator[None]:
+def recording(record: Record) -> Iterator[None]:
     validate = SaltTask.validation_step
 
     def state(task: SaltTask) -> State:
@@ -98,7 +98,8 @@ def _recording(record: Record) -> Iterator[None]:
 
 
 @contextmanager
-def _breaking_off(stop_at: int | None) -> Iterator[None]:
+def breaking_off(stop_at: int | None) -> Iterator[None]:
+    """Raise `Interrupted` in place of that step, counted from 0; None: never."""
     original: Callable[..., Tensor] = SaltTask.training_step
 
     def training_step(task: SaltTask, batch: Any, index: int) -> Tensor:

@@ -34,37 +34,46 @@ class TileDataset(Dataset[Item]):
 class EpochSampler(Sampler[tuple[int, int]]):
     """``(position, augmentation seed)`` pairs; Lightning sets the epoch.
 
+    Every epoch has the first ``length`` items, and ``drawn`` of the ``pool`` that follow them, others in each epoch.
     An interrupted training repeats an epoch exactly, because nothing but ``(seed, epoch)`` decides the order and
     the augmentation: no generator state has to survive.
     """
 
-    def __init__(self, length: int, seed: int, shuffle: bool) -> None:
+    def __init__(self, length: int, seed: int, shuffle: bool, pool: int = 0, drawn: int = 0) -> None:
+        assert 0 <= drawn <= pool
         self.length, self.seed, self.shuffle, self.epoch = length, seed, shuffle, 0
+        self.pool, self.drawn = pool, drawn
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length
+        return self.length + self.drawn
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
-        order = rng.permutation(self.length) if self.shuffle else np.arange(self.length)
-        yield from zip(order.tolist(), rng.integers(2**31, size=self.length).tolist(), strict=True)
+        order = np.arange(self.length)
+        if self.drawn:
+            order = np.append(order, self.length + rng.choice(self.pool, self.drawn, replace=False))
+        if self.shuffle:
+            order = rng.permutation(order)
+        yield from zip(order.tolist(), rng.integers(2**31, size=len(self)).tolist(), strict=True)
 
 
 class Collate:
-    """Items → (images float32 (B, C, S, S) in [0, 1], masks float32 {0, 1} (B, 1, S, S))."""
+    """Items → (images float32 (B, C, S, S) in [0, 1], masks float32 {0, 1} (B, 1, S, S)).
 
-    def __init__(self, fit: Fit, channels: int) -> None:
-        self.fit, self.channels = fit, channels
+    soft: masks come as probabilities in 255ths and leave as probabilities in [0, 1].
+    """
+
+    def __init__(self, fit: Fit, channels: int, soft: bool = False) -> None:
+        self.fit, self.channels, self.soft = fit, channels, soft
 
     def __call__(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
         images, masks = (np.stack(arrays) for arrays in zip(*items, strict=True))
-        return to_input(images, self.fit, self.channels), torch.from_numpy(
-            self.fit.forward_masks(masks)[:, None].astype(np.float32)
-        )
+        fitted = to_input(masks, self.fit, 1) if self.soft else torch.from_numpy(self.fit.forward_masks(masks)).float()
+        return to_input(images, self.fit, self.channels), fitted if self.soft else fitted[:, None]
 
 
 def to_input(images: np.ndarray, fit: Fit, channels: int) -> Tensor:
@@ -74,15 +83,29 @@ def to_input(images: np.ndarray, fit: Fit, channels: int) -> Tensor:
 
 
 def loader(
-    dataset: TileDataset, fit: Fit, channels: int, *, batch_size: int, seed: int, shuffle: bool, workers: int
+    dataset: TileDataset,
+    fit: Fit,
+    channels: int,
+    *,
+    batch_size: int,
+    seed: int,
+    shuffle: bool,
+    workers: int,
+    pool: int = 0,
+    drawn: int = 0,
+    soft: bool = False,
 ) -> DataLoader[Item]:
-    """Batches of ``dataset``; a last batch of a single tile is dropped from training (batch norm needs two)."""
+    """Batches of ``dataset``; a last batch of a single tile is dropped from training (batch norm needs two).
+
+    pool, drawn: the last ``pool`` items are shown ``drawn`` at a time, see `EpochSampler`. soft: see `Collate`.
+    """
+    sampler = EpochSampler(len(dataset) - pool, seed, shuffle, pool, drawn)
     return DataLoader(
         dataset,
         batch_size=batch_size,
-        sampler=EpochSampler(len(dataset), seed, shuffle),
-        collate_fn=Collate(fit, channels),
-        drop_last=shuffle and len(dataset) % batch_size == 1,
+        sampler=sampler,
+        collate_fn=Collate(fit, channels, soft),
+        drop_last=shuffle and len(sampler) % batch_size == 1,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),

@@ -17,9 +17,12 @@ Row = dict[str, float]  # one epoch
 
 
 class EpochLog(Callback):
-    """``log.csv``, a row per epoch (nan where not validated). Rows travel in the checkpoint: no gap after a kill."""
+    """``log.csv``, a row per epoch (nan where not validated). Rows travel in the checkpoint: no gap after a kill.
 
-    def __init__(self, path: Path, images: int) -> None:
+    images: how many an epoch has, for the rate.
+    """
+
+    def __init__(self, path: Path, images: int = 0) -> None:
         self.path, self.images = path, images
         self.rows: list[Row] = []
         self._started = 0.0

@@ -1,11 +1,13 @@
 """An experiment on a dataset: resolve the configuration, make the folds, train those asked for."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from saltseg import config, runs
 from saltseg.data import competition, folds
 from saltseg.errors import InputError
+from saltseg.inference import pseudo
 
 
 def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: Path, output_dir: Path) -> None:
@@ -21,6 +23,8 @@ def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: 
         "folds_hash": table.digest,
         "synthetic": competition.is_synthetic(root),
     }
+    for name in filter(None, (settings.pseudo.teacher, settings.train.start_from)):
+        pseudo.teacher_run(output_dir, name, facts)
     if run.provenance.is_file():
         changed = config.differences(run.read_config(), settings)
         before = run.read_provenance()
@@ -66,8 +70,7 @@ def train(
     from saltseg.training import fold
 
     labelled, test = competition.read_train(root), competition.read_test(root)
-    if not predict_test:
-        test = competition.Images((), test.images[:0])
+    predicted = test if predict_test else competition.Images((), test.images[:0])
     for number in numbers:
         directory = run.fold(number)
         with directory.locked():
@@ -76,12 +79,16 @@ def train(
             if directory.finished():  # before this call, or by another process a moment ago
                 skipped = [*skipped, number] if number not in skipped else skipped
                 continue
-            fold.run(
-                settings,
-                fold.fold_data(number, labelled, test, table, settings.folds),
-                directory,
-                f"{run.name} fold {number}",
-            )
+            data = fold.fold_data(number, labelled, predicted, table, settings.folds)
+            facts = run.read_provenance()
+            if settings.pseudo.teacher:
+                teacher = pseudo.teacher_run(output_dir, settings.pseudo.teacher, facts)
+                found = pseudo.of_fold(teacher, number, settings.pseudo, labelled.images, test.images)
+                data = replace(data, pseudo=found)
+            if settings.train.start_from:
+                before = pseudo.teacher_run(output_dir, settings.train.start_from, facts)
+                data = replace(data, start=pseudo.finished_fold(before, number))
+            fold.run(settings, data, directory, f"{run.name} fold {number}")
     return skipped
 
 

@@ -31,6 +31,7 @@ from saltseg.data.dataset import TileDataset, loader
 from saltseg.data.folds import Folds
 from saltseg.errors import InputError
 from saltseg.inference import predict
+from saltseg.inference.pseudo import Pseudo
 from saltseg.models import losses, zoo
 from saltseg.runs import FoldDir, Predictions, atomic_path, provenance, save_predictions, write_json
 from saltseg.training.callbacks import EpochLog, KeepWeights, Progress, Row
@@ -53,6 +54,8 @@ class FoldData:
     train: Labelled
     valid: Labelled
     test: Images
+    pseudo: Pseudo | None = None  # further images to train on
+    start: FoldDir | None = None  # whose weights training starts from
 
 
 def fold_data(number: int, labelled: Labelled, test: Images, folds: Folds, settings: FoldsConfig) -> FoldData:
@@ -98,7 +101,7 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
     silence()
     train = settings.train
     seed = train.seed * 1000 + data.number
-    log = EpochLog(directory.log, len(data.train.ids))
+    log = EpochLog(directory.log)
     # A training of fixed length stops early only where its loss is no number any more.
     patience = train.stop_patience if train.keep == "best" else train.epochs
     state = _read_last(directory) if directory.last.is_file() else None
@@ -108,10 +111,13 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
     task = SaltTask(settings, seed, data.train.images.shape[1:], pretrained=state is None)
     if task.origin != "random":
         tqdm.write(f"encoder weights: {task.origin}", file=sys.stderr)
-    training = batches(settings, data.train, seed, learning=True)
+    if data.start is not None and state is None:
+        task.start_from(data.start, settings)
+    training = batches(settings, data.train, seed, learning=True, pseudo=data.pseudo)
     training.sampler.set_epoch(len(rows))  # workers fetch their first batches before Lightning tells the sampler
+    log.images = len(training.sampler)
     try:
-        trainer(settings, directory, [log, Progress(title, len(data.train.ids), train.epochs)], patience).fit(
+        trainer(settings, directory, [log, Progress(title, log.images, train.epochs)], patience).fit(
             task,
             training,
             batches(settings, data.valid, seed, learning=False),
@@ -126,17 +132,28 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> 
     return log.rows
 
 
-def batches(settings: Config, labelled: Labelled, seed: int, learning: bool) -> Any:
-    """Batches of tiles; shuffled and augmented for learning."""
+def batches(settings: Config, labelled: Labelled, seed: int, learning: bool, pseudo: Pseudo | None = None) -> Any:
+    """Batches of tiles; shuffled and augmented for learning, and mixed with tiles that a teacher has labelled."""
     gpu, asked = torch.cuda.is_available(), settings.train.workers
+    images, masks = labelled.images, labelled.masks
+    drawn, soft = 0, pseudo is not None and settings.pseudo.labels == "soft"
+    if pseudo is not None:
+        share, count = settings.pseudo.share, len(labelled.ids)
+        drawn = min(len(pseudo.ids), count if share == 1 else round(count * share / (1 - share)))
+        own = slice(0, 0 if share == 1 else count)
+        images = np.concatenate([images[own], pseudo.images])
+        masks = np.concatenate([masks[own] * np.uint8(255 if soft else 1), pseudo.masks])
     return loader(
-        TileDataset(labelled.images, labelled.masks, settings.data.augment if learning else "none"),
+        TileDataset(images, masks, settings.data.augment if learning else "none"),
         Fit.square(settings.data.fit, settings.data.size),
         settings.model.in_channels,
         batch_size=settings.train.batch_size,
         seed=seed,
         shuffle=learning,
         workers=asked if asked >= 0 else (min(8, torch.get_num_threads()) if gpu else 0),
+        pool=0 if pseudo is None else len(pseudo.ids),
+        drawn=drawn,
+        soft=soft,
     )
 
 
@@ -225,6 +242,7 @@ def _finish(
             "fold": data.number,
             "n_train": len(data.train.ids),
             "n_valid": len(data.valid.ids),
+            "n_pseudo": 0 if data.pseudo is None else len(data.pseudo.ids),
             "epochs": len(rows),
             "best_epoch": int(kept["epoch"]),
             "best_epoch_chosen_by": CHOSEN_BY[settings.train.keep],

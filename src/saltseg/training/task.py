@@ -1,5 +1,6 @@
 """One fold's training as a Lightning module: losses, optimiser, learning rate, figures per epoch."""
 
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -9,10 +10,14 @@ from torch import Tensor
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
+from saltseg import config
 from saltseg.config import Config
+from saltseg.errors import InputError
+from saltseg.inference import predict
 from saltseg.models import losses, zoo
 from saltseg.models.network import Outputs, outputs
 from saltseg.models.unet import crop_to
+from saltseg.runs import FoldDir, RunDir
 from saltseg.training import optimisation
 
 Batch = tuple[Tensor, Tensor]
@@ -38,6 +43,17 @@ class SaltTask(LightningModule):
         self._losses = [losses.from_text(text) for text in (settings.train.loss, settings.train.late_loss)]
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
+
+    def start_from(self, fold: FoldDir, settings: Config) -> None:
+        """Take over all weights of another run's fold (of its last snapshot); InputError for another network."""
+        run = RunDir(fold.path.parent)
+        other = run.read_config()
+        changed = config.differences(replace(other, model=settings.model), other)
+        if changed:
+            raise InputError(f"train.start_from is {run.name}, whose network differs ({'; '.join(changed[:3])})")
+        taken = predict.load_network(settings, fold.networks(other.train)[-1])
+        self.network.load_state_dict(taken.state_dict())
+        self.origin = f"all weights from {run.name}, fold {fold.number}"
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and what moves its learning rate."""

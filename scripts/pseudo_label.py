@@ -1,0 +1,37 @@
+"""Self-training, first half: have a run label images that have no labels, each fold for itself.
+
+  python scripts/pseudo_label.py tgs-recipe_lite0 --images input/tgs/unlabelled/images
+  python scripts/train.py recipe_lite0 --data tgs --set pseudo.teacher=tgs-recipe_lite0 --name tgs-student
+
+Fold k of the student learns from the labels of the teacher's fold k alone, whose network never saw the images that
+validate in fold k: so the student's out-of-fold score is honest. Folds that have labelled the folder are skipped; more
+rounds are more students, each the next one's teacher. Writes output/runs/RUN/fold_K/pseudo.npz.
+"""
+
+from pathlib import Path
+
+from saltseg import cli
+
+
+def main() -> None:
+    parser = cli.parser(__doc__)
+    parser.add_argument("run", help="the teacher's name under output/runs")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="101x101 tiles without labels")
+    cli.add_directories(parser)
+    arguments = parser.parse_args()
+
+    from saltseg import runs
+    from saltseg.inference import pseudo
+
+    run = runs.existing_run(arguments.output, arguments.run)
+    count = pseudo.label(run, arguments.images)
+    print(f"{count} images labelled by each of {len(run.finished_folds())} folds: {run.path}/fold_*/pseudo.npz")
+    settings = run.read_config()
+    cli.next_step(
+        f"python scripts/train.py {settings.name} --data {run.read_provenance()['dataset']} "
+        f"--set pseudo.teacher={run.name} --name {run.name}-student"
+    )
+
+
+if __name__ == "__main__":
+    cli.run(main)

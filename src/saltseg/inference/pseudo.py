@@ -1,0 +1,130 @@
+"""Labels for images that have none, fold by fold, and the one rule that keeps scores honest: who may learn from whom.
+
+Fold k of a student learns from the labels that fold k of its teacher made, and from no other's: that network never saw
+the images that validate in fold k. Labels averaged over all folds would carry the validation masks into the training;
+they inflate the out-of-fold score by 0.005 (2nd-place team's logs, 2018).
+"""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from saltseg import runs
+from saltseg.config import PseudoConfig
+from saltseg.core.postprocess import HALF
+from saltseg.data import competition
+from saltseg.errors import InputError
+from saltseg.inference import predict
+from saltseg.runs import FoldDir, RunDir
+
+
+@dataclass(frozen=True)
+class Pseudo:
+    """Images without labels and what a teacher's fold made of them.
+
+    images: uint8 (N, 101, 101). masks: uint8 (N, 101, 101), {0, 1} for hard labels, 255ths for soft ones.
+    """
+
+    ids: tuple[str, ...]
+    images: np.ndarray
+    masks: np.ndarray
+
+
+def label(run: RunDir, folder: Path) -> int:
+    """Have every finished fold predict the images of ``folder``: fold_K/pseudo.npz, then pseudo.json; returns how many.
+
+    Folds that have done so already are skipped. Raises InputError for a folder whose images are no tiles.
+    """
+    images = read(folder)
+    finished = run.finished_folds()
+    if not finished:
+        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
+    settings = run.read_config()
+    if run.pseudo.is_file() and runs.read_json(run.pseudo)["hash"] != fingerprint(images):
+        raise InputError(f"{run.name} has labelled other images; remove {run.pseudo} and its fold_*/pseudo.npz first")
+    runs.write_json(run.pseudo, {"folder": str(folder), "n": len(images.ids), "hash": fingerprint(images)})
+    for fold in finished:
+        if fold.pseudo.is_file():
+            continue
+        networks = predict.load_networks(settings, fold)
+        with tqdm(desc=f"fold {fold.number}: labelling", total=len(images.ids), unit="img", mininterval=1) as bar:
+            found = predict.predictions(networks, images.ids, images.images, settings, progress=bar.update)
+        runs.save_predictions(fold.pseudo, found)
+    return len(images.ids)
+
+
+def read(folder: Path) -> competition.Images:
+    """The tiles of a folder, ids are file names; InputError where one is not of the competition's size."""
+    found = competition.read_folder(folder)
+    for id_, image in found:
+        if image.shape != competition.SHAPE:
+            size = "x".join(map(str, image.shape))
+            raise InputError(f"{folder / id_}: {size} pixels, not 101x101; cut tiles of that size")
+    return competition.Images(tuple(id_ for id_, _ in found), np.stack([image for _, image in found]))
+
+
+def fingerprint(images: competition.Images) -> str:
+    """SHA-256 (hex) over ids and pixels."""
+    digest = hashlib.sha256("\n".join(images.ids).encode())
+    digest.update(images.images.tobytes())
+    return digest.hexdigest()
+
+
+def teacher_run(output_dir: Path, name: str, facts: Mapping[str, Any]) -> RunDir:
+    """The run ``name``, fold k of which may teach fold k of a run with these ``facts``.
+
+    facts: dataset_hash and folds_hash of the student. Raises InputError unless both are the teacher's: otherwise its
+    networks could have seen the images that the student is judged by.
+    """
+    teacher = runs.existing_run(output_dir, name)
+    known = teacher.read_provenance()
+    for key, what in (("dataset_hash", "data"), ("folds_hash", "folds")):
+        if known[key] != facts[key]:
+            raise InputError(
+                f"{name} was trained on other {what}: what it learnt may hold this run's validation images; "
+                "train a teacher on the same data and folds"
+            )
+    return teacher
+
+
+def finished_fold(run: RunDir, number: int) -> FoldDir:
+    """Fold ``number`` of a run; InputError where it is not finished."""
+    fold = run.fold(number)
+    if not fold.finished():
+        raise InputError(f"{run.name} has not finished fold {number}; train it first with scripts/train.py")
+    return fold
+
+
+def of_fold(run: RunDir, number: int, config: PseudoConfig, labelled: np.ndarray, test: np.ndarray) -> Pseudo:
+    """What fold ``number`` learns from without labels: the labels of the teacher's fold that are confident enough.
+
+    labelled, test: uint8 (N, 101, 101), the images with labels and those of the test set. An image whose pixels are one
+    of these is left out, so that no validation or test image comes in by another name (``config.transduction`` lets
+    the test set in). Constant tiles stay: they are many, and alike.
+    """
+    teacher = finished_fold(run, number)
+    if not (teacher.pseudo.is_file() and run.pseudo.is_file()):
+        raise InputError(f"{run.name} has labelled no images for fold {number}; run scripts/pseudo_label.py {run.name}")
+    recorded = runs.read_json(run.pseudo)
+    images = read(Path(recorded["folder"]))
+    if fingerprint(images) != recorded["hash"]:
+        raise InputError(f"{recorded['folder']} has changed since {run.name} labelled it; restore it or label anew")
+    found = runs.load_predictions(teacher.pseudo).of(images.ids)
+    heldout = test[:0] if config.transduction else test
+    known = {_key(image) for image in (*labelled, *heldout)}
+    new = np.array([np.ptp(image) == 0 or _key(image) not in known for image in images.images])
+    sure = np.abs(2.0 * found - 255).mean(axis=(1, 2)) / 255 >= config.confidence
+    kept = np.flatnonzero(new & sure)
+    if len(kept) == 0:
+        raise InputError(f"pseudo.confidence is {config.confidence}: no image is left; lower it")
+    masks = HALF.apply(found[kept]) if config.labels == "hard" else found[kept]
+    return Pseudo(tuple(images.ids[i] for i in kept), images.images[kept], masks)
+
+
+def _key(image: np.ndarray) -> bytes:
+    return hashlib.sha256(image.tobytes()).digest()

@@ -1,0 +1,134 @@
+"""Labels for images without labels: whose they are, which are kept, and what is refused because it would leak."""
+
+import shutil
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import tiny_run
+from tiny_run import Trained
+
+from saltseg import runs
+from saltseg.config import Config, PseudoConfig, TrainConfig
+from saltseg.errors import InputError
+from saltseg.inference import pseudo
+
+TEACH = PseudoConfig(teacher="tiny-run")
+NONE = np.zeros((0, 101, 101), np.uint8)
+
+
+def noise(count: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (count, 101, 101), dtype=np.uint8)
+
+
+def folder(root: Path, images: np.ndarray) -> Path:
+    """Files u0.png, u1.png, …"""
+    path = root / "unlabelled"
+    shutil.rmtree(path, ignore_errors=True)
+    path.mkdir()
+    for number, image in enumerate(images):
+        (path / f"u{number}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
+    return path
+
+
+def taught(trained: Trained, images: np.ndarray, probabilities: np.ndarray, number: int = 1) -> runs.RunDir:
+    """The run with labels of these images for one fold, as `pseudo.label` leaves them."""
+    path = folder(trained.output, images)
+    read = pseudo.read(path)
+    record = {"folder": str(path), "n": len(images), "hash": pseudo.fingerprint(read)}
+    runs.write_json(trained.run.pseudo, record)
+    stored = runs.Predictions(np.array([f"u{k}" for k in range(len(images))][::-1]), probabilities[::-1])
+    runs.save_predictions(trained.run.fold(number).pseudo, stored)
+    return trained.run
+
+
+def test_every_fold_labels_with_its_own_network_alone(trained: Trained) -> None:
+    for number, probability in enumerate((0.2, 0.6, 0.9)):
+        tiny_run.checkpoint(trained, number, probability)
+    path = folder(trained.output, noise(3))
+    assert pseudo.label(trained.run, path) == 3
+    for number, probability in enumerate((0.2, 0.6, 0.9)):
+        found = runs.load_predictions(trained.run.fold(number).pseudo)
+        assert found.ids.tolist() == ["u0", "u1", "u2"]
+        assert np.unique(found.probabilities).tolist() == [round(255 * probability)]
+    tiny_run.checkpoint(trained, 1, 0.3)
+    pseudo.label(trained.run, path)  # labelled already: nothing is done again
+    assert runs.load_predictions(trained.run.fold(1).pseudo).probabilities.max() == round(255 * 0.6)
+    folder(trained.output, noise(3, seed=1))
+    with pytest.raises(InputError, match=r"tiny-run has labelled other images; remove .*pseudo.json"):
+        pseudo.label(trained.run, path)
+
+
+def test_labels_are_joined_by_id_and_hard_or_soft(trained: Trained) -> None:
+    images = noise(2)
+    probabilities = np.stack([np.full((101, 101), 127), np.full((101, 101), 128)]).astype(np.uint8)
+    run = taught(trained, images, probabilities)  # stored in the opposite order
+    hard = pseudo.of_fold(run, 1, TEACH, NONE, NONE)
+    assert hard.ids == ("u0", "u1")
+    assert np.array_equal(hard.images, images)
+    assert [np.unique(mask).tolist() for mask in hard.masks] == [[0], [1]]
+    soft = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", labels="soft"), NONE, NONE)
+    assert [np.unique(mask).tolist() for mask in soft.masks] == [[127], [128]]
+
+
+def test_unsure_images_are_left_out(trained: Trained) -> None:
+    values = (255, 0, 128, 230)  # mean |2p - 1|: 1, 1, 0.004, 0.804
+    probabilities = np.stack([np.full((101, 101), value) for value in values]).astype(np.uint8)
+    run = taught(trained, noise(4), probabilities)
+    found = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", confidence=0.8), NONE, NONE)
+    assert found.ids == ("u0", "u1", "u3")
+    found = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", confidence=0.81), NONE, NONE)
+    assert found.ids == ("u0", "u1")
+    only = taught(trained, noise(1), probabilities[2:3])
+    with pytest.raises(InputError, match=r"pseudo.confidence is 0.5: no image is left; lower it"):
+        pseudo.of_fold(only, 1, PseudoConfig(teacher="tiny-run", confidence=0.5), NONE, NONE)
+
+
+def test_a_validation_or_test_image_under_another_name_is_left_out(trained: Trained) -> None:
+    images = noise(4)
+    images[3] = 0  # a constant tile, as there are many
+    run = taught(trained, images, np.zeros((4, 101, 101), np.uint8))
+    labelled, test = np.stack([images[1], images[3]]), images[2:3]
+    assert pseudo.of_fold(run, 1, TEACH, labelled, test).ids == ("u0", "u3")
+    allowed = PseudoConfig(teacher="tiny-run", transduction=True)
+    assert pseudo.of_fold(run, 1, allowed, labelled, test).ids == ("u0", "u2", "u3")
+
+
+def test_labels_of_other_images_than_those_in_the_folder_are_refused(trained: Trained) -> None:
+    run = taught(trained, noise(2), np.zeros((2, 101, 101), np.uint8))
+    folder(trained.output, noise(2, seed=1))
+    with pytest.raises(InputError, match=r"unlabelled has changed since tiny-run labelled it"):
+        pseudo.of_fold(run, 1, TEACH, NONE, NONE)
+
+
+@pytest.mark.parametrize(("key", "what"), [("folds_hash", "folds"), ("dataset_hash", "data")])
+def test_a_teacher_of_other_folds_or_data_would_leak_and_is_refused(trained: Trained, key: str, what: str) -> None:
+    facts = trained.run.read_provenance()
+    assert pseudo.teacher_run(trained.output, "tiny-run", facts) == trained.run
+    with pytest.raises(InputError, match=rf"tiny-run was trained on other {what}: what it learnt may hold this run's"):
+        pseudo.teacher_run(trained.output, "tiny-run", facts | {key: "another"})
+    with pytest.raises(InputError, match="did you mean tiny-run"):
+        pseudo.teacher_run(trained.output, "tiny-rum", facts)
+
+
+def test_a_fold_that_has_labelled_nothing_or_is_not_finished_says_so(trained: Trained) -> None:
+    with pytest.raises(InputError, match=r"labelled no images for fold 1; run scripts/pseudo_label.py tiny-run"):
+        pseudo.of_fold(trained.run, 1, TEACH, NONE, NONE)
+    with pytest.raises(InputError, match=r"tiny-run has not finished fold 7; train it first"):
+        pseudo.of_fold(trained.run, 7, TEACH, NONE, NONE)
+
+
+def test_images_that_are_no_tiles_are_refused(tmp_path: Path) -> None:
+    path = folder(tmp_path, noise(1)[:, :50])
+    with pytest.raises(InputError, match=r"u0: 50x101 pixels, not 101x101; cut tiles of that size"):
+        pseudo.read(path)
+
+
+@pytest.mark.parametrize("loss", ["symmetric_lovasz", "bce + 0.5*lovasz"])
+def test_no_lovasz_loss_takes_soft_labels(loss: str) -> None:
+    soft = PseudoConfig(teacher="t", labels="soft")
+    with pytest.raises(InputError, match=r"pseudo.labels is 'soft'; it must be hard with a Lovász loss"):
+        Config(train=TrainConfig(loss=loss), pseudo=soft)
+    Config(train=TrainConfig(loss="bce", late_loss="lovasz"), pseudo=soft)  # the late loss is never used
+    Config(train=TrainConfig(loss=loss), pseudo=PseudoConfig(teacher="t"))

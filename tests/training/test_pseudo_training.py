@@ -1,0 +1,113 @@
+"""Training on what a teacher has labelled, and from its weights."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tiny_fold
+import torch
+
+from saltseg import config, experiments, runs
+from saltseg.data.synthetic import write_dataset
+from saltseg.errors import InputError
+from saltseg.inference import pseudo
+from saltseg.inference.pseudo import Pseudo
+from saltseg.training import experiment, fold
+
+SETTINGS = (
+    "data.size=32", "data.fit=resize", "model.filters=2", "folds.count=2", "train.epochs=2", "train.batch_size=8",
+    "train.keep=last", "train.schedule=cosine",
+)  # fmt: skip
+
+
+def labelled_by_a_teacher(count: int, value: int) -> Pseudo:
+    rng = np.random.default_rng(1)
+    images = rng.integers(0, 256, (count, 101, 101), dtype=np.uint8)
+    return Pseudo(tuple(f"u{k}" for k in range(count)), images, np.full_like(images, value))
+
+
+@pytest.mark.parametrize(
+    ("share", "labels", "count", "shown"),
+    [
+        (0.5, "hard", 100, 20),
+        (0.75, "hard", 100, 60),
+        (0.75, "hard", 30, 30),  # no more than there are
+        (1.0, "hard", 100, 20),
+        (0.5, "soft", 50, 20),
+    ],
+)
+def test_an_epoch_shows_every_labelled_image_and_its_share_of_others(
+    share: float, labels: str, count: int, shown: int
+) -> None:
+    """20 labelled tiles; the teacher's masks are salt everywhere (hard) or 0.4 everywhere (soft)."""
+    settings = tiny_fold.settings(f"pseudo.share={share}", f"pseudo.labels={labels}", "pseudo.teacher=t")
+    data, teacher = tiny_fold.data().train, labelled_by_a_teacher(count, 1 if labels == "hard" else 102)
+    masks = torch.cat([mask for _, mask in fold.batches(settings, data, 0, learning=True, pseudo=teacher)])
+    others = ((masks - (1.0 if labels == "hard" else 0.4)).abs() < 1e-6).flatten(1).all(dim=1)
+    assert (int(others.sum()), len(masks)) == (shown, shown + (0 if share == 1 else 20))
+    own = masks[~others].mean(dim=(1, 2, 3)).sort().values
+    if share < 1:
+        alone = torch.cat([mask for _, mask in fold.batches(settings, data, 0, learning=False)])
+        assert torch.allclose(own, alone.mean(dim=(1, 2, 3)).sort().values, atol=0.02)  # soft: no rounding to {0, 1}
+
+
+def test_an_interrupted_student_ends_with_the_same_weights(tmp_path: Path) -> None:
+    settings = tiny_fold.settings("pseudo.teacher=t", "train.epochs=3", "train.keep=last", "train.schedule=constant")
+    data = replace(tiny_fold.data(), pseudo=labelled_by_a_teacher(50, 1))
+    unbroken, broken = runs.FoldDir(tmp_path / "fold_0"), runs.FoldDir(tmp_path / "fold_1")
+    fold.run(settings, data, unbroken, "whole")
+    with tiny_fold.breaking_off(stop_at=7), pytest.raises(tiny_fold.Interrupted):  # 40 tiles: five steps an epoch
+        fold.run(settings, data, broken, "broken")
+    fold.run(settings, data, broken, "broken")
+    tiny_fold.assert_equal(tiny_fold.weights(unbroken.network), tiny_fold.weights(broken.network))
+    assert runs.read_json(broken.metrics)["n_pseudo"] == 50
+    alone = runs.FoldDir(tmp_path / "fold_2")
+    fold.run(settings, tiny_fold.data(), alone, "alone")
+    assert not torch.equal(
+        tiny_fold.weights(alone.network)["head.weight"], tiny_fold.weights(unbroken.network)["head.weight"]
+    )
+
+
+@pytest.mark.slow
+def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_refused(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "input" / "tiny", n_train=24, n_test=4, seed=3)
+    output = tmp_path / "output"
+
+    def train(name: str, *changes: str) -> runs.RunDir:
+        settings = config.override(experiments.named("unet"), [*SETTINGS, *changes])
+        experiment.train(settings, "tiny", runs.run_dir(output, name), tmp_path / "input", output)
+        return runs.run_dir(output, name)
+
+    teacher = train("teacher")
+    with pytest.raises(InputError, match="teacher has labelled no images for fold 0"):
+        train("early", "pseudo.teacher=teacher")
+    pseudo.label(teacher, tmp_path / "input" / "tiny" / "test" / "images")
+    with pytest.raises(InputError, match=r"pseudo.confidence is 0.0: no image is left"):  # they are the test set's
+        train("none", "pseudo.teacher=teacher")
+    student = train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.start_from=teacher")
+    for number in (0, 1):
+        figures = runs.read_json(student.fold(number).metrics)
+        assert figures["n_pseudo"] == 4
+        assert figures["encoder_weights"] == f"all weights from teacher, fold {number}"
+    # Other folds: the teacher's networks have seen what this student is judged by.
+    with pytest.raises(InputError, match="teacher was trained on other folds"):
+        train("leak", "pseudo.teacher=teacher", "folds.seed=1")
+    with pytest.raises(InputError, match="teacher was trained on other folds"):
+        train("leak", "train.start_from=teacher", "folds.seed=1")
+    assert not runs.run_dir(output, "leak").path.exists()
+    with pytest.raises(InputError, match=r"train.start_from is teacher, whose network differs \(model.skip: add → con"):
+        train("other", "train.start_from=teacher", "model.skip=add")
+
+
+def test_weights_are_taken_over_before_the_first_step(tmp_path: Path) -> None:
+    settings = tiny_fold.settings("train.epochs=1", "train.keep=last", "train.schedule=constant")
+    first = runs.RunDir(tmp_path / "first")
+    runs.write_atomic(first.config, config.dump(settings))
+    fold.run(settings, tiny_fold.data(), first.fold(0), "first")
+    still = config.override(settings, ["train.learning_rate=1e-30", "train.seed=5"])
+    second = runs.FoldDir(tmp_path / "second" / "fold_0")
+    fold.run(still, replace(tiny_fold.data(), start=first.fold(0)), second, "second")
+    for name, tensor in tiny_fold.weights(first.fold(0).network).items():
+        if "running" not in name and "num_batches" not in name:
+            assert torch.allclose(tensor, tiny_fold.weights(second.network)[name], atol=1e-12)
