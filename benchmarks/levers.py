@@ -2,6 +2,9 @@
 
   python benchmarks/levers.py unet_efficientnet_lite0            all levers, about 10 seconds each on two cores
   python benchmarks/levers.py unet_efficientnet_lite0 --only base,stride1
+  python benchmarks/levers.py unet_efficientnet_lite0 --to output/published/levers/tgs-unet_efficientnet_lite0-cpu
+
+With --to it leaves cost.json there, from which scripts/levers.py fills two columns of its table.
 
 Every measurement is a process of its own, so that its peak memory is its own. Nothing else should run beside it.
 """
@@ -12,6 +15,7 @@ import resource
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 BATCH, STEPS = 16, 5
 STEP = re.compile(r"model\.(?!weights)|train\.(loss|late_loss|optimizer)")  # settings that change its cost
@@ -48,24 +52,33 @@ def measure(experiment: str, lever: str) -> str:
 
 
 def main() -> None:
-    from saltseg import experiments
+    from saltseg import experiments, runs
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment")
     heavier = [name for name, changes in experiments.LEVERS.items() if any(map(STEP.match, changes))]
     parser.add_argument("--only", default=",".join(heavier), help="default: those that change a training step")
+    parser.add_argument("--to", type=Path, metavar="DIR", help="leave cost.json in this folder")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()
     if arguments.measure:
         print(measure(arguments.experiment, arguments.measure))
         return
     base = 0.0
+    costs = {}
     print("| lever | images/s | time, base = 1 | peak MiB |\n|---|---|---|---|")
     for lever in ["base", *(name for name in arguments.only.split(",") if name != "base")]:
         command = [sys.executable, __file__, arguments.experiment, "--measure", lever]
-        rate, peak = subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-2:]
+        done = subprocess.run(command, check=False, capture_output=True, text=True)
+        if done.returncode:
+            print(f"| `{lever}` | does not fit | | |", flush=True)
+            continue
+        rate, peak = done.stdout.split()[-2:]
         base = base or float(rate)
+        costs[lever] = {"time": base / float(rate), "mb": int(peak), "images_per_second": float(rate)}
         print(f"| `{lever}` | {float(rate):.1f} | {base / float(rate):.2f} | {int(peak):,} |", flush=True)
+    if arguments.to:
+        runs.write_json(arguments.to / "cost.json", costs)
 
 
 if __name__ == "__main__":

@@ -19,6 +19,8 @@ import sys
 
 from saltseg import cli
 
+MISFIT = 3  # exit code of a training whose lever this baseline cannot have
+
 
 def main() -> int:
     from saltseg import experiments
@@ -54,23 +56,23 @@ def main() -> int:
     trainings = [(lever, int(seed)) for seed in arguments.seeds.split(",") for lever in wanted]
     missing = [pair for pair in trainings if not (records / f"{pair[0]}-{pair[1]}.json").is_file()]
     if len(missing) == 1 and not arguments.table:
-        train(arguments, *missing[0])
-    elif not arguments.table:  # each in a process of its own, so that its peak memory is its own
+        return_code = train(arguments, *missing[0])
+        if return_code:
+            return return_code
+    elif not arguments.table:  # each in a process of its own, so that none inherits another's memory
         for lever, seed in missing:
             again = [sys.executable, __file__, arguments.experiment, "--data", arguments.data, "--only", lever]
             again += ["--seeds", str(seed), "--budget", arguments.budget]
             again += ["--input", str(arguments.input), "--output", str(arguments.output)]
             done = subprocess.run(again, env=os.environ | {cli.PART_OF_RUN: "1"}, check=False)
-            if done.returncode == 2:
-                print(f"{lever} is left out: it does not fit this baseline", file=sys.stderr)
-            elif done.returncode:
+            if done.returncode not in (0, MISFIT):
                 return done.returncode
     if cli.PART_OF_RUN in os.environ:
         return 0
     everything = levers.read(records)
     noise = levers.seed_noise(everything)
     found = levers.table(everything)
-    table = levers.markdown(found, noise)
+    table = levers.markdown(found, noise, runs.read_json(costs) if (costs := records / "cost.json").is_file() else None)
     runs.write_atomic(records / "table.md", table + "\n")
     runs.write_atomic(records / "levers.png", gains.chart(found, noise))
     print(table)
@@ -79,21 +81,33 @@ def main() -> int:
     return 0
 
 
-def train(arguments: argparse.Namespace, lever: str, seed: int) -> None:
-    """Train the baseline with one lever and leave its record."""
+def train(arguments: argparse.Namespace, lever: str, seed: int) -> int:
+    """Train the baseline with one lever and leave its record; `MISFIT` for a lever that this baseline cannot have."""
     from saltseg import config, experiments, runs
+    from saltseg.data import competition
+    from saltseg.errors import InputError
     from saltseg.inference import levers, steps
-    from saltseg.training import experiment
+    from saltseg.training import experiment, fold
 
+    competition.dataset_root(arguments.input, arguments.data)
     baseline = experiments.named(arguments.experiment)
-    changes = experiments.with_lever(baseline, arguments.budget, lever)
-    settings = config.override(baseline, [*changes, f"train.seed={seed}"])
+    try:
+        changes = experiments.with_lever(baseline, arguments.budget, lever)
+        settings = config.override(baseline, [*changes, f"train.seed={seed}"])
+        same = config.override(baseline, [*experiments.BUDGETS[arguments.budget], f"train.seed={seed}"])
+        if lever != levers.BASE and settings == same:
+            raise InputError("it changes nothing here")
+        fold.check(settings, *competition.SHAPE)
+    except InputError as error:
+        print(f"{lever} is left out: {error}", file=sys.stderr)
+        return MISFIT
     series = f"{arguments.data}-{baseline.name}-{arguments.budget}"
     run = runs.RunDir(arguments.output / "levers" / series / f"{lever}-{seed}")
     experiment.train(settings, arguments.data, run, arguments.input, arguments.output, predict_test=False)
     place = steps.Place(arguments.input, arguments.output)
     entry = levers.record(run, place, baseline, arguments.budget, lever, seed)
     runs.write_json(arguments.output / "published" / "levers" / series / f"{lever}-{seed}.json", entry)
+    return 0
 
 
 if __name__ == "__main__":

@@ -30,7 +30,7 @@ def test_levers_are_trained_once_left_out_or_refused(tmp_path: Path) -> None:
 
     done = levers("--only", "base,focal,scse")
     assert done.returncode == 0, done.stderr
-    assert "scse is left out: it does not fit this baseline" in done.stderr
+    assert "scse is left out: model.attention is 'scse': unet has no such option" in done.stderr
     folder = tmp_path / "output" / "published" / "levers" / "tiny-mine-cpu"
     assert {path.name for path in folder.iterdir()} == {"base-0.json", "focal-0.json", "table.md", "levers.png"}
     record = json.loads((folder / "focal-0.json").read_text())
@@ -41,6 +41,8 @@ def test_levers_are_trained_once_left_out_or_refused(tmp_path: Path) -> None:
     assert again.returncode == 0, again.stderr
     assert "img/s" not in again.stderr
     assert "| `focal` | `train.loss=focal` |" in again.stdout
+    nowhere = levers("--only", "base,focal", "--seeds", "7", "--data", "tinny")
+    assert (nowhere.returncode, "left out" in nowhere.stderr) == (2, False)  # a mistake is no misfit
     refused = levers(experiment="unet")
     assert refused.returncode == 2
     assert "unet picks its best epoch on the images that would report the gain" in refused.stderr

@@ -317,15 +317,19 @@ def unknown(kind: str, name: str, known: Iterable[str]) -> str:
 
 def differences(one: Config, other: Config) -> list[str]:
     """Keys whose values differ between two configurations, ``key: a → b``."""
-    flat_one, flat_other = _flat(to_mapping(one)), _flat(to_mapping(other))
+    flat_one, flat_other = flat(one), flat(other)
     return [f"{key}: {flat_one[key]} → {flat_other[key]}" for key in flat_one if flat_one[key] != flat_other[key]]
 
 
-def _flat(mapping: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat: dict[str, Any] = {}
-    for key, value in mapping.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {prefix + key: value}
-    return flat
+def flat(config: Config) -> dict[str, Any]:
+    """Every setting as ``--set`` calls it: ``{"name": ..., "model.architecture": ..., ...}``; tuples become lists."""
+    mapping = to_mapping(config)
+    return {key: value for key, value in mapping.items() if not isinstance(value, dict)} | {
+        f"{section}.{key}": value
+        for section, settings in mapping.items()
+        if isinstance(settings, dict)
+        for key, value in settings.items()
+    }
 
 
 def dump(config: Config) -> str:

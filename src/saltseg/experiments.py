@@ -105,6 +105,7 @@ EXPERIMENTS: dict[str, Config] = {
 LEVERS: dict[str, tuple[str, ...]] = {
     "base": (),
     "random": ("model.weights=none",),
+    "unpooled": ("model.stem=unpooled",),
     "stride1": ("model.stem=stride1",),
     "upsampled": ("model.stem=upsampled",),
     "hypercolumn": ("model.hypercolumn=true",),
@@ -121,6 +122,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "symmetric_lovasz": ("train.late_from={second_half}", "train.late_loss=symmetric_lovasz"),
     "lovasz_elu_throughout": ("train.loss=lovasz_elu",),
     "symmetric_throughout": ("train.loss=symmetric_lovasz",),
+    "symmetric_unclipped": ("train.loss=symmetric_lovasz", "train.clip=0"),
     "double_rate": ("train.learning_rate=0.001",),
     "tile_loss": ("train.loss_region=tile",),
     "resize": ("data.fit=resize",),

@@ -20,8 +20,9 @@ def digits(tenths: list[int]) -> str:
 def entry(lever: str, tenths: list[int], seed: int = 0, folds: str = "same") -> dict[str, Any]:
     return {
         **dict.fromkeys(levers.SAME, "same"), "folds_hash": folds, "lever": lever, "changes": ["x=1"], "seed": seed,
+        "settings": {"train.clip": 1.0},
         "n": len(tenths), "log_loss": 0.5, "at_half": 0.25,
-        "cross_fitted": float(np.mean(tenths)) / 10, "seconds_per_epoch": 1.0, "peak_memory_mb": 10,
+        "cross_fitted": float(np.mean(tenths)) / 10,
         "tenths_at_half": digits(tenths[::-1]), "tenths_cross_fitted": digits(tenths),
     }  # fmt: skip
 
@@ -58,24 +59,52 @@ def test_records_that_cannot_be_compared_are_refused() -> None:
         levers.table([entry("base", [1]), entry("a", [1], folds="other")])
 
 
+def test_records_of_another_baseline_are_refused_and_an_option_they_do_not_know_has_its_default() -> None:
+    def found(**settings: object) -> dict[str, Any]:
+        return entry("base", [5], len(settings)) | {"settings": {"train.clip": 1.0, **settings}}
+
+    levers.table([found(), found(**{"train.start_from": ""})])  # made before and after that option was
+    with pytest.raises(InputError, match=r"records differ in train.start_from \(, other\); they do not compare"):
+        levers.table([found(), found(**{"train.start_from": "other"})])
+    with pytest.raises(InputError, match=r"records differ in train.clip \(0.5, 1.0\)"):
+        levers.table([found(), found(**{"train.clip": 0.5})])
+
+
+def test_no_records_say_what_to_train() -> None:
+    with pytest.raises(InputError, match=r"no records yet; train the baseline first: scripts/levers.py"):
+        levers.table([])
+
+
 def test_published_records_are_of_the_baseline_as_it_is_today() -> None:
-    """A change of a baseline or of a default that it relies on must not be compared with older trainings."""
+    """A changed baseline, or a changed default that it relies on, must not be compared with older trainings."""
     published = Path(__file__).parents[2] / "output" / "published" / "levers"
     records = [entry for folder in sorted(published.iterdir()) for entry in levers.read(folder)]
     assert records
     for found in records:
         baseline = experiments.named(found["experiment"])
-        assert levers.digest(baseline, found["budget"]) == found["baseline"]
-        changed = config.override(baseline, ["train.clip=0.5"])
-        assert levers.digest(changed, found["budget"]) != found["baseline"]
+        today = config.flat(config.override(baseline, experiments.BUDGETS[found["budget"]]))
+        assert {key: today.get(key) for key in found["settings"]} == found["settings"]
 
 
 def test_the_table_is_markdown_with_signed_gains() -> None:
-    lines = levers.markdown(levers.table([entry("base", [5, 5]), entry("a", [4, 4])]), 0.01).splitlines()
+    costs = {"a": {"time": 1.5, "mb": 1234}}
+    lines = levers.markdown(levers.table([entry("base", [5, 5]), entry("a", [4, 4])]), 0.01, costs).splitlines()
     assert lines[1] == "|" + " --- |" * 10
     assert lines[2].startswith("| `base` | `x=1` | 0.5000 |  |  | 0.2500 |")
     assert lines[3].startswith("| `a` | `x=1` | 0.4000 | -0.1000 [-0.1000, -0.1000] | -0.1000 | 0.2500 |")
-    assert "is 0.0100 (one sigma), of a difference 0.0141" in lines[5]
+    assert lines[3].endswith("| 0.5000 | 1.50 | 1,234 |")
+    assert "scatter by 0.0100 (one sigma), so the difference of two unrelated trainings by 0.0141." in lines[5]
+
+
+def test_the_noise_of_a_gain_is_that_between_its_seeds() -> None:
+    base = [entry("base", [4]), entry("base", [6], 1)]
+    assert levers.gain_noise(levers.table([*base, entry("a", [5])])) is None
+    found = levers.table([*base, entry("a", [5]), entry("a", [9], 1), entry("b", [4]), entry("b", [6], 1)])
+    # gains 0.1 and 0.3: squares 0.01 + 0.01 about their mean; 0 and 0: none; two degrees of freedom
+    assert levers.gain_noise(found) == pytest.approx(0.1)
+    assert "Gains with the same seed on both sides scatter by 0.1000 from seed to seed (2 levers)." in levers.markdown(
+        found, 0.1
+    )
 
 
 def test_a_record_holds_every_image_in_id_order(trained: Trained) -> None:
@@ -94,6 +123,7 @@ def test_a_record_holds_every_image_in_id_order(trained: Trained) -> None:
     assert found["tenths_at_half"] == "aaaa0aaaaaaa"  # a0 a1 a2 b0 b1 b2 …
     assert found["at_half"] == pytest.approx(11 / 12)
     assert (found["n_train"], found["n"], found["seconds_per_epoch"], found["peak_memory_mb"]) == (8, 12, 10.0, 9)
+    assert (found["device"], found["settings"]["train.epochs"], found["settings"]["model.skip"]) == ("cpu", 8, "concat")
     assert (found["lever"], found["seed"], found["changes"]) == ("scse", 3, ["model.attention=scse"])
 
 

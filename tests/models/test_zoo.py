@@ -220,6 +220,19 @@ def test_the_handwritten_network_with_an_extra_channel_is_the_same_network() -> 
             r"^unknown model.encoder 'tu-convnxt_tiny'; did you mean tu-convnext_tiny",
         ),
         (
+            changed(architecture="smp.Unet++"),
+            r"^unknown model.architecture 'smp.Unet\+\+'; did you mean smp.UnetPlusPlus\?$",
+        ),
+        (changed(encoder="convnext_tiny"), r"^unknown model.encoder 'convnext_tiny'; did you mean tu-convnext_tiny\?$"),
+        (
+            changed(encoder="tf_efficientnet_lite0"),  # not smp's own timm-tf_efficientnet_lite0, which is wrong
+            r"^unknown model.encoder 'tf_efficientnet_lite0'; did you mean tu-tf_efficientnet_lite0\?$",
+        ),
+        (
+            changed(architecture="smp.DPT", encoder="tu-vit_tiny_patch16_224", empty_head=True),
+            r"^smp.DPT with tu-vit_tiny_patch16_224 and model.stem=plain: .*prefix_tokens",
+        ),
+        (
             changed(encoder="tu-vit_tiny_patch16_224"),
             r"^smp.Unet with tu-vit_tiny_patch16_224 and model.stem=plain: Unsupported model downsampling pattern",
         ),

@@ -65,6 +65,14 @@ def test_one_set_of_weights_per_cycle_is_kept(tmp_path: Path, ema: float) -> Non
         assert torch.equal(weights(fold.snapshot(number))["head.weight"], own) == (ema == 0)
 
 
+def test_averaged_weights_do_not_depend_on_who_loads_the_images(tmp_path: Path) -> None:
+    """Batch norm is measured anew with dropout at work; how often a loader draws must not decide what it drops."""
+    swa = ["train.epochs=3", "train.swa_from=2", "model.dropout=0.3", *FIXED]
+    alone, _ = train(tmp_path / "alone" / "fold_0", *swa)
+    helped, _ = train(tmp_path / "helped" / "fold_0", *swa, "train.workers=1")
+    assert_equal(weights(alone.network), weights(helped.network))
+
+
 def test_averaged_weights_have_batch_norm_statistics_of_their_own(tmp_path: Path) -> None:
     """Means and variances of what each batch norm is given, batch by batch, over the last epoch's training images."""
     swa = ["train.epochs=3", "train.swa_from=2", "train.learning_rate=0.01", "model.dropout=0", *FIXED]

@@ -2,9 +2,11 @@
 
 import math
 from pathlib import Path
+from unittest import mock
 
 import pytest
 import torch
+from lightning import LightningModule
 from tiny_fold import STEPS, State, assert_equal, settings, train, weights
 from torch import Tensor, nn
 
@@ -72,6 +74,18 @@ def test_without_weight_decay_weights_without_gradient_stay(kind: str) -> None:
     network = toy()
     optimisation.optimizer(network, TrainConfig(optimizer=kind, learning_rate=0.1)).step()  # type: ignore[arg-type]
     assert {parameter.item() for parameter in network.parameters()} == {2.0}
+
+
+def test_an_average_follows_the_network_to_its_device() -> None:
+    """Lightning makes it before the network is moved; every step would copy all weights to the processor."""
+    module = LightningModule()
+    module.layer = torch.nn.Linear(2, 2)
+    averaging = optimisation.Averaging(TrainConfig(ema=0.9))
+    averaging.setup(mock.Mock(), module, "fit")
+    module.to("meta")  # stands in for a GPU
+    averaging.on_fit_start(mock.Mock(), module)
+    assert averaging._average_model is not None
+    assert {tensor.device.type for tensor in averaging._average_model.parameters()} == {"meta"}
 
 
 def test_the_gradient_is_clipped_to_its_norm(tmp_path: Path) -> None:

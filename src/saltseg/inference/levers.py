@@ -4,7 +4,6 @@ A record holds the score of every validation image, so tables can be made again,
 without the runs.
 """
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,17 +22,15 @@ from saltseg.inference.steps import Place
 from saltseg.runs import RunDir
 
 BASE = "base"
-
-
-SAME = ("experiment", "baseline", "budget", "dataset", "dataset_hash", "folds_hash")  # or records do not compare
+SAME = ("experiment", "budget", "dataset", "dataset_hash", "folds_hash", "device")  # or records do not compare
 
 
 def record(run: RunDir, place: Place, baseline: config.Config, budget: str, lever: str, seed: int) -> dict[str, Any]:
     """`figures` of a run with what it was, ready for JSON."""
     return {
         "experiment": baseline.name,
-        "baseline": digest(baseline, budget),
         "budget": budget,
+        "settings": config.flat(config.override(baseline, experiments.BUDGETS[budget])),
         "lever": lever,
         "changes": experiments.with_lever(baseline, budget, lever)[len(experiments.BUDGETS[budget]) :],
         "seed": seed,
@@ -72,16 +69,10 @@ def figures(run: RunDir, place: Place) -> dict[str, Any]:
         "command": origin["command"],
         "git_commit": of_fold[0]["git_commit"],
         "machine": origin["machine"],
+        "device": "gpu" if of_fold[0].get("peak_gpu_memory_mb") else "cpu",
         "tenths_at_half": _digits(at_half),
         "tenths_cross_fitted": _digits(fitted),
     }
-
-
-def digest(baseline: config.Config, budget: str) -> str:
-    """A short fingerprint of a baseline on a budget: of what differs from the defaults, so that a new option, whose
-    default changes nothing, leaves older records comparable."""
-    settings = config.override(baseline, experiments.BUDGETS[budget])
-    return hashlib.sha256("\n".join(config.differences(config.Config(), settings)).encode()).hexdigest()[:12]
 
 
 def _digits(scores: np.ndarray) -> str:
@@ -107,8 +98,6 @@ class Worth:
     log_loss: float
     gain_at_half: tuple[float, float, float] | None
     gain_cross_fitted: tuple[float, float, float] | None
-    seconds_per_epoch: float
-    peak_memory_mb: int
 
 
 def table(records: Sequence[Mapping[str, Any]]) -> list[Worth]:
@@ -119,16 +108,26 @@ def table(records: Sequence[Mapping[str, Any]]) -> list[Worth]:
 
     Raises InputError when there is no baseline with a lever's seed, or records that do not compare.
     """
-    for key in SAME:
-        if len(values := sorted({str(entry[key]) for entry in records})) > 1:
-            raise InputError(
-                f"records differ in {key} ({', '.join(values[:3])}); they do not compare, remove the odd ones"
-            )
+    if not records:
+        raise InputError(f"no records yet; train the baseline first: scripts/levers.py EXPERIMENT --only {BASE}")
+    _demand_alike(records)
     of_lever: dict[str, dict[int, Mapping[str, Any]]] = {}
     for entry in records:
         of_lever.setdefault(entry["lever"], {})[entry["seed"]] = entry
     found = [_worth(lever, of_seed, of_lever.get(BASE, {})) for lever, of_seed in sorted(of_lever.items())]
     return sorted(found, key=lambda worth: (worth.lever != BASE, -(worth.gain_cross_fitted or (0,))[0], worth.lever))
+
+
+def _demand_alike(records: Sequence[Mapping[str, Any]]) -> None:
+    """All about the same baseline: an option that did not exist when a record was made had its default's effect."""
+    default = config.flat(config.Config())
+    known = sorted({key for entry in records for key in entry["settings"]})
+    for key in (*SAME, *known):
+        found = [entry[key] if key in SAME else entry["settings"].get(key, default.get(key)) for entry in records]
+        if len(values := sorted(set(map(str, found)))) > 1:
+            raise InputError(
+                f"records differ in {key} ({', '.join(values[:3])}); they do not compare, remove the odd ones"
+            )
 
 
 def _worth(lever: str, of_seed: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]]) -> Worth:
@@ -158,8 +157,6 @@ def _worth(lever: str, of_seed: Mapping[int, Mapping[str, Any]], base: Mapping[i
         float(np.mean([entry["log_loss"] for entry in entries])),
         gain("tenths_at_half"),
         gain("tenths_cross_fitted"),
-        float(np.median([entry["seconds_per_epoch"] for entry in entries])),
-        max(entry["peak_memory_mb"] for entry in entries),
     )
 
 
@@ -177,41 +174,63 @@ def seed_noise(records: Sequence[Mapping[str, Any]]) -> float | None:
     return float(np.sqrt(spread / freedom)) if freedom else None
 
 
+def gain_noise(found: Sequence[Worth]) -> float | None:
+    """Standard deviation (n - 1) of a lever's gain from seed to seed, pooled over the levers that have several."""
+    gains = [np.array(worth.by_seed) for worth in found if worth.lever != BASE and len(worth.by_seed) > 1]
+    freedom = sum(len(values) - 1 for values in gains)
+    spread = sum(float(((values - values.mean()) ** 2).sum()) for values in gains)
+    return float(np.sqrt(spread / freedom)) if freedom else None
+
+
 def read(folder: Path) -> list[dict[str, Any]]:
     """All records of a folder, in the order of their names."""
-    return [runs.read_json(path) for path in sorted(folder.glob("*.json"))]
+    return [runs.read_json(path) for path in sorted(folder.glob("*-*.json"))]
 
 
-def markdown(found: Sequence[Worth], noise: float | None) -> str:
-    """The table for RESULTS.md, with what has to be said about it. noise: see `seed_noise`."""
+def markdown(
+    found: Sequence[Worth], noise: float | None, costs: Mapping[str, Mapping[str, float]] | None = None
+) -> str:
+    """The table for RESULTS.md, with what has to be said about it.
+
+    noise: see `seed_noise`. costs: ``{lever: {"time": ratio to the baseline's step, "mb": peak MiB}}``, measured by
+    benchmarks/levers.py; a lever that is not there has the baseline's step.
+    """
     columns: tuple[str, ...] = ("lever", "changes", "cross-fitted", "gain [95 %]", "by seed", "at 0.5", "gain [95 %]")
-    columns += ("log-loss", "s/epoch", "MiB")
-    rows = [
-        (
-            f"`{worth.lever}`",
-            " ".join(f"`{change}`" for change in worth.changes),
-            f"{worth.cross_fitted:.4f}",
-            _signed(worth.gain_cross_fitted),
-            "" if worth.lever == BASE else " ".join(f"{gain:+.4f}" for gain in worth.by_seed),
-            f"{worth.at_half:.4f}",
-            _signed(worth.gain_at_half),
-            f"{worth.log_loss:.4f}",
-            f"{worth.seconds_per_epoch:.0f}",
-            f"{worth.peak_memory_mb:,}",
+    columns += ("log-loss", "time", "MiB")
+    rows = []
+    for worth in found:
+        cost = (costs or {}).get(worth.lever)
+        rows.append(
+            (
+                f"`{worth.lever}`",
+                " ".join(f"`{change}`" for change in worth.changes),
+                f"{worth.cross_fitted:.4f}",
+                _signed(worth.gain_cross_fitted),
+                "" if worth.lever == BASE else " ".join(f"{gain:+.4f}" for gain in worth.by_seed),
+                f"{worth.at_half:.4f}",
+                _signed(worth.gain_at_half),
+                f"{worth.log_loss:.4f}",
+                f"{cost['time']:.2f}" if cost else "",
+                f"{cost['mb']:,.0f}" if cost else "",
+            )
         )
-        for worth in found
-    ]
-    between = (
-        "was not measured" if noise is None else f"is {noise:.4f} (one sigma), of a difference {2**0.5 * noise:.4f}"
-    )
     lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ("---",) * len(columns), *rows)]
-    lines += [
-        "",
+    said = (
         f"{found[0].n:,} images; rule: threshold and minimum area, cross-fitted. Intervals are over images alone: one "
-        "in forty levers without effect shows an interval above zero. The noise between trainings that differ in the "
-        f"seed only {between}.",
-    ]
-    return "\n".join(lines)
+    )
+    said += "in forty levers without effect shows an interval above zero. "
+    if noise is None:
+        said += "The noise between trainings that differ in the seed only was not measured."
+    else:
+        said += (
+            f"Scores of trainings that differ in the seed only scatter by {noise:.4f} (one sigma), so the difference "
+            f"of two unrelated trainings by {2**0.5 * noise:.4f}. "
+        )
+    paired = gain_noise(found)
+    if paired is not None:
+        count = sum(worth.lever != BASE and len(worth.by_seed) > 1 for worth in found)
+        said += f"Gains with the same seed on both sides scatter by {paired:.4f} from seed to seed ({count} levers)."
+    return "\n".join([*lines, "", said.strip()])
 
 
 def _signed(gain: tuple[float, float, float] | None) -> str:

@@ -50,12 +50,14 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
                 keep_resolution(network.encoder, config.stem, config.encoder)
                 if network.encoder(tile)[-1].shape[-1] != 2 * before:
                     raise ValueError("this does not double the resolution of its features")
-            network(tile)
+        built = SaltNetwork(network.train(), config, mean, std, origin)
+        with torch.no_grad():
+            built.eval().outputs(tile[:, : config.in_channels])
     except InputError:
         raise
     except MISFITS as error:
         raise _misfit(config, error) from None
-    return SaltNetwork(network.train(), config, mean, std, origin)
+    return built.train()
 
 
 def _grey(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -95,14 +97,21 @@ def _smp(config: ModelConfig, channels: int) -> Any:
 
     architectures = {f"smp.{cls.__name__}": cls for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()}
     if config.architecture not in architectures:
-        raise InputError(unknown("model.architecture", config.architecture, [*OURS, *architectures]))
+        spelt = config.architecture.replace("++", "PlusPlus").replace("+", "Plus")
+        raise InputError(
+            f"unknown model.architecture {config.architecture!r}; did you mean {spelt}?"
+            if spelt in architectures
+            else unknown("model.architecture", config.architecture, [*OURS, *architectures])
+        )
     cls = architectures[config.architecture]
     encoders = smp.encoders.get_encoder_names()
-    if config.encoder.startswith("tu-"):  # timm's: a name, perhaps with the tag of its weights behind a dot
-        if not timm.is_model(config.encoder.removeprefix("tu-")):
-            raise InputError(unknown("model.encoder", config.encoder, [f"tu-{name}" for name in timm.list_models()]))
-    elif config.encoder not in encoders:
-        raise InputError(unknown("model.encoder", config.encoder, encoders))
+    name = config.encoder.removeprefix("tu-")  # timm's: a name, perhaps with the tag of its weights behind a dot
+    if not (timm.is_model(name) if config.encoder.startswith("tu-") else config.encoder in encoders):
+        if timm.is_model(name):
+            raise InputError(f"unknown model.encoder {config.encoder!r}; did you mean tu-{name}?")
+        trap = "timm-tf_efficientnet_lite"  # smp's own copies, whose features are wrong
+        right = [encoder for encoder in encoders if not encoder.startswith(trap)]
+        raise InputError(unknown("model.encoder", config.encoder, [*right, *(f"tu-{n}" for n in timm.list_models())]))
     options: dict[str, Any] = {}
     known = inspect.signature(cls).parameters
     if config.decoder_channels:

@@ -2,11 +2,13 @@
 
 import math
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import Callback, LightningModule, Trainer
+from torch import Tensor
 from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
@@ -87,9 +89,7 @@ class KeepWeights(Callback):
                 self._save(module, self.directory.network)
         elif epoch == self.train.epochs:
             if self.train.swa_from:  # averaged weights have batch norm statistics of their own
-                assert trainer.train_dataloader is not None
-                torch.manual_seed(module.seed)  # dropout is at work while they are measured
-                update_bn((batch[0].to(module.device) for batch in trainer.train_dataloader), module.network)
+                update_bn(_images(trainer, module), module.network)
             self._save(module, self.directory.network)
 
     def _save(self, module: Any, path: Path) -> None:
@@ -103,6 +103,14 @@ class KeepWeights(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""
         self.lowest = state["lowest"]
+
+
+def _images(trainer: Trainer, module: Any) -> Iterator[Tensor]:
+    """The training images once, with dropout seeded per batch: how much a data loader draws depends on its workers."""
+    assert trainer.train_dataloader is not None
+    for index, (images, _) in enumerate(trainer.train_dataloader):
+        torch.manual_seed(module.seed * 1_000_003 + index)
+        yield images.to(module.device, memory_format=torch.channels_last)
 
 
 class Progress(Callback):

@@ -76,8 +76,9 @@ def run(settings: Config, data: FoldData, directory: FoldDir, title: str) -> Non
     The caller holds ``directory.locked()``. With ``train.keep=best`` the weights are those of the epoch with the lowest
     loss on this fold's own validation images, so the fold's score is a little flattering (field: 0.003 to 0.006).
     """
+    commit = provenance()["git_commit"]  # of the code that runs; the checkout may have moved on when it is done
     rows = _train(settings, data, directory, title)
-    _finish(settings, data, directory, predict.load_networks(settings, directory), rows)
+    _finish(settings, data, directory, predict.load_networks(settings, directory), rows, commit)
 
 
 def check(settings: Config, height: int, width: int) -> None:
@@ -212,7 +213,12 @@ def _over(state: dict, epochs_done: int, epochs: int, patience: int) -> bool:
 
 
 def _finish(
-    settings: Config, data: FoldData, directory: FoldDir, networks: Sequence[torch.nn.Module], rows: list[Row]
+    settings: Config,
+    data: FoldData,
+    directory: FoldDir,
+    networks: Sequence[torch.nn.Module],
+    rows: list[Row],
+    commit: str | None,
 ) -> None:
     """Predict with the weights kept, score, and write ``metrics.json`` last."""
     rng = np.random.default_rng(data.number)
@@ -261,7 +267,7 @@ def _finish(
             "images_per_second": round(float(np.median([row["images_per_second"] for row in rows])), 2),
             "peak_memory_mb": _peak_memory_mb(),
             "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() // 2**20 if torch.cuda.is_available() else None,
-            "git_commit": provenance()["git_commit"],
+            "git_commit": commit,
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )

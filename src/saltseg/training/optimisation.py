@@ -69,6 +69,11 @@ class Averaging(WeightAveraging):
         """After every step for the exponential average; the other one is updated before it validates."""
         return bool(self.ema) and step_idx is not None
 
+    def on_fit_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Follow the network to its device: Lightning makes the average before it moves the network there."""
+        assert self._average_model is not None
+        self._average_model.to(module.device)
+
     def on_validation_epoch_start(self, trainer: Trainer, module: LightningModule) -> None:
         """Put the average in place, where there is one yet."""
         assert self._average_model is not None
