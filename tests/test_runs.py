@@ -262,6 +262,15 @@ def test_a_file_of_another_kind_is_refused(write, tmp_path: Path) -> None:  # ty
 # ---------------------------------------------------------------- runs by name
 
 
+def test_a_run_without_networks_says_why(tmp_path: Path) -> None:
+    run = finished(runs.RunDir(tmp_path / "runs" / "mine"), 1, 0)
+    assert [fold.number for fold in run.trained_folds()] == [0, 1]
+    with pytest.raises(InputError, match=r"run 'early' has no finished fold; go on with scripts/train.py"):
+        finished(runs.RunDir(tmp_path / "runs" / "early")).trained_folds()
+    with pytest.raises(InputError, match=r"both is a blend and has no networks of its own; name one of its members"):
+        finished(runs.RunDir(tmp_path / "blends" / "both")).trained_folds()
+
+
 def finished(run: runs.RunDir, *numbers: int) -> runs.RunDir:
     runs.write_atomic(run.config, config.dump(config.Config()))
     runs.write_json(run.provenance, {"dataset": "tgs"})

@@ -122,6 +122,15 @@ class RunDir:
         """Finished folds in order."""
         return [fold for fold in self.folds() if fold.finished()]
 
+    def trained_folds(self) -> list[FoldDir]:
+        """Finished folds in order, at least one; InputError where there is none, as in a blend of runs."""
+        found = self.finished_folds()
+        if not found and self.path.parent.name == "blends":
+            raise InputError(f"{self.name} is a blend and has no networks of its own; name one of its members")
+        if not found:
+            raise InputError(f"run {self.name!r} has no finished fold; go on with scripts/train.py")
+        return found
+
     def read_config(self) -> configuration.Config:
         """The configuration the run was trained with."""
         if not self.config.is_file():

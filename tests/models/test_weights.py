@@ -104,8 +104,8 @@ def test_a_partial_file_is_reported_and_the_rest_stays_random() -> None:
     report = weights.load(encoder, found(part | {"fc.weight": torch.zeros(2, 2)}), 3)
     assert report == weights.Loaded(90 - len(missing), missing, ("fc.weight",))
     assert report.line() == (
-        f"{90 - len(missing)} of 90 tensors loaded, {len(missing)} not found ({missing[0]} …), "
-        "1 of the source not used (fc.weight …)"
+        f"{90 - len(missing)} of 90 tensors loaded, {len(missing)} not found ({', '.join(missing[:8])} …), "
+        "1 of the source not used (fc.weight)"
     )
     for key, value in encoder.state_dict().items():
         assert torch.equal(value, (untouched if key in missing else source).state_dict()[key]), key

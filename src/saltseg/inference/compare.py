@@ -26,9 +26,7 @@ def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
 
     if dataset == run.read_provenance()["dataset"]:
         raise InputError(f"{run.name} was trained on {dataset}; its honest score there is out of fold (leaderboard.py)")
-    settings, finished = run.read_config(), run.finished_folds()
-    if not finished:
-        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
+    settings, finished = run.read_config(), run.trained_folds()
     labelled = competition.read_train(competition.dataset_root(place.input_dir, dataset))
     shared = set(labelled.ids) & set(competition.train_ids(place.root(run)))
     if shared:

@@ -29,10 +29,8 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
     """
     if target.exists():
         raise InputError(f"{target} exists; choose another --to or remove it")
+    finished = run.trained_folds()
     images = competition.read_folder(images_dir)
-    finished = run.finished_folds()
-    if not finished:
-        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
     settings = run.read_config()
     rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
     networks = [network for fold in finished for network in predict.load_networks(settings, fold)]

@@ -40,10 +40,8 @@ def label(run: RunDir, folder: Path) -> int:
 
     Folds that have done so already are skipped. Raises InputError for a folder whose images are no tiles.
     """
+    finished = run.trained_folds()
     images = read(folder)
-    finished = run.finished_folds()
-    if not finished:
-        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
     settings = run.read_config()
     if run.pseudo.is_file() and runs.read_json(run.pseudo)["hash"] != fingerprint(images):
         raise InputError(f"{run.name} has labelled other images; remove {run.pseudo} and its fold_*/pseudo.npz first")

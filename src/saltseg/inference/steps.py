@@ -46,9 +46,7 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
     settings, root = run.read_config(), place.root(run)
     if views:
         settings = config.override(settings, [f"predict.views=[{', '.join(views)}]"])
-    finished = run.finished_folds()
-    if not finished:
-        raise InputError(f"run {run.name!r} has no finished fold; go on with scripts/train.py")
+    finished = run.trained_folds()
     table = folds.read_table(folds.table_path(place.output_dir, root.name, settings.folds), competition.train_ids(root))
     if table.digest != run.read_provenance()["folds_hash"]:
         raise InputError(f"the folds of {root.name} have changed since {run.name} was trained; restore the table")

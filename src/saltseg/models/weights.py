@@ -23,10 +23,15 @@ class Loaded:
         """One readable line; a classifier's tensors among the unused ones are normal."""
         line = f"{self.loaded} of {self.loaded + len(self.missing)} tensors loaded"
         if self.missing:
-            line += f", {len(self.missing)} not found ({self.missing[0]} …)"
+            line += f", {len(self.missing)} not found ({_some(self.missing)})"
         if self.unexpected:
-            line += f", {len(self.unexpected)} of the source not used ({self.unexpected[0]} …)"
+            line += f", {len(self.unexpected)} of the source not used ({_some(self.unexpected)})"
         return line
+
+
+def _some(names: tuple[str, ...], most: int = 8) -> str:
+    """All names of a short list, else the first ones."""
+    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
 
 
 def pretrained(weights: str, encoder: str) -> Pretrained | None:
