@@ -171,6 +171,18 @@ def test_image_without_salt_predicted_full(loss: Loss) -> None:
 
 
 @every_loss
+@pytest.mark.parametrize("certain", [8.0, 15.0])
+def test_the_surer_the_network_the_less_dice_alone_corrects_it(loss: Loss, certain: float) -> None:
+    """An empty image predicted full with certainty: the slope of a sigmoid's probability fades, that of a logit not."""
+    logits = certain + 0.1 * torch.randn(1, 1, 64, 64, generator=torch.Generator().manual_seed(0))
+    slope = gradient(loss, logits, torch.zeros_like(logits)).sum().item()
+    if loss is losses.dice:
+        assert 0 <= slope < 1e-3
+    else:
+        assert slope > 0.4
+
+
+@every_loss
 def test_image_all_salt_predicted_empty(loss: Loss) -> None:
     """Every pixel is pulled up; by 1/P under the Lovász losses."""
     logits = -3 + 0.1 * torch.randn(2, 1, 128, 128, generator=torch.Generator().manual_seed(0))
