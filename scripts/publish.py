@@ -2,8 +2,8 @@
 
   python scripts/publish.py tgs-unet
 
-Configuration, provenance, fold table's hash, scores per fold, logs, decision rule, curves and the submission; no
-weights, no predictions, no pictures of tiles (the competition's licence does not allow shipping those).
+Configuration, provenance, fold table's hash, scores per fold and per image (image_scores.csv: at threshold 0.5, and with
+a threshold and a minimum area fitted on the other folds), logs, decision rule, curves and the submission; no weights, no predictions, no pictures of tiles (the competition's licence does not allow shipping those).
 """
 
 import shutil
@@ -29,6 +29,7 @@ def main() -> None:
 
     from saltseg import runs
     from saltseg.errors import InputError
+    from saltseg.inference import compare, steps
     from saltseg.reporting import figures
 
     run = runs.existing_run(arguments.output, arguments.run)
@@ -49,7 +50,9 @@ def main() -> None:
     kept = {fold.number: runs.read_json(fold.metrics)["best_epoch"] for fold in finished}
     if logs:
         runs.write_atomic(target / "learning_curves.png", figures.learning_curves(logs, kept))
-    print(f"{len(copied) + bool(logs)} files in {target}")
+    scores = compare.image_scores(run, steps.Place(arguments.input, arguments.output))
+    runs.write_csv(target / "image_scores.csv", scores)
+    print(f"{len(copied) + bool(logs) + 1} files in {target}")
     cli.next_step(f"git add {target}")
 
 

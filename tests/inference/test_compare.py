@@ -47,6 +47,15 @@ def another(trained: Trained, name: str, order: tuple[str, ...], missed: str) ->
     return run
 
 
+def test_every_image_has_its_score_in_id_order(trained: Trained) -> None:
+    run = another(trained, "worse", tuple(reversed(TRAIN)), missed="d0")
+    rows = compare.image_scores(run, place(trained))
+    assert [row["id"] for row in rows] == sorted(TRAIN)
+    assert [row["fold"] for row in rows] == [int(id_[1]) for id_ in sorted(TRAIN)]
+    assert [row["at_half"] for row in rows] == ["0.0" if id_ == "d0" else "1.0" for id_ in sorted(TRAIN)]
+    assert [row["cross_fitted"] for row in rows] == [row["at_half"] for row in rows]
+
+
 def test_runs_are_compared_image_by_image_whatever_their_order(trained: Trained) -> None:
     steps.predict(trained.run, place(trained))
     worse = another(trained, "worse", tuple(reversed(TRAIN)), missed="d0")

@@ -7,6 +7,7 @@ from tqdm import tqdm
 
 from saltseg import runs
 from saltseg.core import metric, thresholds
+from saltseg.core.areas import areas
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.data import competition
 from saltseg.errors import InputError
@@ -52,6 +53,26 @@ def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
         "interval": list(metric.bootstrap_interval(values)),
         "pixel": vars(metric.pixel_scores(at_half, labelled.masks)),
     }
+
+
+def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
+    """What every out-of-fold image scored, in id order: ``[{"id", "fold", "at_half", "cross_fitted"}, ...]``.
+
+    cross_fitted: under a threshold and a minimum area fitted on the other folds (random parts where there is one fold).
+    Enough to compare runs image by image when their predictions are gone.
+    """
+    oof = runs.load_predictions(run.oof)
+    ids = np.sort(oof.ids)
+    rows = oof.rows(ids)
+    counted = areas(oof.probabilities[rows], competition.read_train(place.root(run)).masks_of(ids.tolist()))
+    assert oof.fold is not None
+    fold = oof.fold[rows]
+    group = fold if len(np.unique(fold)) > 1 else thresholds.random_parts(len(ids))
+    fitted = thresholds.cross_fit_areas(counted, group).average_precision
+    return [
+        {"id": id_, "fold": int(k), "at_half": f"{half:.1f}", "cross_fitted": f"{score:.1f}"}
+        for id_, k, half, score in zip(ids.tolist(), fold, counted.average_precision(HALF), fitted, strict=True)
+    ]
 
 
 def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
