@@ -2,8 +2,9 @@
 
   python scripts/publish.py tgs-unet
 
-Configuration, provenance, fold table's hash, scores per fold and per image (image_scores.csv: at threshold 0.5, and with
-a threshold and a minimum area fitted on the other folds), logs, decision rule, curves and the submission; no weights, no predictions, no pictures of tiles (the competition's licence does not allow shipping those).
+Configuration, provenance, fold table's hash, scores per fold and per image (image_scores.csv: at threshold 0.5, and
+with a threshold and a minimum area fitted on the other folds), logs, decision rule, curves and the submission; no
+weights, no predictions, no pictures of tiles (the competition's licence does not allow shipping those).
 """
 
 import shutil
