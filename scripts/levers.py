@@ -4,6 +4,8 @@
   python scripts/levers.py unet_efficientnet_lite0 --data tgs --only base,lovasz_elu --seeds 0,1
   python scripts/levers.py unet_efficientnet_lite0 --data tgs --budget gpu          full length, all folds
   python scripts/levers.py unet_efficientnet_lite0 --data tgs --table               only the table of what is finished
+  python scripts/levers.py unet_efficientnet_lite0 --data tgs --against lovasz_elu_throughout
+                                                          the same with another lever in the place of the baseline
 
 The length of every training is fixed beforehand and its last weights are judged, so no epoch is picked on the
 validation images. Each finished training leaves a small record with the score of every image in
@@ -32,6 +34,7 @@ def main() -> int:
     parser.add_argument("--only", default="all", metavar="A,B", help=f"levers: {', '.join(experiments.LEVERS)}")
     parser.add_argument("--seeds", default="0", metavar="0,1", help="a training per lever and seed (default: 0)")
     parser.add_argument("--table", action="store_true", help="train nothing")
+    parser.add_argument("--against", metavar="LEVER", help="train nothing; print gains over this lever instead")
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
@@ -54,7 +57,9 @@ def main() -> int:
         )
     records = arguments.output / "published" / "levers" / f"{arguments.data}-{baseline.name}-{arguments.budget}"
     trainings = [(lever, int(seed)) for seed in arguments.seeds.split(",") for lever in wanted]
-    missing = [pair for pair in trainings if not (records / f"{pair[0]}-{pair[1]}.json").is_file()]
+    missing = [
+        pair for pair in trainings if not arguments.against and not (records / f"{pair[0]}-{pair[1]}.json").is_file()
+    ]
     if len(missing) == 1 and not arguments.table:
         return_code = train(arguments, *missing[0])
         if return_code:
@@ -68,6 +73,10 @@ def main() -> int:
             if done.returncode not in (0, MISFIT):
                 return done.returncode
     if cli.PART_OF_RUN in os.environ:
+        return 0
+    if arguments.against:
+        everything = levers.read(records)
+        print(levers.markdown(levers.table(everything, arguments.against), levers.seed_noise(everything)))
         return 0
     everything = levers.read(records)
     noise = levers.seed_noise(everything)

@@ -70,6 +70,22 @@ def test_records_of_another_baseline_are_refused_and_an_option_they_do_not_know_
         levers.table([found(), found(**{"train.clip": 0.5})])
 
 
+def test_another_lever_can_be_what_gains_are_measured_against() -> None:
+    records = [
+        entry("base", [5, 5]),
+        entry("a", [6, 6]),
+        entry("a", [8, 8], 1),
+        entry("b", [9, 7]),
+        entry("c", [1, 1], 2),
+    ]
+    first, second, third = levers.table([*records, entry("base", [1, 1], 2)], "a")
+    assert (first.lever, first.gain_cross_fitted) == ("a", None)
+    assert (second.lever, second.by_seed) == ("b", pytest.approx((0.2,)))  # c shares no seed with a
+    assert (third.lever, third.by_seed) == ("base", pytest.approx((-0.1,)))
+    with pytest.raises(InputError, match=r"unknown lever with a record 'd'; known: base, a, b, c"):
+        levers.table(records, "d")
+
+
 def test_no_records_say_what_to_train() -> None:
     with pytest.raises(InputError, match=r"no records yet; train the baseline first: scripts/levers.py"):
         levers.table([])

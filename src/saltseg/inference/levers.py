@@ -100,8 +100,11 @@ class Worth:
     gain_cross_fitted: tuple[float, float, float] | None
 
 
-def table(records: Sequence[Mapping[str, Any]]) -> list[Worth]:
+def table(records: Sequence[Mapping[str, Any]], base: str = BASE) -> list[Worth]:
     """The baseline first, then every lever by its cross-fitted gain, best first.
+
+    base: what gains are measured against, the plain baseline or another lever; levers that share no seed with that
+    one are left out.
 
     The interval over images does not hold the noise between trainings (`seed_noise`): a lever that changes the network
     starts from other weights, so that one seed's gain means little below twice that noise.
@@ -114,8 +117,11 @@ def table(records: Sequence[Mapping[str, Any]]) -> list[Worth]:
     of_lever: dict[str, dict[int, Mapping[str, Any]]] = {}
     for entry in records:
         of_lever.setdefault(entry["lever"], {})[entry["seed"]] = entry
-    found = [_worth(lever, of_seed, of_lever.get(BASE, {})) for lever, of_seed in sorted(of_lever.items())]
-    return sorted(found, key=lambda worth: (worth.lever != BASE, -(worth.gain_cross_fitted or (0,))[0], worth.lever))
+    if base not in of_lever:
+        raise InputError(config.unknown("lever with a record", base, of_lever))
+    comparable = {k: v for k, v in sorted(of_lever.items()) if base == BASE or v.keys() & of_lever[base].keys()}
+    found = [_worth(lever, of_seed, of_lever[base], base) for lever, of_seed in comparable.items()]
+    return sorted(found, key=lambda worth: (worth.lever != base, -(worth.gain_cross_fitted or (0,))[0], worth.lever))
 
 
 def _demand_alike(records: Sequence[Mapping[str, Any]]) -> None:
@@ -130,8 +136,10 @@ def _demand_alike(records: Sequence[Mapping[str, Any]]) -> None:
             )
 
 
-def _worth(lever: str, of_seed: Mapping[int, Mapping[str, Any]], base: Mapping[int, Mapping[str, Any]]) -> Worth:
-    shared = sorted(of_seed.keys() & base.keys())
+def _worth(
+    lever: str, of_seed: Mapping[int, Mapping[str, Any]], reference: Mapping[int, Mapping[str, Any]], base: str
+) -> Worth:
+    shared = sorted(of_seed.keys() & reference.keys())
     if not shared:
         raise InputError(
             f"no record of the lever {BASE!r} with seed {min(of_seed)} to compare {lever!r} with; "
@@ -139,18 +147,18 @@ def _worth(lever: str, of_seed: Mapping[int, Mapping[str, Any]], base: Mapping[i
         )
 
     def difference(key: str) -> np.ndarray:  # (seeds, images)
-        return np.array([_scores(of_seed[seed][key]) - _scores(base[seed][key]) for seed in shared])
+        return np.array([_scores(of_seed[seed][key]) - _scores(reference[seed][key]) for seed in shared])
 
     def gain(key: str) -> tuple[float, float, float] | None:
         mean = difference(key).mean(axis=0)
-        return None if lever == BASE else (float(mean.mean()), *metric.bootstrap_interval(mean))
+        return None if lever == base else (float(mean.mean()), *metric.bootstrap_interval(mean))
 
     entries = [of_seed[seed] for seed in shared]
     scores = [entry["cross_fitted"] for entry in entries]
     return Worth(
         lever,
         tuple(entries[0]["changes"]),
-        tuple(scores if lever == BASE else difference("tenths_cross_fitted").mean(axis=1).tolist()),
+        tuple(scores if lever == base else difference("tenths_cross_fitted").mean(axis=1).tolist()),
         entries[0]["n"],
         float(np.mean([entry["at_half"] for entry in entries])),
         float(np.mean(scores)),
@@ -176,7 +184,7 @@ def seed_noise(records: Sequence[Mapping[str, Any]]) -> float | None:
 
 def gain_noise(found: Sequence[Worth]) -> float | None:
     """Standard deviation (n - 1) of a lever's gain from seed to seed, pooled over the levers that have several."""
-    gains = [np.array(worth.by_seed) for worth in found if worth.lever != BASE and len(worth.by_seed) > 1]
+    gains = [np.array(worth.by_seed) for worth in found if worth.gain_cross_fitted and len(worth.by_seed) > 1]
     freedom = sum(len(values) - 1 for values in gains)
     spread = sum(float(((values - values.mean()) ** 2).sum()) for values in gains)
     return float(np.sqrt(spread / freedom)) if freedom else None
@@ -206,7 +214,7 @@ def markdown(
                 " ".join(f"`{change}`" for change in worth.changes),
                 f"{worth.cross_fitted:.4f}",
                 _signed(worth.gain_cross_fitted),
-                "" if worth.lever == BASE else " ".join(f"{gain:+.4f}" for gain in worth.by_seed),
+                "" if worth.gain_cross_fitted is None else " ".join(f"{gain:+.4f}" for gain in worth.by_seed),
                 f"{worth.at_half:.4f}",
                 _signed(worth.gain_at_half),
                 f"{worth.log_loss:.4f}",
@@ -228,7 +236,7 @@ def markdown(
         )
     paired = gain_noise(found)
     if paired is not None:
-        count = sum(worth.lever != BASE and len(worth.by_seed) > 1 for worth in found)
+        count = sum(worth.gain_cross_fitted is not None and len(worth.by_seed) > 1 for worth in found)
         said += f"Gains with the same seed on both sides scatter by {paired:.4f} from seed to seed ({count} levers)."
     return "\n".join([*lines, "", said.strip()])
 

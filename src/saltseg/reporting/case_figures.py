@@ -11,10 +11,11 @@ from typing import Any
 import numpy as np
 import torch
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Rectangle
 from matplotlib.patheffects import withStroke
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator, PercentFormatter
+from matplotlib.ticker import FixedLocator, FuncFormatter, LogLocator, MaxNLocator, NullLocator, PercentFormatter
 from torch.nn import functional
 
 from saltseg.core.postprocess import HALF
@@ -92,6 +93,13 @@ def outline(axes: Axes, mask: np.ndarray) -> None:
     if 0 < mask.mean() < 1:
         lines = axes.contour(mask, levels=[0.5], colors="black", linewidths=1.2)
         lines.set_path_effects([withStroke(linewidth=2.2, foreground="white")])
+
+
+def log_ticks(axis: Axis, form: str, factor: float = 1) -> None:
+    """Plain numbers at 1, 3, 10, 30 … of a logarithmic axis, so that a narrow one has some too and none crowd."""
+    axis.set_major_locator(LogLocator(subs=(1, 3)))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: form.format(factor * value)))
 
 
 def tiles() -> bytes:
@@ -387,7 +395,7 @@ def score_by_operations(study: Study, variants: Sequence[str]) -> bytes:
         )  # fmt: skip
     axes.set_xscale("log")
     axes.margins(x=0.3, y=0.15)
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    log_ticks(axes.xaxis, "{:g}")
     dress(axes, "operations of one prediction, GFLOP", "score with the tuned rule (mAP)")
     handles = [Line2D([], [], marker="o", linestyle="", color=colour, label=name) for name, colour in kinds]
     figure.legend(handles=handles, loc="outside upper center", ncols=3, fontsize=8.5, frameon=False, labelcolor=INK)
@@ -453,7 +461,7 @@ def costs(found: Curve) -> bytes:
         theory = round(255 / (1 + ratio))
         axes.plot(theory / 255, cost[theory], "x", color=colour, markersize=7, markeredgewidth=2, zorder=6)
     axes.set_yscale("log")
-    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    log_ticks(axes.yaxis, "{:,g}")
     dress(axes, "salt where the probability is at least", "cost of 1,000 pixels\n(an invented one costs 1)")
     handles, _ = axes.get_legend_handles_labels()
     handles += [
@@ -477,7 +485,7 @@ def calibration(curves: Mapping[str, Curve]) -> bytes:
     dress(upper, "", "share that is salt")
     dress(lower, "predicted probability of salt", "share of pixels")
     lower.set_yscale("log")
-    lower.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{100 * value:g} %"))
+    log_ticks(lower.yaxis, "{:.3g} %", 100)
     upper.set_xlim(0, 1)
     upper.set_ylim(0, 1)
     figure.legend(loc="outside upper center", ncols=2, fontsize=8.5, frameon=False, labelcolor=INK)
