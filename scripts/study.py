@@ -33,11 +33,12 @@ def main() -> int:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    wanted = list(studies.VARIANTS) if arguments.only == "all" else arguments.only.split(",")
-    for variant in wanted:
-        if variant not in studies.VARIANTS:
-            raise InputError(config.unknown("variant", variant, studies.VARIANTS))
     budget = studies.BUDGETS[arguments.budget]
+    possible = [variant for variant in studies.VARIANTS if variant not in budget.without]
+    wanted = possible if arguments.only == "all" else arguments.only.split(",")
+    for variant in wanted:
+        if variant not in possible:
+            raise InputError(config.unknown("variant", variant, possible))
     seeds = (arguments.seeds or ",".join(map(str, budget.seeds))).split(",")
     if not all(seed.isdigit() for seed in seeds):
         raise InputError(f"--seeds {arguments.seeds!r}; write numbers such as 0,1")

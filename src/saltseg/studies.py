@@ -18,11 +18,12 @@ BASELINE = Config(
 
 @dataclass(frozen=True)
 class Budget:
-    """How much a study may train: settings, folds (None: all) and seeds."""
+    """How much a study may train: settings, folds (None: all) and seeds; ``without``: variants it has no images for."""
 
     settings: tuple[str, ...]
     folds: tuple[int, ...] | None
     seeds: tuple[int, ...]
+    without: tuple[str, ...] = ()
 
 
 BUDGETS: Mapping[str, Budget] = {
@@ -30,7 +31,7 @@ BUDGETS: Mapping[str, Budget] = {
     "cpu": Budget(
         ("data.size=64", "folds.train_images=800", "train.epochs=12", "train.validate_every=2"), (0, 1), (0,),
     ),
-    "gpu": Budget(("folds.train_images=2400", "train.epochs=50"), None, (0, 1)),
+    "gpu": Budget(("folds.train_images=2400", "train.epochs=50"), None, (0, 1), without=("images_double",)),
     # For tests and for a look at the pages.
     "tiny": Budget(
         ("data.size=32", "model.filters=2", "folds.count=3", "folds.train_images=24", "train.epochs=4",

@@ -73,6 +73,12 @@ def test_variants_change_one_thing_and_share_the_number_of_steps(budget: str) ->
     assert config.differences(base, studies.settings("base", budget, 3)) == ["train.seed: 0 → 3"]
 
 
+def test_the_full_budget_asks_for_no_more_images_than_five_folds_of_the_real_data_leave() -> None:
+    for variant in set(studies.VARIANTS) - set(studies.BUDGETS["gpu"].without):
+        assert studies.settings(variant, "gpu", 0).folds.train_images <= 2400
+    assert studies.settings("images_double", "gpu", 0).folds.train_images == 4800
+
+
 def test_questions_name_variants_and_forget_none() -> None:
     assert {variant for asked in studies.QUESTIONS.values() for variant in asked} == set(studies.VARIANTS)
 
