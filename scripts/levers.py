@@ -47,8 +47,7 @@ def main() -> int:
     for lever in wanted:
         if lever not in experiments.LEVERS:
             raise InputError(config.unknown("lever", lever, experiments.LEVERS))
-    if not all(seed.isdigit() for seed in arguments.seeds.split(",")):
-        raise InputError(f"--seeds {arguments.seeds!r}; write numbers such as 0,1")
+    seeds = cli.numbers("--seeds", arguments.seeds)
     baseline = experiments.named(arguments.experiment)
     if baseline.train.keep == "best":
         raise InputError(
@@ -56,15 +55,13 @@ def main() -> int:
             "use an experiment with train.keep=last"
         )
     records = arguments.output / "published" / "levers" / f"{arguments.data}-{baseline.name}-{arguments.budget}"
-    trainings = [(lever, int(seed)) for seed in arguments.seeds.split(",") for lever in wanted]
-    missing = [
-        pair for pair in trainings if not arguments.against and not (records / f"{pair[0]}-{pair[1]}.json").is_file()
-    ]
-    if len(missing) == 1 and not arguments.table:
+    trainings = [] if arguments.table or arguments.against else [(lever, seed) for seed in seeds for lever in wanted]
+    missing = [pair for pair in trainings if not (records / f"{pair[0]}-{pair[1]}.json").is_file()]
+    if len(missing) == 1:
         return_code = train(arguments, *missing[0])
         if return_code:
             return return_code
-    elif not arguments.table:  # each in a process of its own, so that none inherits another's memory
+    else:  # each in a process of its own, so that none inherits another's memory
         for lever, seed in missing:
             again = [sys.executable, __file__, arguments.experiment, "--data", arguments.data, "--only", lever]
             again += ["--seeds", str(seed), "--budget", arguments.budget]
@@ -74,14 +71,15 @@ def main() -> int:
                 return done.returncode
     if cli.PART_OF_RUN in os.environ:
         return 0
-    if arguments.against:
-        everything = levers.read(records)
-        print(levers.markdown(levers.table(everything, arguments.against), levers.seed_noise(everything)))
-        return 0
     everything = levers.read(records)
     noise = levers.seed_noise(everything)
-    found = levers.table(everything)
-    table = levers.markdown(found, noise, runs.read_json(costs) if (costs := records / "cost.json").is_file() else None)
+    found = levers.table(everything, arguments.against or levers.BASE)
+    costs = records / "cost.json"  # ratios to the baseline, so of no use against another lever
+    known = runs.read_json(costs) if costs.is_file() and not arguments.against else None
+    table = levers.markdown(found, noise, known)
+    if arguments.against:
+        print(table)
+        return 0
     runs.write_atomic(records / "table.md", table + "\n")
     runs.write_atomic(records / "levers.png", gains.chart(found, noise))
     print(table)

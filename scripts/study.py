@@ -39,12 +39,10 @@ def main() -> int:
     for variant in wanted:
         if variant not in possible:
             raise InputError(config.unknown("variant", variant, possible))
-    seeds = (arguments.seeds or ",".join(map(str, budget.seeds))).split(",")
-    if not all(seed.isdigit() for seed in seeds):
-        raise InputError(f"--seeds {arguments.seeds!r}; write numbers such as 0,1")
+    seeds = cli.numbers("--seeds", arguments.seeds) if arguments.seeds else budget.seeds
     if arguments.parallel < 1:
         raise InputError(f"--parallel is {arguments.parallel}; it must be at least 1")
-    trainings = [(variant, int(seed)) for seed in seeds for variant in wanted]
+    trainings = [(variant, seed) for seed in seeds for variant in wanted]
     missing = [pair for pair in trainings if not record_path(arguments, *pair).is_file()]
     print(f"{len(missing)} of {len(trainings)} trainings to do", flush=True)
     if len(trainings) == 1:

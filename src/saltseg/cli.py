@@ -48,6 +48,14 @@ def next_step(command: str) -> None:
         print(f"next: {command}")
 
 
+def numbers(option: str, text: str) -> list[int]:
+    """The value of an option such as ``--seeds 0,1``; InputError for anything else."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"{option} {text!r}; write numbers such as 0,1")
+    return [int(part) for part in parts]
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose ``--help`` keeps the layout of the script's docstring."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
