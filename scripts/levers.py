@@ -16,7 +16,6 @@ it makes the network heavier.
 
 import argparse
 import os
-import subprocess
 import sys
 
 from saltseg import cli
@@ -33,12 +32,13 @@ def main() -> int:
     parser.add_argument("--budget", choices=list(experiments.BUDGETS), default="cpu", help="how much to train")
     parser.add_argument("--only", default="all", metavar="A,B", help=f"levers: {', '.join(experiments.LEVERS)}")
     parser.add_argument("--seeds", default="0", metavar="0,1", help="a training per lever and seed (default: 0)")
+    cli.add_parallel(parser)
     parser.add_argument("--table", action="store_true", help="train nothing")
     parser.add_argument("--against", metavar="LEVER", help="train nothing; print gains over this lever instead")
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import config, runs
+    from saltseg import config, processes, runs
     from saltseg.errors import InputError
     from saltseg.inference import levers
     from saltseg.reporting import gains
@@ -62,13 +62,14 @@ def main() -> int:
         if return_code:
             return return_code
     else:  # each in a process of its own, so that none inherits another's memory
-        for lever, seed in missing:
-            again = [sys.executable, __file__, arguments.experiment, "--data", arguments.data, "--only", lever]
-            again += ["--seeds", str(seed), "--budget", arguments.budget]
-            again += ["--input", str(arguments.input), "--output", str(arguments.output)]
-            done = subprocess.run(again, env=os.environ | {cli.PART_OF_RUN: "1"}, check=False)
-            if done.returncode not in (0, MISFIT):
-                return done.returncode
+        again = [__file__, arguments.experiment, "--data", arguments.data, "--budget", arguments.budget]
+        again += ["--input", str(arguments.input), "--output", str(arguments.output)]
+        commands = {f"{lever}-{seed}": [*again, "--only", lever, "--seeds", str(seed)] for lever, seed in missing}
+        codes = processes.run(commands, arguments.parallel, arguments.output / "levers" / records.name)
+        failed = [name for name, code in codes.items() if code not in (0, MISFIT)]
+        if failed:
+            print(f"not finished: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
+            return 1
     if cli.PART_OF_RUN in os.environ:
         return 0
     everything = levers.read(records)

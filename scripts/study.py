@@ -11,10 +11,7 @@ training that fails does not stop the others. scripts/case_study.py makes the do
 """
 
 import argparse
-import os
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 from saltseg import cli
@@ -29,7 +26,7 @@ def main() -> int:
     parser.add_argument("--budget", choices=list(studies.BUDGETS), default="cpu", help="how much to train")
     parser.add_argument("--only", default="all", metavar="A,B", help=f"variants: {', '.join(studies.VARIANTS)}")
     parser.add_argument("--seeds", metavar="0,1", help="a training per variant and seed (default: the budget's)")
-    parser.add_argument("--parallel", type=int, default=1, metavar="N", help="trainings at a time (default: 1)")
+    cli.add_parallel(parser)
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
@@ -40,8 +37,6 @@ def main() -> int:
         if variant not in possible:
             raise InputError(config.unknown("variant", variant, possible))
     seeds = cli.numbers("--seeds", arguments.seeds) if arguments.seeds else budget.seeds
-    if arguments.parallel < 1:
-        raise InputError(f"--parallel is {arguments.parallel}; it must be at least 1")
     trainings = [(variant, seed) for seed in seeds for variant in wanted]
     missing = [pair for pair in trainings if not record_path(arguments, *pair).is_file()]
     print(f"{len(missing)} of {len(trainings)} trainings to do", flush=True)
@@ -64,35 +59,14 @@ def record_path(arguments: argparse.Namespace, variant: str, seed: int) -> Path:
 
 
 def train_all(arguments: argparse.Namespace, missing: list[tuple[str, int]]) -> list[str]:
-    """Each training in a process of its own; returns those that failed. Side by side, each writes a log of its own."""
+    """Each training in a process of its own; returns those that failed."""
+    from saltseg import processes
+
+    places = ["--input", str(arguments.input), "--output", str(arguments.output)]
+    again = [__file__, "--data", arguments.data, "--budget", arguments.budget, *places]
+    commands = {f"{variant}-{seed}": [*again, "--only", variant, "--seeds", str(seed)] for variant, seed in missing}
     logs = arguments.output / "study" / f"{arguments.data}-{arguments.budget}"
-    logs.mkdir(parents=True, exist_ok=True)
-
-    def one(pair: tuple[str, int]) -> int:
-        variant, seed = pair
-        again = [sys.executable, __file__, "--data", arguments.data, "--budget", arguments.budget]
-        again += ["--only", variant, "--seeds", str(seed)]
-        again += ["--input", str(arguments.input), "--output", str(arguments.output)]
-        environment = os.environ | {cli.PART_OF_RUN: "1"}
-        if arguments.parallel == 1:
-            return subprocess.run(again, env=environment, check=False).returncode
-        with (logs / f"{variant}-{seed}.log").open("w") as log:
-            return subprocess.run(again, env=environment, stdout=log, stderr=log, check=False).returncode
-
-    failed = []
-    with ThreadPoolExecutor(arguments.parallel) as pool:
-        running = {pool.submit(one, pair): f"{pair[0]}-{pair[1]}" for pair in missing}
-        for done, future in enumerate(as_completed(running), start=1):
-            name = running[future]
-            if future.result() == 130:
-                pool.shutdown(cancel_futures=True)
-                raise KeyboardInterrupt
-            if future.result():
-                failed.append(name)
-            ended = "failed" if future.result() else "finished"
-            hint = f", see {logs / name}.log" if future.result() and arguments.parallel > 1 else ""
-            print(f"[{done}/{len(missing)}] {name} {ended}{hint}", flush=True)
-    return failed
+    return [name for name, code in processes.run(commands, arguments.parallel, logs).items() if code]
 
 
 def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:

@@ -56,6 +56,20 @@ def numbers(option: str, text: str) -> list[int]:
     return [int(part) for part in parts]
 
 
+def at_least_one(text: str) -> int:
+    """The value of an option such as ``--parallel 2``."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
+    return int(text)
+
+
+def add_parallel(arguments: argparse.ArgumentParser) -> None:
+    """Add ``--parallel``: how many trainings run at a time, see `saltseg.processes`."""
+    arguments.add_argument(
+        "--parallel", type=at_least_one, default=1, metavar="N", help="trainings at a time, each a process (default: 1)"
+    )
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose ``--help`` keeps the layout of the script's docstring."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
