@@ -143,6 +143,27 @@ def test_every_score_is_that_of_the_masks() -> None:
         assert summary[key]["score"] == pytest.approx(metric.score(masks, true))
 
 
+def test_scores_of_the_whole_rule_are_those_of_the_rules_adopted() -> None:
+    """Recomputed from the masks, each group under the rule that the other groups chose."""
+    images = noisy(60)
+    found = decision.cross_fit(images)
+    last = [trial for trial in decision.try_steps(images) if trial.adopted][-1]
+    for name in range(3):
+        own = images.groups == name
+        assert images.presence is not None
+        masks = last.fit.rules[name].apply(images.probabilities[own], np.asarray(images.presence)[own])
+        assert np.array_equal(found[own], metric.average_precision(masks, np.asarray(images.true)[own]))
+    assert found.mean() > metric.score(HALF.apply(images.probabilities), images.true) + 0.1
+
+
+def test_without_a_step_that_helps_the_whole_rule_is_one_half() -> None:
+    true = np.zeros((4, 8, 8), np.uint8)
+    true[::2, 2:6, 2:6] = 1
+    perfect = decision.Labelled(np.where(true, 255, 0).astype(np.uint8), true, np.arange(4) // 2, None)
+    assert not any(trial.adopted for trial in decision.try_steps(perfect))
+    assert decision.cross_fit(perfect).tolist() == [1.0] * 4
+
+
 def test_a_value_is_the_best_of_those_there_are() -> None:
     """Each option on its own: no rule of a step has a higher plateau on the images it was fitted on."""
     images = noisy(60)

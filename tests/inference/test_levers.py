@@ -22,8 +22,9 @@ def entry(lever: str, tenths: list[int], seed: int = 0, folds: str = "same") -> 
         **dict.fromkeys(levers.SAME, "same"), "folds_hash": folds, "lever": lever, "changes": ["x=1"], "seed": seed,
         "settings": {"train.clip": 1.0},
         "n": len(tenths), "log_loss": 0.5, "at_half": 0.25,
-        "cross_fitted": float(np.mean(tenths)) / 10,
-        "tenths_at_half": digits(tenths[::-1]), "tenths_cross_fitted": digits(tenths),
+        "cross_fitted": float(np.mean(tenths)) / 10, "whole_rule": float(np.mean(tenths)) / 10,
+        "tenths_at_half": digits(tenths), "tenths_cross_fitted": digits(tenths),
+        "tenths_whole_rule": digits(tenths[::-1]),
     }  # fmt: skip
 
 
@@ -37,8 +38,8 @@ def test_a_gain_is_paired_by_seed_and_image() -> None:
     gains = np.array([(0.3 - 0.0 + 0.6 - 0.2) / 2, 0.0, 0.0, (0.8 - 0.5 + 0.5 - 0.3) / 2])  # seed 2 has no partner
     assert second.gain_cross_fitted == pytest.approx((gains.mean(), *bootstrap_interval(gains)))
     assert second.by_seed == pytest.approx((0.6 / 4, 0.6 / 4))
-    assert second.gain_at_half is not None
-    assert second.gain_at_half[0] == pytest.approx(gains.mean())  # the same images in another order
+    assert second.gain_whole_rule is not None
+    assert second.gain_whole_rule[0] == pytest.approx(gains.mean())  # the same images in another order
 
 
 def test_the_baseline_comes_first_and_the_rest_best_first() -> None:
@@ -105,9 +106,9 @@ def test_published_records_are_of_the_baseline_as_it_is_today() -> None:
 def test_the_table_is_markdown_with_signed_gains() -> None:
     costs = {"a": {"time": 1.5, "mb": 1234}}
     lines = levers.markdown(levers.table([entry("base", [5, 5]), entry("a", [4, 4])]), 0.01, costs).splitlines()
-    assert lines[1] == "|" + " --- |" * 10
-    assert lines[2].startswith("| `base` | `x=1` | 0.5000 |  |  | 0.2500 |")
-    assert lines[3].startswith("| `a` | `x=1` | 0.4000 | -0.1000 [-0.1000, -0.1000] | -0.1000 | 0.2500 |")
+    assert lines[1] == "|" + " --- |" * 11
+    assert lines[2].startswith("| `base` | `x=1` | 0.5000 |  |  | 0.5000 |  | 0.2500 |")
+    assert lines[3].startswith("| `a` | `x=1` | 0.4000 | -0.1000 [-0.1000, -0.1000] | -0.1000 | 0.4000 | -0.1000 [")
     assert lines[3].endswith("| 0.5000 | 1.50 | 1,234 |")
     assert "scatter by 0.0100 (one sigma), so the difference of two unrelated trainings by 0.0141." in lines[5]
 
@@ -138,6 +139,8 @@ def test_a_record_holds_every_image_in_id_order(trained: Trained) -> None:
     found = levers.record(trained.run, place(trained), experiments.named("unet_efficientnet_lite0"), "cpu", "scse", 3)
     assert found["tenths_at_half"] == "aaaa0aaaaaaa"  # a0 a1 a2 b0 b1 b2 …
     assert found["at_half"] == pytest.approx(11 / 12)
+    assert found["tenths_whole_rule"] == "aaaa0aaaaaaa"  # no step can mend an empty prediction
+    assert found["whole_rule"] == pytest.approx(11 / 12)
     assert (found["n_train"], found["n"], found["seconds_per_epoch"], found["peak_memory_mb"]) == (8, 12, 10.0, 9)
     assert (found["device"], found["settings"]["train.epochs"], found["settings"]["model.skip"]) == ("cpu", 8, "concat")
     assert (found["lever"], found["seed"], found["changes"]) == ("scse", 3, ["model.attention=scse"])

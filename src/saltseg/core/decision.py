@@ -118,6 +118,12 @@ def try_steps(images: Labelled, progress: Callable[[], object] = lambda: None) -
     return trials
 
 
+def cross_fit(images: Labelled) -> NDArray[np.float64]:
+    """Each image (N,) under the whole rule that `try_steps` adopts, fitted on the other groups."""
+    adopted = [trial.fit.average_precision for trial in try_steps(images) if trial.adopted]
+    return adopted[-1] if adopted else images.areas(HALF).average_precision(HALF)
+
+
 def _fit(images: Labelled, before: dict[int | None, Rule], options: Iterable[dict[str, Any]], min_area: bool) -> Fit:
     """For each group, extend its rule by the option with the highest plateau on the other groups."""
     asked: dict[Rule, list[int | None]] = {}  # groups that share a rule share its count of pixels
