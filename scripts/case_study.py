@@ -28,20 +28,21 @@ def main() -> None:
 
     from saltseg import runs
     from saltseg.data import competition
-    from saltseg.reporting import case_figures, case_study
+    from saltseg.reporting import case_data, case_figures, case_records, case_study
 
     data = competition.check_name(arguments.data)
     folder = arguments.output / "published" / "study" / f"{data}-{arguments.budget}"
-    study = case_study.read(folder, data, arguments.budget)
-    dataset = case_study.read_dataset(arguments.input / data, study)
+    study = case_records.read(folder, data, arguments.budget)
+    dataset = case_data.read_dataset(arguments.input / data, study)
     pictures = case_figures.draw(study, dataset)
     text = case_study.render(study, dataset, pictures, TEMPLATE)
     for name, png in pictures.items():
         runs.write_atomic(arguments.to / "case_study" / f"{name}.png", png)
     page = arguments.to / "case_study.md"
     runs.write_atomic(page, text)
-    print(f"{len(study.records)} of {len(studies.VARIANTS)} variants, {len(pictures)} pictures: {page}")
-    if len(study.records) < len(studies.VARIANTS):
+    lacking = study.lacking(list(studies.VARIANTS))
+    print(f"{len(study.records)} of {len(study.records) + len(lacking)} variants, {len(pictures)} pictures: {page}")
+    if lacking:
         cli.next_step(f"python scripts/study.py --data {data} --budget {arguments.budget}")
     else:
         cli.next_step(f"git add {page} {arguments.to / 'case_study'}")

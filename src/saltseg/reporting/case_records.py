@@ -1,0 +1,157 @@
+"""Records of the case study's trainings: read, checked, and each variant paired with what it is compared with.
+
+scripts/study.py leaves them, one JSON file per variant and seed; `saltseg.inference.study.record` says what is in one.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from saltseg import config, studies
+from saltseg.core import metric
+from saltseg.errors import InputError
+from saltseg.inference import levers
+from saltseg.inference.levers import Worth
+from saltseg.studies import BASE
+
+Record = Mapping[str, Any]
+Gain = tuple[float, float, float]  # paired difference, low and high end of its 95 % interval over images
+
+PARTNERS = {"fcn_same_parameters": "narrow", "fcn_same_parameters_dilated": "narrow"}  # all others: base
+NEEDED = (
+    "variant", "budget", "seed", "changes", "folds", "n_train", "n", "dataset", "dataset_hash", "folds_hash", "device",
+    "log_loss", "at_half", "cross_fitted", "whole_rule", "tenths_at_half", "tenths_cross_fitted", "tenths_whole_rule",
+    "pixel_accuracy", "thresholds", "pixels", "true_pixels", "images_with_salt", "boundary", "parameters", "operations",
+    "milliseconds", "seconds_per_epoch", "peak_memory_mb", "curves", "train", "valid", "git_commit", "machine",
+)  # fmt: skip
+ALIKE = ("dataset_hash", "folds_hash", "device")  # or trainings do not compare
+
+
+@dataclass(frozen=True)
+class Study:
+    """Records of one dataset and budget: variant → its records in the order of seeds, and what it is worth.
+
+    worth: `levers.Worth`, its gains against `partner`; without gains where that was trained with other seeds or not
+    at all. noise: see `levers.seed_noise`.
+    """
+
+    data: str
+    budget: str
+    records: Mapping[str, Sequence[Record]]
+    worth: Mapping[str, Worth]
+    noise: float | None
+
+    def measured(self, variants: Sequence[str]) -> list[str]:
+        """Those of ``variants`` that have a record."""
+        return [variant for variant in variants if variant in self.records]
+
+    def lacking(self, variants: Sequence[str]) -> list[str]:
+        """Those of ``variants`` that the budget trains and that have no record yet."""
+        return [name for name in variants if name not in (*self.records, *studies.BUDGETS[self.budget].without)]
+
+    def mean(self, variant: str, key: str) -> float:
+        """Mean over seeds of a number in the records of a measured variant."""
+        return float(np.mean([entry[key] for entry in self.records[variant]]))
+
+    def side(self, variant: str, name: str) -> tuple[float, float]:
+        """Pixel accuracy and score, both at 0.5, on the ``train`` or the ``valid`` images, mean over seeds."""
+        figures = [(entry[name]["pixel_accuracy"], entry[name]["score_at_half"]) for entry in self.records[variant]]
+        accuracy, score = np.mean(figures, axis=0).tolist()
+        return accuracy, score
+
+    def gap(self, variant: str) -> float:
+        """Score at 0.5 on training images minus that on validation images, mean over seeds."""
+        return self.side(variant, "train")[1] - self.side(variant, "valid")[1]
+
+    def sigma(self, variant: str) -> float | None:
+        """Standard deviation of the variant's mean gain from seed to seed, pooled over all variants, if known."""
+        noise = levers.gain_noise(list(self.worth.values()))
+        return None if noise is None else noise / len(self.worth[variant].by_seed) ** 0.5
+
+    def gain_at_half(self, variant: str) -> Gain | None:
+        """What a variant gives over its `partner` at threshold 0.5; None where `worth` has no gain either."""
+        if self.worth[variant].gain_cross_fitted is None:
+            return None
+        of_seed = {entry["seed"]: entry for entry in self.records[partner(variant)]}
+        pairs = [(entry, of_seed[entry["seed"]]) for entry in self.records[variant] if entry["seed"] in of_seed]
+        return _gain([_scores(one, "at_half") - _scores(other, "at_half") for one, other in pairs])
+
+    def gain_of_tuned_rule(self) -> Gain:
+        """What the tuned rule, cross-fitted, gives base over threshold 0.5."""
+        return _gain([_scores(entry, "cross_fitted") - _scores(entry, "at_half") for entry in self.records[BASE]])
+
+
+def _scores(entry: Record, rule: str) -> np.ndarray:
+    """Of each image under a rule, float64 (images,) in [0, 1], in the order of their ids."""
+    return np.array([int(digit, 16) for digit in entry[f"tenths_{rule}"]]) / 10
+
+
+def _gain(differences: Sequence[np.ndarray]) -> Gain:
+    """Of differences (images,), one array per seed: the mean over seeds, image by image, and its interval."""
+    mean = np.mean(differences, axis=0)
+    return float(mean.mean()), *metric.bootstrap_interval(mean)
+
+
+def partner(variant: str) -> str:
+    """The variant that this one is compared with."""
+    return PARTNERS.get(variant, BASE)
+
+
+def read(folder: Path, data: str, budget: str) -> Study:
+    """The records of ``folder``, checked and paired.
+
+    Raises InputError: no record at all or none of base, a damaged record, one of another study, or records that were
+    not trained and judged on the same images.
+    """
+    command = f"python scripts/study.py --data {data} --budget {budget}"
+    found = levers.read(folder)
+    if not found:
+        raise InputError(f"no records in {folder}; make them with: {command}")
+    for entry in found:
+        _check(entry, found[0], folder, budget, command)
+    of_variant: dict[str, list[Record]] = {}
+    for entry in sorted(found, key=lambda entry: entry["seed"]):
+        of_variant.setdefault(entry["variant"], []).append(entry)
+    records = {variant: of_variant[variant] for variant in studies.VARIANTS if variant in of_variant}
+    if BASE not in records:
+        raise InputError(f"no record of {BASE!r} in {folder}, with which all are compared: {command} --only {BASE}")
+    as_levers = [{**entry, "lever": entry["variant"], "experiment": "study", "settings": {}} for entry in found]
+    worth = {variant: _worth(as_levers, variant) for variant in records}
+    return Study(data, budget, records, worth, levers.seed_noise(as_levers))
+
+
+def _check(entry: Record, first: Record, folder: Path, budget: str, command: str) -> None:
+    """Whether a record is whole, of this budget's variants as they are now, and of the same images as the first."""
+    if lacking := [key for key in NEEDED if key not in entry]:
+        raise InputError(f"a record in {folder} lacks {lacking[0]!r}; delete it and run again: {command}")
+    variant, name = entry["variant"], f"{entry['variant']}-{entry['seed']}"
+    if variant not in studies.VARIANTS:
+        raise InputError(f"{config.unknown('variant', variant, studies.VARIANTS)} Remove its record from {folder}")
+    if entry["budget"] != budget or entry["changes"] != studies.changes(variant, budget):
+        raise InputError(
+            f"the record {name} in {folder} is of budget {entry['budget']!r} and changes {entry['changes']}, "
+            f"not what studies.py says now; delete it and run again: {command}"
+        )
+    if (entry["n"], entry["folds"]) != (first["n"], first["folds"]):
+        raise InputError(
+            f"{name} was judged on {entry['n']} images of folds {entry['folds']}, "
+            f"{first['variant']} on {first['n']} of {first['folds']}; remove the odd ones from {folder}"
+        )
+    for key in ALIKE:
+        if entry[key] != first[key]:
+            raise InputError(
+                f"{name}: records differ in {key} ({first[key]}, {entry[key]}); remove the odd ones from {folder}"
+            )
+
+
+def _worth(found: Sequence[Record], variant: str) -> Worth:
+    """A variant against its partner, seed by seed; one that shares no seed with it is its own baseline, without gains.
+
+    found: records that also say what `levers.table` asks for, ``lever`` being the variant.
+    """
+    seeds = {name: {entry["seed"] for entry in found if entry["lever"] == name} for name in (variant, partner(variant))}
+    against = partner(variant) if set.intersection(*seeds.values()) else variant
+    return levers.table([entry for entry in found if entry["lever"] in (variant, against)], base=against)[-1]

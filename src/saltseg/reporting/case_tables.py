@@ -1,0 +1,95 @@
+"""What the study's records say, in words and in Markdown tables."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from saltseg.reporting.case_records import PARTNERS, Gain, Study, partner
+from saltseg.studies import BASE
+
+COLUMNS = (
+    "variant", "log-loss", "pixel accuracy", "score at 0.5", "gain [95 %]", "score, tuned rule", "gain [95 %]",
+    "parameters", "GFLOP", "ms / image", "s / epoch", "MiB",
+)  # fmt: skip
+
+
+def verdict(gain: Gain | None, sigma: float | None = None) -> str:
+    """A gain in words. sigma: its standard deviation between trainings, if known."""
+    if gain is None:
+        return "not compared: no training of what it is compared with has the same seed"
+    difference, low, high = gain
+    if low <= 0 <= high:
+        return f"no detectable difference: {interval(gain)}"
+    doubt = "" if sigma is None or abs(difference) >= 2 * sigma else ", within two sigma of the noise between seeds"
+    return f"{'better' if low > 0 else 'worse'} by {abs(difference):.3f} [{signed(low)}, {signed(high)}]{doubt}"
+
+
+def interval(gain: Gain | None) -> str:
+    """``+0.012 [−0.003, +0.027]``; empty without a gain."""
+    return "" if gain is None else f"{signed(gain[0])} [{signed(gain[1])}, {signed(gain[2])}]"
+
+
+def signed(value: float, digits: int = 3) -> str:
+    """With a sign, a true minus."""
+    return f"{value:+.{digits}f}".replace("-", "\N{MINUS SIGN}")
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points."""
+    return f"{signed(100 * share, 1)} percentage points"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage; a dash for what is not defined."""
+    return f"{100 * share:.1f} %" if np.isfinite(share) else "–"
+
+
+def price(ratio: float) -> str:
+    """``3`` or ``1/3``."""
+    return f"{ratio:g}" if ratio >= 1 else f"1/{1 / ratio:g}"
+
+
+def table(study: Study, variants: Sequence[str]) -> str:
+    """One line for each of ``variants`` that has a record; gains are against base or what the line says."""
+    lines = [COLUMNS, ["---"] * len(COLUMNS)]
+    for variant in study.measured(variants):
+        worth, entries = study.worth[variant], study.records[variant]
+        against = f" (against `{partner(variant)}`)" if variant in PARTNERS else ""
+        lines.append((
+            f"`{variant}`{against}", f"{worth.log_loss:.4f}", percent(study.mean(variant, "pixel_accuracy")),
+            f"{worth.at_half:.3f}", interval(study.gain_at_half(variant)),
+            f"{worth.cross_fitted:.3f}", interval(worth.gain_cross_fitted),
+            f"{entries[0]['parameters']:,}", f"{entries[0]['operations'] / 1e9:.3f}",
+            f"{study.mean(variant, 'milliseconds'):.2f}", f"{study.mean(variant, 'seconds_per_epoch'):.1f}",
+            f"{max(entry['peak_memory_mb'] for entry in entries):,}",
+        ))  # fmt: skip
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
+
+
+def answers(study: Study, variants: Sequence[str], brief: bool = False) -> str:
+    """A line of verdicts for each measured variant that is compared with another; brief: on the tuned rule alone."""
+    lines = []
+    for variant in study.measured(variants):
+        if variant == BASE:
+            continue
+        tuned = study.worth[variant].gain_cross_fitted
+        found = verdict(tuned, study.sigma(variant))
+        if tuned is not None and not brief:
+            found = f"with the tuned rule {found}; at 0.5 {verdict(study.gain_at_half(variant))}"
+        lines.append(f"- `{variant}` against `{partner(variant)}`: {found}")
+    return "\n".join(lines)
+
+
+def missing(study: Study, variants: Sequence[str]) -> str:
+    """Sentences that name those of ``variants`` without a record, and why; empty when there are none."""
+    lacking = study.lacking(variants)
+    beyond = [variant for variant in variants if variant not in (*study.records, *lacking)]
+
+    def sentence(beginning: str, names: Sequence[str]) -> str:
+        return f"*{beginning}: {', '.join(f'`{name}`' for name in names)}.*" if names else ""
+
+    found = (
+        sentence("Not measured yet", lacking),
+        sentence(f"Not part of the budget `{study.budget}`, which has too few images", beyond),
+    )
+    return " ".join(filter(None, found))

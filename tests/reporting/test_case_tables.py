@@ -1,0 +1,44 @@
+"""What the records say in words: verdicts, a line of the table, what is missing."""
+
+from fake_records import entry, read
+
+from saltseg.reporting.case_tables import missing, percent, points, price, signed, table, verdict
+
+
+def test_verdicts_in_words() -> None:
+    assert verdict((-0.031, -0.04, -0.02)) == "worse by 0.031 [−0.040, −0.020]"
+    assert verdict((0.0125, 0.004, 0.02)) == "better by 0.013 [+0.004, +0.020]"
+    assert verdict((0.002, -0.01, 0.013)) == "no detectable difference: +0.002 [−0.010, +0.013]"
+    assert verdict((0.01, 0.0, 0.02)).startswith("no detectable difference")  # zero is in the interval
+    assert verdict((-0.01, -0.02, 0.0)).startswith("no detectable difference")
+    assert verdict(None).startswith("not compared")
+
+
+def test_a_gain_within_the_noise_between_seeds_is_said_to_be() -> None:
+    assert verdict((-0.03, -0.04, -0.02), 0.016).endswith("], within two sigma of the noise between seeds")
+    assert verdict((-0.03, -0.04, -0.02), 0.014).endswith("]")
+    assert "sigma" not in verdict((0.0, -0.1, 0.1), 1.0)
+
+
+def test_numbers_in_words() -> None:
+    assert (signed(-0.0314), signed(0.5, 1)) == ("−0.031", "+0.5")
+    assert points(-0.0123) == "−1.2 percentage points"
+    assert (percent(0.1234), percent(float("nan"))) == ("12.3 %", "–")
+    assert (price(1 / 3), price(10.0)) == ("1/3", "10")
+
+
+def test_a_row_of_the_table(tmp_path) -> None:
+    study = read(tmp_path, entry("narrow", half="4"), entry("fcn_same_parameters", half="6"), entry(half="7"))
+    rows = table(study, ["base", "add", "fcn_same_parameters"]).splitlines()
+    assert len(rows) == 4  # header, rule, base, one variant: nothing of what was not measured
+    assert rows[2] == "| `base` | 0.2500 | 90.0 % | 0.700 |  | 0.500 |  | 1,000 | 0.002 | 1.50 | 6.0 | 1,234 |"
+    assert rows[3].startswith("| `fcn_same_parameters` (against `narrow`) | 0.2500 | 90.0 % | 0.600 | +0.200 [+0.200,")
+    assert missing(study, ["base", "add", "max"]) == "*Not measured yet: `add`, `max`.*"
+    assert missing(study, ["base"]) == ""
+
+
+def test_what_a_budget_never_trains_is_not_called_missing(tmp_path) -> None:
+    study = read(tmp_path, entry(budget="gpu"), budget="gpu")
+    assert missing(study, ["base", "images_half", "images_double"]) == (
+        "*Not measured yet: `images_half`.* *Not part of the budget `gpu`, which has too few images: `images_double`.*"
+    )
