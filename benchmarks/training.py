@@ -24,6 +24,7 @@ from saltseg.data.image_files import read_image, read_mask
 from saltseg.inference.predict import best_device, uses_bf16
 from saltseg.models import losses, zoo
 from saltseg.models.network import outputs
+from saltseg.processes import ALONE
 from saltseg.runs import FoldDir
 from saltseg.training import fold, optimisation
 from saltseg.training.callbacks import EpochLog, Progress
@@ -104,13 +105,13 @@ def loop(experiment: str, count: int, batch_size: int, repeats: int) -> Row:
     )
     clock = Clock(count // batch_size)
     with tempfile.TemporaryDirectory() as folder:
-        fold.silence()
+        loop.silence()
         directory = FoldDir(Path(folder) / "fold_0")
         callbacks = [EpochLog(directory.log, count), Progress(f"{experiment}, epochs", count, repeats + 2), clock]
         task = SaltTask(chosen, 0, (101, 101))
         training = fold.batches(chosen, data.train, 0, learning=True)
         validating = fold.batches(chosen, data.valid, 0, learning=False)
-        fold.trainer(chosen, directory, callbacks, patience=99).fit(task, training, validating)
+        loop.trainer(chosen, directory, callbacks, 99, ALONE).fit(task, training, validating)
     name = f"epoch of `{experiment}`: loading, augmentation, logs, checkpoint"
     target = 0.9 if torch.cuda.is_available() else 0.95
     return rates(name, "bare steps on a batch in memory", "images/s", clock.pairs, count, target=target)

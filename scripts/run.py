@@ -3,6 +3,7 @@ after training take seconds and are done anew.
 
   python scripts/run.py unet --data tgs
   python scripts/run.py unet --data tgs --folds 0 --set train.epochs=12
+  python scripts/run.py unet --data tgs --parallel 5        all folds at a time, sharing the cores or the GPUs
 
 The same command goes on after an interruption. Each step is a script of its own and can be called alone.
 """
@@ -27,6 +28,8 @@ def main() -> int:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
     )
     parser.add_argument("--name", help="the run's name (default: DATASET-EXPERIMENT)")
+    cli.add_parallel(parser)
+    cli.add_devices(parser)
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
@@ -36,6 +39,7 @@ def main() -> int:
     name = arguments.name or runs.default_name(arguments.data, settings.name, arguments.holdout)
     places = ["--input", str(arguments.input), "--output", str(arguments.output)]
     train = [arguments.experiment, "--data", arguments.data, "--folds", arguments.folds, "--name", name]
+    train += ["--parallel", str(arguments.parallel), "--devices", str(arguments.devices)]
     train += [] if arguments.holdout is None else ["--holdout", str(arguments.holdout)]
     for assignment in arguments.set:
         train += ["--set", assignment]

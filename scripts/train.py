@@ -2,19 +2,26 @@
 
   python scripts/train.py unet --data tgs                       all folds
   python scripts/train.py unet --data tgs --folds 0,1           two of them
+  python scripts/train.py unet --data tgs --parallel 5          all at a time, on as many GPUs as there are
   python scripts/train.py unet_spec --data tgs --holdout 0.1    the case study's random 10 % instead of folds
   python scripts/train.py unet --data tgs --set train.epochs=3 --set data.size=128 --name quick
   python scripts/train.py output/runs/quick/config.yaml --data tgs --name again
+
+--parallel is what many small trainings want: folds do not wait for each other. --devices is for a network too large
+for one GPU's patience: each batch is shared (Lightning's DDP; train.batch_size is that of all together). On several
+machines start it with torchrun or SLURM, --num-nodes N and one fold at a time.
 
 Finished folds are skipped; an interrupted fold goes on from its last finished epoch, with the same result as if
 it had never stopped. Results: output/runs/RUN/fold_K/.
 """
 
+import sys
+
 from saltseg import cli
 
 
-def main() -> None:
-    from saltseg import config, experiments, runs
+def main() -> int:
+    from saltseg import config, experiments, processes, runs
     from saltseg.errors import InputError
 
     parser = cli.parser(__doc__)
@@ -28,6 +35,11 @@ def main() -> None:
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
     )
     parser.add_argument("--name", help="the run's name (default: DATASET-EXPERIMENT)")
+    cli.add_parallel(parser)
+    cli.add_devices(parser)
+    parser.add_argument(
+        "--num-nodes", type=cli.at_least_one, default=1, metavar="N", help="machines per fold (default: 1)"
+    )
     parser.add_argument("--overwrite", action="store_true", help="train finished folds again, dropping their results")
     cli.add_directories(parser)
     arguments = parser.parse_args()
@@ -46,9 +58,25 @@ def main() -> None:
 
     from saltseg.training import experiment
 
-    skipped = experiment.train(
-        settings, arguments.data, run, arguments.input, arguments.output, wanted, arguments.overwrite
-    )
+    devices = processes.Devices(arguments.devices, arguments.num_nodes)
+    devices.check(settings.train.batch_size)
+    if devices.ranks > 1 and arguments.parallel > 1:
+        raise InputError("--parallel and --devices: the folds would fight for the devices; give one of the two")
+    if devices.nodes > 1 and (wanted is None or len(wanted) > 1):
+        raise InputError(f"--num-nodes {devices.nodes} --folds {arguments.folds}: give one fold at a time")
+
+    job = (settings, arguments.data, run, arguments.input, arguments.output, wanted, arguments.overwrite)
+    failed = []
+    if arguments.parallel > 1 or (devices.ranks > 1 and (wanted is None or len(wanted) > 1)):
+        todo, skipped = experiment.begin(*job)
+        again = [__file__, str(run.config), "--data", arguments.data, "--name", name]
+        again += ["--input", str(arguments.input), "--output", str(arguments.output)]
+        again += ["--devices", str(devices.each)] + (["--overwrite"] if arguments.overwrite else [])
+        commands = {f"fold_{number}": [*again, "--folds", str(number)] for number in todo}
+        codes = processes.run(commands, arguments.parallel, run.path / "logs")
+        failed = [fold for fold, code in codes.items() if code]
+    else:
+        skipped = experiment.train(*job, devices=devices)
     for number in skipped:
         print(f"fold {number} of {name} is finished already; skipped")
     for fold in run.finished_folds():
@@ -59,7 +87,11 @@ def main() -> None:
             f"{figures['seconds'] / 60:.1f} min; epoch {figures['best_epoch']} of {figures['epochs']} "
             f"({figures['best_epoch_chosen_by']})"
         )
+    if failed:
+        print(f"not finished: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
+        return 1
     cli.next_step(f"python scripts/predict.py {name}")
+    return 0
 
 
 if __name__ == "__main__":

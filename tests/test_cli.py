@@ -97,3 +97,13 @@ def test_directories_have_defaults_and_are_paths() -> None:
     given = parser.parse_args(["--input", "a", "--output", "b"])
     assert given == argparse.Namespace(input=Path("a"), output=Path("b"))
     assert "What it does.\n\n  an example" in parser.format_help()  # the docstring's lines are kept
+
+
+@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
+def test_how_many_is_a_number_of_at_least_one(text: str, capsys: pytest.CaptureFixture[str]) -> None:
+    parser = cli.parser("")
+    cli.add_parallel(parser)
+    assert parser.parse_args(["--parallel", "3"]).parallel == 3
+    with pytest.raises(SystemExit, match="2"):
+        parser.parse_args([f"--parallel={text}"])
+    assert f"argument --parallel: {text!r} is not a number of at least 1" in capsys.readouterr().err

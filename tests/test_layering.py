@@ -16,9 +16,10 @@ BELOW = {
     "data": {"base", "core"},
     "models": {"base", "core"},
     "inference": {"base", "core", "data", "models"},
-    "training": {"base", "core", "data", "models", "inference"},
+    "training": {"base", "core", "data", "models", "inference", "processes"},
     "reporting": {"base", "core", "data", "models", "inference", "training"},
     "cli": {"base"},
+    "processes": {"base", "cli"},
 }
 BASE = {"errors", "config", "experiments", "studies", "runs", "__init__"}
 MODULES = sorted(SOURCE.rglob("*.py"))

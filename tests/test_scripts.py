@@ -89,7 +89,6 @@ def refusal(trained: Trained, name: str, *arguments: str) -> str:
         ("study --data tiny --seeds one", "--seeds 'one'; write numbers such as 0,1"),
         ("case_study --data tiny --budget tiny", "make them with: python scripts/study.py --data tiny --budget tiny"),
         ("pseudo_label tiny-rum --images there", "did you mean tiny-run"),
-        ("study --data tiny --parallel 0", "--parallel is 0; it must be at least 1"),
         ("check_data tinny", "there: tiny"),
         ("compare_synthetic --real tinny", "there: tiny"),
         ("prepare_data --source ./tinny", "tinny"),

@@ -70,6 +70,13 @@ def add_parallel(arguments: argparse.ArgumentParser) -> None:
     )
 
 
+def add_devices(arguments: argparse.ArgumentParser) -> None:
+    """Add ``--devices``: what trains one network together, see `saltseg.training.loop.Devices`."""
+    arguments.add_argument(
+        "--devices", type=at_least_one, default=1, metavar="N", help="GPUs that share each batch (default: 1)"
+    )
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose ``--help`` keeps the layout of the script's docstring."""
     return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)

@@ -91,7 +91,7 @@ class TrainConfig:
     keep: Literal["best", "last", "snapshots"] = "best"  # which weights predict; snapshots: one per cycle, averaged
     validate_every: int = 1  # epochs between looks at the validation images; a fixed length needs few
     stop_patience: int = 10  # keep=best: epochs without a better validation loss before training stops
-    start_from: str = ""  # a run of the same network and folds whose weights each fold starts from
+    start_from: str = ""  # weights that each fold starts from: a run of the same network and folds, or file:PATH
     seed: int = 0
     workers: int = -1  # processes that load data; -1: none on a CPU, up to 8 for a GPU
     precision: Literal["auto", "32", "bf16"] = "auto"  # auto: bf16 mixed on a GPU that has it, else 32

@@ -1,4 +1,4 @@
-"""Independent trainings side by side: a process each, logs kept apart, and one that fails stops no other."""
+"""How trainings share machines: independent ones side by side, or one network on several devices."""
 
 import os
 import shutil
@@ -6,24 +6,49 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TextIO
 
 from saltseg import cli
+from saltseg.errors import InputError
 
+
+@dataclass(frozen=True)
+class Devices:
+    """What trains one network: so many GPUs (without any: processes) on each of so many machines, Lightning's DDP."""
+
+    each: int = 1
+    nodes: int = 1
+
+    @property
+    def ranks(self) -> int:
+        """Processes in all; they share every batch."""
+        return self.each * self.nodes
+
+    def check(self, batch_size: int) -> None:
+        """Raise InputError where a batch cannot be shared evenly, two images each at least (batch norm)."""
+        if batch_size % self.ranks or batch_size // self.ranks < 2:
+            raise InputError(
+                f"train.batch_size is {batch_size}, of all {self.ranks} processes together; "
+                f"make it a multiple of {self.ranks}, {2 * self.ranks} at least"
+            )
+
+
+ALONE = Devices()
 INTERRUPTED = 130  # exit code of a script after Ctrl-C, see cli.run
 
 
 def run(commands: Mapping[str, Sequence[str]], parallel: int, logs: Path) -> dict[str, int]:
     """Run each named Python command line (without the interpreter), ``parallel`` at a time; returns the exit codes.
 
-    One at a time, they write to this terminal; several, each to ``logs/NAME.log``, and the terminal shows the last line
-    of every log. Side by side they share the cores and take turns with the GPUs that can be seen. None is left running
-    when this function is left; KeyboardInterrupt where one was interrupted.
+    One that fails stops no other. One at a time, they write to this terminal; several, each to ``logs/NAME.log``, and
+    the terminal shows the last line of every log. Side by side they share the cores and take turns with the GPUs that
+    can be seen. None is left running when this function is left; KeyboardInterrupt where one was interrupted.
     """
     waiting, codes = list(commands.items()), dict[str, int]()
     running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
-    board = _Board(logs)
+    board = Board(logs)
     if parallel > 1:
         logs.mkdir(parents=True, exist_ok=True)
     try:
@@ -84,7 +109,7 @@ def _gpus() -> list[str]:
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
-class _Board:
+class Board:
     """The last line of every running log, redrawn in place; on a terminal only."""
 
     def __init__(self, logs: Path, stream: TextIO = sys.stderr) -> None:
@@ -97,7 +122,8 @@ class _Board:
         self.clear()
         width = shutil.get_terminal_size().columns - 1
         for name in names:
-            self.stream.write(f"{last_line(self.logs / f'{name}.log') or f'{name}: starting'}"[:width] + "\n")
+            line = last_line(self.logs / f"{name}.log") or f"{name}: starting"
+            self.stream.write(line[:width] + "\n")
         self.stream.flush()
         self.lines, self.shown = len(names), time.monotonic()
 

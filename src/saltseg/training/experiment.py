@@ -1,6 +1,7 @@
 """An experiment on a dataset: resolve the configuration, make the folds, train those asked for."""
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
@@ -8,6 +9,7 @@ from saltseg import config, runs
 from saltseg.data import competition, folds
 from saltseg.errors import InputError
 from saltseg.inference import pseudo
+from saltseg.processes import ALONE, Devices
 
 
 def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: Path, output_dir: Path) -> None:
@@ -23,8 +25,9 @@ def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: 
         "folds_hash": table.digest,
         "synthetic": competition.is_synthetic(root),
     }
-    for name in filter(None, (settings.pseudo.teacher, settings.train.start_from)):
-        pseudo.teacher_run(output_dir, name, facts)
+    for name in (settings.pseudo.teacher, settings.train.start_from):
+        if name and not name.startswith("file:"):
+            pseudo.teacher_run(output_dir, name, facts)
     if run.provenance.is_file():
         changed = config.differences(run.read_config(), settings)
         before = run.read_provenance()
@@ -39,6 +42,33 @@ def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: 
     runs.write_json(run.provenance, runs.provenance(**facts))
 
 
+def begin(
+    settings: config.Config,
+    dataset: str,
+    run: runs.RunDir,
+    input_dir: Path,
+    output_dir: Path,
+    wanted: Sequence[int] | None = None,
+    overwrite: bool = False,
+) -> tuple[list[int], list[int]]:
+    """Check everything that can be checked before hours of training, and create the run.
+
+    Returns the folds of ``wanted`` (default: all) to train, and those that are finished and not to be overwritten.
+    """
+    root = competition.dataset_root(input_dir, dataset)
+    table = _folds(settings, root, dataset, output_dir)
+    numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
+    for number in numbers:
+        table.split(number, settings.folds)
+    if not run.provenance.is_file():
+        from saltseg.training import fold
+
+        fold.check(settings, *competition.SHAPE)
+    prepare(settings, dataset, run, input_dir, output_dir)
+    skipped = [number for number in numbers if run.fold(number).finished() and not overwrite]
+    return [number for number in numbers if number not in skipped], skipped
+
+
 def train(
     settings: config.Config,
     dataset: str,
@@ -48,36 +78,30 @@ def train(
     wanted: Sequence[int] | None = None,
     overwrite: bool = False,
     predict_test: bool = True,
+    devices: Devices = ALONE,
 ) -> list[int]:
     """Train and finish the folds ``wanted`` (default: all); returns those that were skipped as finished.
 
     ``predict_test=False`` spares the test images, for runs that only their out-of-fold predictions are wanted of.
+    devices: what trains one fold, one fold in a process; default: this process alone.
     """
-    root = competition.dataset_root(input_dir, dataset)
-    table = _folds(settings, root, dataset, output_dir)
-    numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
-    for number in numbers:
-        table.split(number, settings.folds)  # a wrong number is refused before hours of training, not after
-    if not run.provenance.is_file():
-        from saltseg.training import fold
-
-        fold.check(settings, *competition.SHAPE)
-    prepare(settings, dataset, run, input_dir, output_dir)
-    skipped = [number for number in numbers if run.fold(number).finished() and not overwrite]
-    if len(skipped) == len(numbers):
+    numbers, skipped = begin(settings, dataset, run, input_dir, output_dir, wanted, overwrite)
+    if not numbers:
         return skipped
 
-    from saltseg.training import fold
+    from saltseg.training import fold, loop
 
+    root = competition.dataset_root(input_dir, dataset)
+    table = _folds(settings, root, dataset, output_dir)
     labelled, test = competition.read_train(root), competition.read_test(root)
     predicted = test if predict_test else competition.Images((), test.images[:0])
     for number in numbers:
         directory = run.fold(number)
-        with directory.locked():
+        with directory.locked() if loop.is_first() else nullcontext():
             if overwrite and directory.finished():
                 fold.clear(directory)
-            if directory.finished():  # before this call, or by another process a moment ago
-                skipped = [*skipped, number] if number not in skipped else skipped
+            if directory.finished():  # by another process a moment ago
+                skipped = [*skipped, number]
                 continue
             data = fold.fold_data(number, labelled, predicted, table, settings.folds)
             facts = run.read_provenance()
@@ -85,10 +109,12 @@ def train(
                 teacher = pseudo.teacher_run(output_dir, settings.pseudo.teacher, facts)
                 found = pseudo.of_fold(teacher, number, settings.pseudo, labelled.images, test.images)
                 data = replace(data, pseudo=found)
-            if settings.train.start_from:
+            if (path := fold.start_file(settings.train)) is not None:
+                data = replace(data, start=path)
+            elif settings.train.start_from:
                 before = pseudo.teacher_run(output_dir, settings.train.start_from, facts)
                 data = replace(data, start=pseudo.finished_fold(before, number))
-            fold.run(settings, data, directory, f"{run.name} fold {number}")
+            fold.run(settings, data, directory, f"{run.name} fold {number}", devices)
     return skipped
 
 

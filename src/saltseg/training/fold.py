@@ -1,11 +1,9 @@
 """Train one fold to the end, predict what it is for, write its figures last. Safe to kill and to start again."""
 
-import logging
 import math
 import shutil
 import sys
 import time
-import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -14,10 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from lightning import Callback, Trainer
-from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
-from lightning.pytorch.loggers import TensorBoardLogger
-from lightning.pytorch.plugins.io import TorchCheckpointIO
 from tqdm import tqdm
 
 from saltseg.config import Config, FoldsConfig
@@ -33,10 +27,11 @@ from saltseg.errors import InputError
 from saltseg.inference import predict
 from saltseg.inference.pseudo import Pseudo
 from saltseg.models import losses, zoo
-from saltseg.runs import FoldDir, Predictions, atomic_path, provenance, save_predictions, write_json
-from saltseg.training.callbacks import EpochLog, KeepWeights, Progress, Row
-from saltseg.training.optimisation import Averaging
-from saltseg.training.task import SaltTask
+from saltseg.processes import ALONE, Devices
+from saltseg.runs import FoldDir, Predictions, provenance, save_predictions, write_json
+from saltseg.training import loop
+from saltseg.training.callbacks import Row
+from saltseg.training.task import SaltTask, start_file, take_over
 
 CHOSEN_BY = {
     "best": "lowest loss on this fold's validation images",
@@ -55,7 +50,7 @@ class FoldData:
     valid: Labelled
     test: Images
     pseudo: Pseudo | None = None  # further images to train on
-    start: FoldDir | None = None  # whose weights training starts from
+    start: FoldDir | Path | None = None  # whose weights training starts from: a fold's, or a file's
 
 
 def fold_data(number: int, labelled: Labelled, test: Images, folds: Folds, settings: FoldsConfig) -> FoldData:
@@ -70,21 +65,26 @@ def _subset(labelled: Labelled, positions: np.ndarray) -> Labelled:
     return Labelled(ids, labelled.images[positions], labelled.masks[positions])
 
 
-def run(settings: Config, data: FoldData, directory: FoldDir, title: str) -> None:
+def run(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: Devices = ALONE) -> None:
     """Train, predict and finish one fold, going on from wherever an earlier call stopped.
 
     The caller holds ``directory.locked()``. With ``train.keep=best`` the weights are those of the epoch with the lowest
     loss on this fold's own validation images, so the fold's score is a little flattering (field: 0.003 to 0.006).
+    devices: with several, the process that writes returns and the others leave (SystemExit).
     """
     commit = provenance()["git_commit"]  # of the code that runs; the checkout may have moved on when it is done
-    rows = _train(settings, data, directory, title)
+    rows = _train(settings, data, directory, title, devices)
+    if not loop.is_first():
+        raise SystemExit(0)
     _finish(settings, data, directory, predict.load_networks(settings, directory), rows, commit)
 
 
 def check(settings: Config, height: int, width: int) -> None:
     """Send one empty tile through the network, so that settings that cannot work are refused before anything else."""
     tile = np.zeros((1, height, width), np.uint8)
-    network = zoo.build(settings.model)
+    network = zoo.build(settings.model, pretrained=not settings.train.start_from)
+    if (path := start_file(settings.train)) is not None:
+        take_over(network, path)
     for text in (settings.train.loss, settings.train.late_loss):
         losses.from_text(text)
     Augment(settings.data.augment)
@@ -97,45 +97,26 @@ def check(settings: Config, height: int, width: int) -> None:
         ) from None
 
 
-def _train(settings: Config, data: FoldData, directory: FoldDir, title: str) -> list[Row]:
-    """Train to the end, or go on from ``last.ckpt``; returns the rows of the log."""
-    silence()
-    train = settings.train
-    seed = train.seed * 1000 + data.number
-    log = EpochLog(directory.log)
-    # A training of fixed length stops early only where its loss is no number any more.
-    patience = train.stop_patience if train.keep == "best" else train.epochs
-    state = _read_last(directory) if directory.last.is_file() else None
-    rows = [] if state is None else state["callbacks"][log.state_key]["rows"]
-    if state is not None and _over(state, len(rows), train.epochs, patience):
-        return rows
-    task = SaltTask(settings, seed, data.train.images.shape[1:], pretrained=state is None)
-    if task.origin != "random":
-        tqdm.write(f"encoder weights: {task.origin}", file=sys.stderr)
-    if data.start is not None and state is None:
-        task.start_from(data.start, settings)
-    training = batches(settings, data.train, seed, learning=True, pseudo=data.pseudo)
-    training.sampler.set_epoch(len(rows))  # workers fetch their first batches before Lightning tells the sampler
-    log.images = len(training.sampler)
-    try:
-        trainer(settings, directory, [log, Progress(title, log.images, train.epochs)], patience).fit(
-            task,
-            training,
-            batches(settings, data.valid, seed, learning=False),
-            ckpt_path=None if state is None else directory.last,
-            weights_only=True,
-        )
-    except SystemExit:  # Lightning's way out after Ctrl-C and SIGTERM, the latter with the exit code of success
-        raise KeyboardInterrupt from None
-    judged = log.rows if train.keep == "best" else log.rows[-1:]
-    if not any(math.isfinite(row["valid_loss"]) for row in judged):
-        raise InputError(f"{title}: the validation loss is not finite; lower train.learning_rate, use another --name")
-    return log.rows
+def _train(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: Devices) -> list[Row]:
+    """Train a fold's network on its images, see `loop.fit`."""
+    seed, tile = settings.train.seed * 1000 + data.number, data.train.images.shape[1:]
+    training = batches(settings, data.train, seed, learning=True, pseudo=data.pseudo, ranks=devices.ranks)
+    validating = batches(settings, data.valid, seed, learning=False, ranks=devices.ranks)
+    images = len(training.sampler) * devices.ranks
+
+    def make_task(fresh: bool) -> SaltTask:
+        return SaltTask(settings, seed, tile, pretrained=fresh, start=data.start)
+
+    return loop.fit(settings, directory, title, make_task, training, validating, images, devices)
 
 
-def batches(settings: Config, labelled: Labelled, seed: int, learning: bool, pseudo: Pseudo | None = None) -> Any:
-    """Batches of tiles; shuffled and augmented for learning, and mixed with tiles that a teacher has labelled."""
-    gpu, asked = torch.cuda.is_available(), settings.train.workers
+def batches(
+    settings: Config, labelled: Labelled, seed: int, learning: bool, pseudo: Pseudo | None = None, ranks: int = 1
+) -> Any:
+    """Batches of tiles; shuffled and augmented for learning, and mixed with tiles that a teacher has labelled.
+
+    ranks: processes that share them.
+    """
     images, masks = labelled.images, labelled.masks
     drawn, soft = 0, pseudo is not None and settings.pseudo.labels == "soft"
     if pseudo is not None:
@@ -151,65 +132,12 @@ def batches(settings: Config, labelled: Labelled, seed: int, learning: bool, pse
         batch_size=settings.train.batch_size,
         seed=seed,
         shuffle=learning,
-        workers=asked if asked >= 0 else (min(8, torch.get_num_threads()) if gpu else 0),
+        workers=loop.workers(settings),
         pool=0 if pseudo is None else len(pseudo.ids),
         drawn=drawn,
         soft=soft,
+        ranks=ranks,
     )
-
-
-def trainer(settings: Config, directory: FoldDir, callbacks: list[Callback], patience: int) -> Trainer:
-    """Lightning's trainer as the configuration asks for it; the order of callbacks matters (see `KeepWeights`)."""
-    train = settings.train
-    return Trainer(
-        max_epochs=train.epochs,
-        accelerator="gpu" if torch.cuda.is_available() else "cpu",
-        devices=1,
-        precision="bf16-mixed" if predict.uses_bf16(settings) else "32-true",
-        plugins=[AtomicCheckpoints()],
-        logger=TensorBoardLogger(directory.path, name="", version="tensorboard"),
-        callbacks=[
-            EarlyStopping("valid_loss", patience=patience, min_delta=0.0, check_finite=True),
-            *callbacks,
-            KeepWeights(directory, train),
-            *([Averaging(train)] if train.ema or train.swa_from else []),
-            ModelCheckpoint(
-                directory.path, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
-            ),
-        ],
-        gradient_clip_val=train.clip or None,
-        check_val_every_n_epoch=train.validate_every,
-        enable_progress_bar=False,
-        enable_model_summary=False,
-        num_sanity_val_steps=0,
-        log_every_n_steps=1_000_000,  # figures per epoch are enough
-        use_distributed_sampler=False,
-    )
-
-
-class AtomicCheckpoints(TorchCheckpointIO):
-    """Checkpoints written beside their target and renamed; Lightning's own may copy, and a kill would leave half."""
-
-    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
-        """Save ``checkpoint`` at ``path``."""
-        with atomic_path(Path(path)) as beside:
-            torch.save(checkpoint, beside)
-
-
-def _read_last(directory: FoldDir) -> dict:
-    try:
-        return torch.load(directory.last, map_location="cpu", weights_only=True)
-    except Exception as error:
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise InputError(
-            f"{directory.last} cannot be read ({reason}); delete {directory.path} and train again"
-        ) from None
-
-
-def _over(state: dict, epochs_done: int, epochs: int, patience: int) -> bool:
-    """Whether the saved state is that of a finished training, killed between training and prediction."""
-    waited = next(s["wait_count"] for key, s in state["callbacks"].items() if key.startswith("EarlyStopping"))
-    return epochs_done >= epochs or waited >= patience
 
 
 def _finish(
@@ -293,10 +221,3 @@ def _peak_memory_mb() -> int | None:
 
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return round(peak / (2**20 if sys.platform == "darwin" else 2**10))
-
-
-def silence() -> None:
-    """Lightning's banners and hints say nothing that a user of this program can act on."""
-    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="lightning")

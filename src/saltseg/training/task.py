@@ -1,26 +1,57 @@
 """One fold's training as a Lightning module: losses, optimiser, learning rate, figures per epoch."""
 
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import torch
 from lightning import LightningModule
 from timm.scheduler.scheduler import Scheduler
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from saltseg import config
-from saltseg.config import Config
+from saltseg.config import Config, TrainConfig
 from saltseg.errors import InputError
 from saltseg.inference import predict
-from saltseg.models import losses, zoo
+from saltseg.models import losses, weight_sources, zoo
 from saltseg.models.network import Outputs, outputs
 from saltseg.models.unet import crop_to
 from saltseg.runs import FoldDir, RunDir
 from saltseg.training import optimisation
 
 Batch = tuple[Tensor, Tensor]
+
+
+def start_file(train: TrainConfig) -> Path | None:
+    """The file behind ``train.start_from=file:PATH``; None where that is a run or nothing."""
+    prefix = "file:"
+    named = train.start_from.startswith(prefix)
+    return Path(train.start_from.removeprefix(prefix)).expanduser() if named else None
+
+
+def take_over(network: nn.Module, path: Path) -> str:
+    """Copy a file's tensors into a whole network of the same architecture; returns a line about where they are from.
+
+    Raises InputError, and copies nothing, when the file cannot be read as tensors or one of them does not fit.
+    """
+    found, own = weight_sources.read(path), network.state_dict()
+    for name in (*own, *found):
+        if name not in found:
+            problem = f"no {name}, which the network has"
+        elif name not in own:
+            problem = f"{name}, which the network does not have"
+        elif found[name].shape != own[name].shape:
+            problem = f"{name} of shape {tuple(found[name].shape)}; the network's is {tuple(own[name].shape)}"
+        else:
+            continue
+        raise InputError(
+            f"train.start_from=file:{path} holds {problem}; give the weights of a whole network with the same model.* "
+            "settings (model.weights=file:PATH takes an encoder alone)"
+        )
+    network.load_state_dict(found)
+    return f"all weights from {weight_sources.title(path)}"
 
 
 class SaltTask(LightningModule):
@@ -32,28 +63,41 @@ class SaltTask(LightningModule):
     plateau scheduler after it has saved the checkpoint: a resumed run would miss a drop.
 
     tile: height and width of the images before ``data.fit`` (pixels). pretrained: False where a checkpoint follows.
+    start: whose weights to take over in place of the encoder's pretrained ones: a file's, or another run's fold's.
     """
 
-    def __init__(self, settings: Config, seed: int, tile: tuple[int, int], pretrained: bool = True) -> None:
+    def __init__(
+        self,
+        settings: Config,
+        seed: int,
+        tile: tuple[int, int],
+        pretrained: bool = True,
+        start: FoldDir | Path | None = None,
+    ) -> None:
         super().__init__()
         self.settings, self.seed, self.tile = settings, seed, tile
         torch.manual_seed(seed)
-        self.network = zoo.build(settings.model, pretrained).to(memory_format=torch.channels_last)
-        self.origin: str = getattr(self.network, "origin", "random")  # of the encoder's weights, in a line
+        self.network = zoo.build(settings.model, pretrained and start is None).to(memory_format=torch.channels_last)
+        self.origin: str = getattr(self.network, "origin", "random")  # of the pretrained weights, in a line
+        if pretrained and start is not None:
+            self._start_from(start)
         self._losses = [losses.from_text(text) for text in (settings.train.loss, settings.train.late_loss)]
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
 
-    def start_from(self, fold: FoldDir, settings: Config) -> None:
-        """Take over all weights of another run's fold (of its last snapshot); InputError for another network."""
-        run = RunDir(fold.path.parent)
+    def _start_from(self, start: FoldDir | Path) -> None:
+        """Take over all weights of a file, or of another run's fold (its last snapshot); InputError if misfitting."""
+        if isinstance(start, Path):
+            self.origin = take_over(self.network, start)
+            return
+        run = RunDir(start.path.parent)
         other = run.read_config()
-        changed = config.differences(replace(other, model=settings.model), other)
+        changed = config.differences(replace(other, model=self.settings.model), other)
         if changed:
             raise InputError(f"train.start_from is {run.name}, whose network differs ({'; '.join(changed[:3])})")
-        taken = predict.load_network(settings, fold.networks(other.train)[-1])
+        taken = predict.load_network(self.settings, start.networks(other.train)[-1])
         self.network.load_state_dict(taken.state_dict())
-        self.origin = f"all weights from {run.name}, fold {fold.number}"
+        self.origin = f"all weights from {run.name}, fold {start.number}"
 
     def configure_optimizers(self) -> Any:
         """The optimiser, and what moves its learning rate."""
@@ -86,8 +130,9 @@ class SaltTask(LightningModule):
         """Let (seed, step) alone decide dropout, so that an interrupted epoch is repeated exactly.
 
         Per step and not per epoch: how often a data loader draws from the global generator depends on resuming.
+        Processes that share a batch draw apart.
         """
-        torch.manual_seed(self.seed * 1_000_003 + self.global_step)
+        torch.manual_seed(self.seed * 1_000_003 + self.global_step + 1_000_000_007 * self.global_rank)
 
     def forward(self, images: Tensor) -> Tensor:
         """Float (N, C, H, W) → logits (N, 1, H, W)."""
@@ -99,7 +144,7 @@ class SaltTask(LightningModule):
         loss = self.loss(outputs(self.network, images.to(memory_format=torch.channels_last)), masks)
         optimizer: Any = self.optimizers()
         figures = {"train_loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
-        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(images))
+        self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
 
     def loss(self, found: Outputs, masks: Tensor) -> Tensor:
@@ -128,8 +173,8 @@ class SaltTask(LightningModule):
         images, masks = batch
         logits = self(images).float()
         correct = ((logits > 0) == (masks > 0.5)).float().mean()
-        self.log("valid_loss", losses.binary_cross_entropy(logits, masks), batch_size=len(images))
-        self.log("valid_pixel_accuracy", correct, batch_size=len(images))
+        figures = {"valid_loss": losses.binary_cross_entropy(logits, masks), "valid_pixel_accuracy": correct}
+        self.log_dict(figures, batch_size=len(images), sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Drop the learning rate when the validation loss has stood still."""

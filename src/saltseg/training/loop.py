@@ -1,0 +1,148 @@
+"""The training loop, Lightning's: goes on from the last finished epoch, on one device or several."""
+
+import logging
+import math
+import sys
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning import Callback, Trainer
+from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
+from lightning.pytorch.loggers import TensorBoardLogger
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.utilities import rank_zero_only
+from tqdm import tqdm
+
+from saltseg.config import Config
+from saltseg.errors import InputError
+from saltseg.inference import predict
+from saltseg.processes import ALONE, Devices
+from saltseg.runs import FoldDir, atomic_path
+from saltseg.training.callbacks import EpochLog, KeepWeights, Progress, Row
+from saltseg.training.optimisation import Averaging
+from saltseg.training.task import SaltTask
+
+
+def is_first() -> bool:
+    """Whether this process is the only one that trains this network, or the one of them that writes files."""
+    return getattr(rank_zero_only, "rank", 0) == 0
+
+
+def fit(
+    settings: Config,
+    directory: FoldDir,
+    title: str,
+    make_task: Callable[[bool], SaltTask],
+    training: Any,
+    validating: Any,
+    images: int,
+    devices: Devices = ALONE,
+) -> list[Row]:
+    """Train to the end, or go on from ``last.ckpt``; returns the rows of the log.
+
+    make_task: makes what is trained; it is told whether training starts afresh, which is when it needs weights.
+    training, validating: iterables of batches, whose length is known; ``training.sampler`` is told the epoch. images:
+    how many an epoch has. Raises InputError when the validation loss is not finite.
+    """
+    silence()
+    train = settings.train
+    log = EpochLog(directory.log, images)
+    # A training of fixed length stops early only where its loss is no number any more.
+    patience = train.stop_patience if train.keep == "best" else train.epochs
+    state = _read_last(directory) if directory.last.is_file() else None
+    rows = [] if state is None else state["callbacks"][log.state_key]["rows"]
+    if state is not None and _over(state, len(rows), train.epochs, patience):
+        return rows
+    task = make_task(state is None)
+    if task.origin != "random" and is_first():
+        tqdm.write(f"pretrained weights: {task.origin}", file=sys.stderr)
+    training.sampler.set_epoch(len(rows))  # workers fetch their first batches before Lightning tells the sampler
+    try:
+        trainer(settings, directory, [log, Progress(title, images, train.epochs)], patience, devices).fit(
+            task,
+            training,
+            validating,
+            ckpt_path=None if state is None else directory.last,
+            weights_only=True,
+        )
+    except SystemExit:  # Lightning's way out after Ctrl-C and SIGTERM, the latter with the exit code of success
+        raise KeyboardInterrupt from None
+    judged = log.rows if train.keep == "best" else log.rows[-1:]
+    if not any(math.isfinite(row["valid_loss"]) for row in judged):
+        raise InputError(f"{title}: the validation loss is not finite; lower train.learning_rate, use another --name")
+    return log.rows
+
+
+def workers(settings: Config) -> int:
+    """How many processes load data."""
+    asked = settings.train.workers
+    return asked if asked >= 0 else (min(8, torch.get_num_threads()) if torch.cuda.is_available() else 0)
+
+
+def trainer(
+    settings: Config, directory: FoldDir, callbacks: list[Callback], patience: int, devices: Devices
+) -> Trainer:
+    """Lightning's trainer as the configuration asks for it; the order of callbacks matters (see `KeepWeights`)."""
+    train, gpu, several = settings.train, torch.cuda.is_available(), devices.ranks > 1
+    return Trainer(
+        max_epochs=train.epochs,
+        accelerator="gpu" if gpu else "cpu",
+        devices=devices.each,
+        num_nodes=devices.nodes,
+        strategy="ddp" if several else "auto",
+        sync_batchnorm=several and gpu,  # torch has none for processors
+        precision="bf16-mixed" if predict.uses_bf16(settings) else "32-true",
+        plugins=[AtomicCheckpoints()],
+        logger=TensorBoardLogger(directory.path, name="", version="tensorboard"),
+        callbacks=[
+            EarlyStopping("valid_loss", patience=patience, min_delta=0.0, check_finite=True),
+            *callbacks,
+            KeepWeights(directory, train),
+            *([Averaging(train)] if train.ema or train.swa_from else []),
+            ModelCheckpoint(
+                directory.path, filename="last", save_on_train_epoch_end=True, enable_version_counter=False
+            ),
+        ],
+        gradient_clip_val=train.clip or None,
+        check_val_every_n_epoch=train.validate_every,
+        enable_progress_bar=False,
+        enable_model_summary=False,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1_000_000,  # figures per epoch are enough
+        use_distributed_sampler=False,
+    )
+
+
+class AtomicCheckpoints(TorchCheckpointIO):
+    """Checkpoints written beside their target and renamed; Lightning's own may copy, and a kill would leave half."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        """Save ``checkpoint`` at ``path``."""
+        with atomic_path(Path(path)) as beside:
+            torch.save(checkpoint, beside)
+
+
+def _read_last(directory: FoldDir) -> dict:
+    try:
+        return torch.load(directory.last, map_location="cpu", weights_only=True)
+    except Exception as error:
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        raise InputError(
+            f"{directory.last} cannot be read ({reason}); delete {directory.path} and train again"
+        ) from None
+
+
+def _over(state: dict, epochs_done: int, epochs: int, patience: int) -> bool:
+    """Whether the saved state is that of a finished training, killed between training and prediction."""
+    waited = next(s["wait_count"] for key, s in state["callbacks"].items() if key.startswith("EarlyStopping"))
+    return epochs_done >= epochs or waited >= patience
+
+
+def silence() -> None:
+    """Lightning's banners and hints say nothing that a user of this program can act on."""
+    for name in ("lightning.pytorch", "lightning.fabric", "lightning.pytorch.utilities.rank_zero"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="lightning")

@@ -1,0 +1,98 @@
+"""train.start_from=file:PATH: every fold starts from a whole network's weights in a file."""
+
+from dataclasses import replace
+from pathlib import Path
+from unittest import mock
+
+import pytest
+import tiny_fold
+import torch
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from saltseg import runs
+from saltseg.config import Config
+from saltseg.data.competition import Images
+from saltseg.data.synthetic import write_dataset
+from saltseg.errors import InputError
+from saltseg.models import zoo
+from saltseg.training import experiment, fold, pretrain
+from saltseg.training.task import SaltTask, take_over
+
+FIXED = ("train.keep=last", "train.schedule=constant")
+
+
+def whole_network(path: Path, settings: Config, seed: int = 3) -> dict[str, Tensor]:
+    """Weights and statistics at random, in a file."""
+    network = zoo.build(settings.model, pretrained=False)
+    torch.manual_seed(seed)
+    state = {
+        name: torch.rand_like(tensor) + 0.5 if tensor.is_floating_point() else torch.full_like(tensor, 3)
+        for name, tensor in network.state_dict().items()
+    }
+    save_file(state, path)
+    return state
+
+
+def test_every_tensor_of_the_file_is_there_before_the_first_step(tmp_path: Path) -> None:
+    state = whole_network(tmp_path / "w.safetensors", tiny_fold.settings())
+    seen: list[tuple[dict[str, Tensor], str]] = []
+
+    def training_step(task: SaltTask, *_: object) -> Tensor:
+        seen.append(({name: tensor.clone() for name, tensor in task.network.state_dict().items()}, task.origin))
+        raise tiny_fold.Interrupted
+
+    data = replace(tiny_fold.data(), start=tmp_path / "w.safetensors")
+    with mock.patch.object(SaltTask, "training_step", training_step), pytest.raises(tiny_fold.Interrupted):
+        fold.run(tiny_fold.settings(), data, runs.FoldDir(tmp_path / "fold_0"), "tiny")
+    tiny_fold.assert_equal(seen[0][0], state)
+    assert seen[0][1].startswith("all weights from file w.safetensors (sha256 ")
+
+
+def test_an_experiment_starts_its_folds_from_a_file_or_is_refused_at_once(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "input" / "tiny", n_train=16, n_test=2, seed=3)
+    path = tmp_path / "w.safetensors"
+    whole_network(path, tiny_fold.settings())
+    start = f"train.start_from=file:{path}"
+
+    def train(name: str, *changes: str) -> runs.RunDir:
+        settings = tiny_fold.settings("folds.count=2", "train.epochs=1", *FIXED, *changes)
+        run = runs.run_dir(tmp_path / "output", name)
+        experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", wanted=[0])
+        return run
+
+    figures = runs.read_json(train("fine", start).fold(0).metrics)
+    assert figures["encoder_weights"].startswith("all weights from file w.safetensors (sha256 ")
+    for changes, message in (
+        ((start, "model.filters=3"), r"holds contract1.0.weight of shape \(2, 1, 3, 3\); the network's is \(3, 1, 3, "),
+        ((start, "model.skip=none"), r"holds expand6.0.weight of shape"),
+        (("train.start_from=file:gone.pth",), r"weights file gone.pth does not exist; check the path behind file:"),
+    ):
+        with pytest.raises(InputError, match=message):
+            train("misfit", *changes)
+    assert not runs.run_dir(tmp_path / "output", "misfit").path.exists()
+
+
+def test_one_pretraining_goes_on_where_another_ended(tmp_path: Path) -> None:
+    """Simulated tiles after real ones, say; with next to no learning rate the weights stay."""
+    changes = (f"train.start_from=file:{tmp_path / 'w.safetensors'}", "train.epochs=1", "train.learning_rate=1e-30")
+    settings, tiles = tiny_fold.settings(*FIXED, *changes), tiny_fold.data().train
+    state = whole_network(tmp_path / "w.safetensors", settings)
+    place = pretrain.PretrainedDir(tmp_path / "p")
+    pretrain.masked(settings, place, Images(tiles.ids, tiles.images))
+    found = load_file(place.weights)
+    assert [n for n in state if n.endswith(("weight", "bias")) and not torch.allclose(state[n], found[n])] == []
+
+
+def test_missing_and_further_tensors_are_named_and_nothing_is_copied(tmp_path: Path) -> None:
+    state = whole_network(tmp_path / "w.safetensors", tiny_fold.settings())
+    network = zoo.build(tiny_fold.settings().model)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    for changed, message in (
+        ({name: tensor for name, tensor in state.items() if name != "head.bias"}, "holds no head.bias, which the netw"),
+        (state | {"tail": torch.zeros(1)}, "holds tail, which the network does not have; give"),
+    ):
+        save_file(changed, tmp_path / "w.safetensors")
+        with pytest.raises(InputError, match=message):
+            take_over(network, tmp_path / "w.safetensors")
+        tiny_fold.assert_equal(before, network.state_dict())
