@@ -2,6 +2,7 @@
 
   python benchmarks/bench.py                        everything, about ten minutes on two cores
   python benchmarks/bench.py --only training        training, prediction or numeric
+  python benchmarks/bench.py --only tried           what else the training step could do; not part of everything
   python benchmarks/bench.py --quick                a rehearsal with small amounts; its figures mean little
 
 Prints a table and writes output/bench.json. Nothing else should run beside it; the range in brackets shows whether
@@ -12,6 +13,7 @@ import argparse
 import os
 import platform
 from collections.abc import Callable, Iterator
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -29,13 +31,14 @@ def plan(quick: bool) -> dict[str, Plan]:
     import numeric
     import prediction
     import training
+    import tried
 
     gpu = torch.cuda.is_available()
     count, batch, repeats = (64, 16, 2) if quick else (4096, 64, 5) if gpu else (320, 32, 5)
     tiles, masks = (200, 1000) if quick else (4000, 18_000)
     return {
         "training": [
-            ("epochs against bare steps", lambda: training.loop("unet", count, batch, repeats)),
+            ("epochs against bare steps", lambda: training.epochs("unet", count, batch, repeats)),
             ("the step", lambda: training.step("unet", batch, 2 * repeats)),
             ("the step of a recipe", lambda: training.step("recipe_lite0", batch, 2 * repeats)),
             ("a tutorial's epoch", lambda: training.tutorial(count, batch, repeats)),
@@ -53,6 +56,11 @@ def plan(quick: bool) -> dict[str, Plan]:
             ("decision rule on one core", lambda: numeric.one_core_seconds(tiles)),
             ("run lengths", lambda: numeric.run_lengths(masks, repeats)),
         ],
+        "tried": [
+            (f"{name} {change}", partial(tried.variant, name, change, batch, repeats))
+            for name in ("unet", "recipe_lite0")
+            for change in tried.CHANGES
+        ],
     }
 
 
@@ -67,13 +75,14 @@ def measured(parts: Plan) -> Iterator[harness.Row]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["training", "prediction", "numeric"], help="one part of it")
+    parser.add_argument("--only", choices=["training", "prediction", "numeric", "tried"], help="one part of it")
     parser.add_argument("--quick", action="store_true", help="small amounts")
     parser.add_argument("--output", type=Path, default=Path("output"), metavar="DIR", help="default: output")
     arguments = parser.parse_args()
 
     parts = plan(arguments.quick)
-    rows = list(measured([one for name, found in parts.items() if arguments.only in (None, name) for one in found]))
+    wanted = [arguments.only] if arguments.only else [name for name in parts if name != "tried"]
+    rows = list(measured([one for name in wanted for one in parts[name]]))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
     machine = {
         "device": device,

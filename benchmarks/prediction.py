@@ -100,7 +100,7 @@ def measure_memory(count: int) -> tuple[float, float]:
     predict.probabilities([network], images[:64], chosen, out=np.uint8)
     before = peak_mb()
     found = predict.probabilities([network], images, chosen, out=np.uint8)
-    decision.summarise(np.arange(count).astype(str), found, masks, np.arange(count) % 5, None, None)
+    decision.summarise(np.arange(count).astype(str), found, masks, np.arange(count) % 5)
     return peak_mb() - before, found.nbytes / 2**20
 
 

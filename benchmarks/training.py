@@ -26,7 +26,7 @@ from saltseg.models import losses, zoo
 from saltseg.models.network import outputs
 from saltseg.processes import ALONE
 from saltseg.runs import FoldDir
-from saltseg.training import fold, optimisation
+from saltseg.training import fold, loop, optimisation
 from saltseg.training.callbacks import EpochLog, Progress
 from saltseg.training.task import SaltTask
 
@@ -44,13 +44,26 @@ def synchronise() -> None:
         torch.cuda.synchronize()
 
 
-def bare_steps(task: SaltTask, batch: tuple[Tensor, Tensor], steps: int) -> Callable[[], None]:
-    """Forward, loss, backward, optimiser on a batch that lies on the device already: nothing of ours can be faster."""
+def bare_steps(
+    task: SaltTask,
+    batch: tuple[Tensor, Tensor],
+    steps: int,
+    change: Callable[[nn.Module], Any] = lambda network: None,
+    bf16: bool | None = None,
+    **options: Any,
+) -> Callable[[], None]:
+    """Forward, loss, backward, optimiser on a batch that lies on the device already: nothing of ours can be faster.
+
+    change: what else to do with the network. bf16: default as in training. options: of the optimiser, for each group.
+    """
     twin = copy.deepcopy(task.network).train()
+    change(twin)
     optimizer = optimisation.optimizer(twin, task.settings.train)
+    for group in optimizer.param_groups:
+        group.update(options)
     images, masks = batch
     criterion = losses.from_text(task.settings.train.loss)
-    bf16 = uses_bf16(task.settings)
+    bf16 = uses_bf16(task.settings) if bf16 is None else bf16
 
     def call() -> None:
         for _ in range(steps):
@@ -90,7 +103,7 @@ class Clock(Callback):
         self._started = time.perf_counter()
 
 
-def loop(experiment: str, count: int, batch_size: int, repeats: int) -> Row:
+def epochs(experiment: str, count: int, batch_size: int, repeats: int) -> Row:
     """Images per second of real epochs against the bare step: Lightning, augmentation, logs, checkpoints included."""
     chosen = settings(experiment, batch_size, repeats + 2)
     rng = np.random.default_rng(0)
@@ -139,9 +152,9 @@ def step(experiment: str, batch_size: int, repeats: int) -> list[Row]:
 
     rows = [rates(f"step of `{experiment}`", "plain NCHW, fp32", "images/s", in_turn(ours, plain, repeats), batch_size)]
 
-    with FlopCounterMode(display=False) as counter:
-        criterion(outputs(network, images).logits, masks).backward()
-    work = counter.get_total_flops() / 1e9
+    with FlopCounterMode(display=False) as counter, torch.no_grad():
+        outputs(network, images)
+    work = 3 * counter.get_total_flops() / 1e9  # backward is twice forward; torch miscounts it for depthwise layers
     side = 8192 if device.type == "cuda" else 2048
     kind = torch.bfloat16 if uses_bf16(chosen) else torch.float32
     left, right = (torch.rand(side, side, device=device, dtype=kind) for _ in range(2))
