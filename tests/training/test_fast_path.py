@@ -16,8 +16,8 @@ from saltseg.models.network import outputs
 EXPERIMENTS = {
     "unet": ("model.filters=4", "model.dropout=0"),
     "lite0": (
-        "model.architecture=smp.Unet", "model.encoder=tu-tf_efficientnet_lite0", "model.decoder_channels=[8, 8, 8, 8, 8]",
-        "model.dropout=0.05", "model.filters=16",
+        "model.architecture=smp.Unet", "model.encoder=tu-tf_efficientnet_lite0",
+        "model.decoder_channels=[8, 8, 8, 8, 8]",
     ),
 }  # fmt: skip
 
