@@ -67,8 +67,8 @@ def masked(settings: "Config", place: "PretrainedDir", arguments: argparse.Names
 
     images = every = pseudo.read(arguments.images)
     if arguments.data and not settings.pseudo.transduction:
-        test = competition.read_test(competition.dataset_root(arguments.input, arguments.data))
-        images = pretrain.leave_out(every, test.images)
+        test = competition.read_test(competition.dataset_root(arguments.input, arguments.data)).images
+        images = pseudo.unlabelled(every, settings.pseudo, test[:0], test)
         print(f"{len(every.ids) - len(images.ids)} of {len(every.ids)} images left out: in the test set")
     left_out = len(every.ids) - len(images.ids)
     return pretrain.masked(settings, place, images, dataset=arguments.data, left_out=left_out)

@@ -101,7 +101,8 @@ class TrainConfig:
 class PseudoConfig:
     """Self-training: further images to train on, labelled fold by fold by an earlier run (scripts/pseudo_label.py)."""
 
-    teacher: str = ""  # that run's name; "": none
+    teacher: str = ""  # that run's name; "self": the average of the network's own weights, batch by batch; "": none
+    images: str = ""  # teacher=self: a folder of images without labels
     labels: Literal["hard", "soft"] = "hard"  # masks at one half, or probabilities (no Lovász loss takes those)
     share: float = 0.5  # of the images of an epoch; every labelled image is shown once an epoch, unless this is 1
     confidence: float = 0.0  # keep images whose pixels have a mean |2 p - 1| of at least this
@@ -131,6 +132,7 @@ class Config:
 
     def __post_init__(self) -> None:
         model, data, folds, train, predict = self.model, self.data, self.folds, self.train, self.predict
+        own = self.pseudo.teacher == "self"
         for key, value, holds, rule in (
             ("model.filters", model.filters, model.filters >= 1, "at least 1"),
             ("model.dropout", model.dropout, 0 <= model.dropout < 1, "in [0, 1)"),
@@ -187,6 +189,14 @@ class Config:
             ("pseudo.share", self.pseudo.share, 0 < self.pseudo.share <= 1, "above 0, at most 1"),
             ("pseudo.confidence", self.pseudo.confidence, 0 <= self.pseudo.confidence < 1, "in [0, 1)"),
             ("pseudo.labels", self.pseudo.labels, _takes_soft_labels(self), "hard with a Lovász loss"),
+            (
+                "pseudo.images",
+                self.pseudo.images,
+                bool(self.pseudo.images) == own,
+                "given with teacher=self, and only then",
+            ),
+            ("pseudo.confidence", self.pseudo.confidence, not (own and self.pseudo.confidence), "0 with teacher=self"),
+            ("train.ema", train.ema, train.ema > 0 or not own, "above 0 with pseudo.teacher=self: that is the teacher"),
             ("predict.batch_size", predict.batch_size, predict.batch_size >= 1, "at least 1"),
             ("predict.views", predict.views, len(predict.views) >= 1, "at least one view"),
             ("predict.views", predict.views, _upright(self), "identity and hflip alone with model.extra_channels"),
@@ -286,7 +296,7 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
         if not equals:
             raise InputError(f"--set {assignment}: no '='; write for example --set train.epochs=3")
         try:
-            value = yaml.safe_load(text)
+            value = yaml.safe_load(text) if text else text
         except (yaml.YAMLError, ValueError):  # ValueError: an impossible date, digits that are none
             raise InputError(f"--set {assignment}: {text!r} cannot be read; write a number, a word or [a, b]") from None
         *sections, last = key.strip().split(".")

@@ -11,6 +11,7 @@ from tiny_run import Trained
 
 from saltseg import runs
 from saltseg.config import Config, PseudoConfig, TrainConfig
+from saltseg.data.competition import Images
 from saltseg.errors import InputError
 from saltseg.inference import pseudo
 
@@ -93,6 +94,19 @@ def test_a_validation_or_test_image_under_another_name_is_left_out(trained: Trai
     assert pseudo.of_fold(run, 1, TEACH, labelled, test).ids == ("u0", "u3")
     allowed = PseudoConfig(teacher="tiny-run", transduction=True)
     assert pseudo.of_fold(run, 1, allowed, labelled, test).ids == ("u0", "u2", "u3")
+
+
+def test_one_pixel_makes_another_image_and_none_left_is_refused() -> None:
+    pixels = noise(4)
+    pixels[2] = 7  # constant: in the test set too, as every constant tile may be
+    near = pixels[3].copy()
+    near[50, 50] ^= 1
+    found = Images(("a", "b", "c", "d"), pixels)
+    left = pseudo.unlabelled(found, PseudoConfig(), NONE, np.stack([pixels[2], near, pixels[1]]))
+    assert left.ids == ("a", "c", "d")
+    assert np.array_equal(left.images, pixels[[0, 2, 3]])
+    with pytest.raises(InputError, match="all of the images are labelled or test images"):
+        pseudo.unlabelled(Images(("b",), pixels[1:2]), PseudoConfig(), NONE, pixels)
 
 
 def test_labels_of_other_images_than_those_in_the_folder_are_refused(trained: Trained) -> None:

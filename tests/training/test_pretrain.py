@@ -173,19 +173,6 @@ def test_another_process_and_settings_that_cannot_work_are_refused(tmp_path: Pat
         pretrain.synthetic(tiny_fold.settings(), PretrainedDir(place.path), 20)
 
 
-def test_images_of_the_test_set_are_left_out() -> None:
-    pixels = images().images[:4].copy()
-    pixels[2] = 7  # constant: in the test set too, as every constant tile may be
-    found = Images(("a", "b", "c", "d"), pixels)
-    near = pixels[3].copy()
-    near[50, 50] ^= 1
-    left = pretrain.leave_out(found, np.stack([pixels[2], near, pixels[1]]))
-    assert left.ids == ("a", "c", "d")
-    assert np.array_equal(left.images, pixels[[0, 2, 3]])
-    with pytest.raises(InputError, match="all of the images are test images"):
-        pretrain.leave_out(Images(("b",), pixels[1:2]), pixels)
-
-
 def test_the_same_file_gives_its_encoder_to_another_decoder(tmp_path: Path) -> None:
     model = ("model.architecture=smp.Unet", "model.encoder=tu-test_resnet", "data.size=64", "train.epochs=1", *FIXED)
     found = pretrained("masked", tmp_path / "p", *model, "model.decoder_channels=[8, 8, 4, 4, 4]")

@@ -1,19 +1,26 @@
 """Training on what a teacher has labelled, and from its weights."""
 
+import copy
+import shutil
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 import tiny_fold
 import torch
+from torch.optim.swa_utils import AveragedModel
 
 from saltseg import config, experiments, runs
+from saltseg.data.dataset import UNKNOWN
 from saltseg.data.synthetic import write_dataset
 from saltseg.errors import InputError
 from saltseg.inference import pseudo
 from saltseg.inference.pseudo import Pseudo
 from saltseg.training import experiment, fold
+from saltseg.training.optimisation import Averaging
+from saltseg.training.task import SaltTask
 
 SETTINGS = (
     "data.size=32", "data.fit=resize", "model.filters=2", "folds.count=2", "train.epochs=2", "train.batch_size=8",
@@ -69,6 +76,90 @@ def test_an_interrupted_student_ends_with_the_same_weights(tmp_path: Path) -> No
     )
 
 
+OWN = (
+    "pseudo.teacher=self", "pseudo.images=u", "train.ema=0.5", "train.epochs=3", "train.keep=last",
+    "train.schedule=constant",
+)  # fmt: skip
+
+
+def unknown(count: int) -> Pseudo:
+    return labelled_by_a_teacher(count, UNKNOWN)
+
+
+@pytest.mark.parametrize("fit", ["resize", "pad"])
+def test_an_image_without_a_label_is_marked_as_such_and_no_other(fit: str) -> None:
+    settings = tiny_fold.settings(*OWN, f"data.fit={fit}", "data.size=112", "data.augment=light", "pseudo.share=0.75")
+    masks = torch.cat(
+        [mask for _, mask in fold.batches(settings, tiny_fold.data().train, 0, learning=True, pseudo=unknown(90))]
+    )
+    marked = (masks == UNKNOWN).flatten(1)
+    assert (int(marked.all(dim=1).sum()), len(masks)) == (60, 80)
+    assert torch.equal(marked.all(dim=1), marked.any(dim=1))
+    assert set(masks[~marked.all(dim=1)].unique().tolist()) == {0.0, 1.0}
+
+
+@pytest.mark.parametrize(("labels", "wanted"), [("hard", 1.0), ("soft", 0.75)])
+def test_the_average_of_the_weights_labels_what_has_no_label(labels: str, wanted: float) -> None:
+    """The average says 0.75 everywhere, whatever the network in training says; labelled masks stay as they are."""
+    task = SaltTask(tiny_fold.settings(*OWN, f"pseudo.labels={labels}"), 0, (101, 101))
+    averaging = Averaging(task.settings.train)
+    task.trainer = SimpleNamespace(callbacks=[averaging])  # type: ignore[assignment]
+    averaging._average_model = AveragedModel(copy.deepcopy(task))
+    with torch.no_grad():
+        averaging.network.head.weight.zero_()
+        averaging.network.head.bias.fill_(float(np.log(3)))
+    images, masks = torch.rand(3, 1, 32, 32), torch.zeros(3, 1, 32, 32)
+    masks[0, :, :9], masks[1] = 1, UNKNOWN
+    found = task._labelled(images, masks)
+    assert torch.equal(found[[0, 2]], masks[[0, 2]])
+    assert torch.allclose(found[1], torch.tensor(wanted))
+    assert (masks[1] == UNKNOWN).all()  # the batch itself is not written to
+    assert task.network.training
+
+
+def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupted(tmp_path: Path) -> None:
+    settings = tiny_fold.settings(*OWN)
+    data = replace(tiny_fold.data(), pseudo=unknown(50))
+    unbroken, broken = runs.FoldDir(tmp_path / "fold_0"), runs.FoldDir(tmp_path / "fold_1")
+    fold.run(settings, data, unbroken, "whole")
+    with tiny_fold.breaking_off(stop_at=7), pytest.raises(tiny_fold.Interrupted):
+        fold.run(settings, data, broken, "broken")
+    fold.run(settings, data, broken, "broken")
+    tiny_fold.assert_equal(tiny_fold.weights(unbroken.network), tiny_fold.weights(broken.network))
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ("pseudo.images=", r"pseudo.images is ''; it must be given with teacher=self, and only then"),
+        ("train.ema=0", r"train.ema is 0.0; it must be above 0 with pseudo.teacher=self: that is the teacher"),
+        ("pseudo.confidence=0.5", r"pseudo.confidence is 0.5; it must be 0 with teacher=self"),
+        ("pseudo.teacher=other", r"pseudo.images is 'u'; it must be given with teacher=self, and only then"),
+    ],
+)
+def test_settings_that_contradict_each_other_are_refused(change: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        tiny_fold.settings(*OWN, change)
+
+
+@pytest.mark.slow
+def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_folder(tmp_path: Path) -> None:
+    write_dataset(tmp_path / "input" / "tiny", n_train=24, n_test=4, seed=3)
+    extra = tmp_path / "extra"
+    write_dataset(tmp_path / "other" / "tiny", n_train=6, n_test=2, seed=4)
+    shutil.copytree(tmp_path / "other" / "tiny" / "train" / "images", extra)
+    for image in (tmp_path / "input" / "tiny" / "test" / "images").iterdir():
+        shutil.copy(image, extra / f"again-{image.name}")
+    changes = [*SETTINGS, "pseudo.teacher=self", f"pseudo.images={extra}", "train.ema=0.5"]
+    settings = config.override(experiments.named("unet"), changes)
+    run = runs.run_dir(tmp_path / "output", "own")
+    experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [0])
+    assert runs.read_json(run.fold(0).metrics)["n_pseudo"] == 6
+    next(extra.iterdir()).unlink()
+    with pytest.raises(InputError, match=r"run 'own' exists and differs \(unlabelled_hash: changed\)"):
+        experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [1])
+
+
 @pytest.mark.slow
 def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_refused(tmp_path: Path) -> None:
     write_dataset(tmp_path / "input" / "tiny", n_train=24, n_test=4, seed=3)
@@ -83,7 +174,7 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
     with pytest.raises(InputError, match="teacher has labelled no images for fold 0"):
         train("early", "pseudo.teacher=teacher")
     pseudo.label(teacher, tmp_path / "input" / "tiny" / "test" / "images")
-    with pytest.raises(InputError, match=r"pseudo.confidence is 0.0: no image is left"):  # they are the test set's
+    with pytest.raises(InputError, match="all of the images are labelled or test images"):  # they are the test set's
         train("none", "pseudo.teacher=teacher")
     student = train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.start_from=teacher")
     for number in (0, 1):

@@ -11,6 +11,7 @@ from saltseg.core.geometry import Fit
 from saltseg.data.augment import Augment
 
 Item = tuple[np.ndarray, np.ndarray]
+UNKNOWN = 2  # fills the mask of an image that the network in training labels itself
 
 
 class TileDataset(Dataset[Item]):
@@ -72,7 +73,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
 
 class Collate:
-    """Items → (images float32 (B, C, S, S) in [0, 1], masks float32 {0, 1} (B, 1, S, S)).
+    """Items → (images float32 (B, C, S, S) in [0, 1], masks float32 {0, 1} or all `UNKNOWN` (B, 1, S, S)).
 
     soft: masks come as probabilities in 255ths and leave as probabilities in [0, 1].
     """
@@ -82,8 +83,11 @@ class Collate:
 
     def __call__(self, items: Sequence[Item]) -> tuple[Tensor, Tensor]:
         images, masks = (np.stack(arrays) for arrays in zip(*items, strict=True))
-        fitted = to_input(masks, self.fit, 1) if self.soft else torch.from_numpy(self.fit.forward_masks(masks)).float()
-        return to_input(images, self.fit, self.channels), fitted if self.soft else fitted[:, None]
+        if self.soft:
+            return to_input(images, self.fit, self.channels), to_input(masks, self.fit, 1)
+        fitted = self.fit.forward_masks(masks)
+        fitted[masks[:, 0, 0] == UNKNOWN] = UNKNOWN
+        return to_input(images, self.fit, self.channels), torch.from_numpy(fitted).float()[:, None]
 
 
 def to_input(images: np.ndarray, fit: Fit, channels: int) -> Tensor:

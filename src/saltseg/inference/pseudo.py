@@ -27,7 +27,8 @@ from saltseg.runs import FoldDir, RunDir
 class Pseudo:
     """Images without labels and what a teacher's fold made of them.
 
-    images: uint8 (N, 101, 101). masks: uint8 (N, 101, 101), {0, 1} for hard labels, 255ths for soft ones.
+    images: uint8 (N, 101, 101). masks: uint8 (N, 101, 101), {0, 1} for hard labels, 255ths for soft ones; all
+    `saltseg.data.dataset.UNKNOWN` where the network in training is its own teacher.
     """
 
     ids: tuple[str, ...]
@@ -101,9 +102,7 @@ def finished_fold(run: RunDir, number: int) -> FoldDir:
 def of_fold(run: RunDir, number: int, config: PseudoConfig, labelled: np.ndarray, test: np.ndarray) -> Pseudo:
     """What fold ``number`` learns from without labels: the labels of the teacher's fold that are confident enough.
 
-    labelled, test: uint8 (N, 101, 101), the images with labels and those of the test set. An image whose pixels are one
-    of these is left out, so that no validation or test image comes in by another name (``config.transduction`` lets
-    the test set in). Constant tiles stay: they are many, and alike.
+    labelled, test: see `unlabelled`, which says what images are left out.
     """
     teacher = finished_fold(run, number)
     if not (teacher.pseudo.is_file() and run.pseudo.is_file()):
@@ -112,16 +111,31 @@ def of_fold(run: RunDir, number: int, config: PseudoConfig, labelled: np.ndarray
     images = read(Path(recorded["folder"]))
     if fingerprint(images) != recorded["hash"]:
         raise InputError(f"{recorded['folder']} has changed since {run.name} labelled it; restore it or label anew")
-    found = runs.load_predictions(teacher.pseudo).of(images.ids)
-    heldout = test[:0] if config.transduction else test
-    known = {_key(image) for image in (*labelled, *heldout)}
-    new = np.array([np.ptp(image) == 0 or _key(image) not in known for image in images.images])
-    sure = np.abs(2.0 * found - 255).mean(axis=(1, 2)) / 255 >= config.confidence
-    kept = np.flatnonzero(new & sure)
+    allowed = unlabelled(images, config, labelled, test)
+    found = runs.load_predictions(teacher.pseudo).of(allowed.ids)
+    kept = np.flatnonzero(np.abs(2.0 * found - 255).mean(axis=(1, 2)) / 255 >= config.confidence)
     if len(kept) == 0:
         raise InputError(f"pseudo.confidence is {config.confidence}: no image is left; lower it")
     masks = HALF.apply(found[kept]) if config.labels == "hard" else found[kept]
-    return Pseudo(tuple(images.ids[i] for i in kept), images.images[kept], masks)
+    return Pseudo(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks)
+
+
+def unlabelled(
+    images: competition.Images, config: PseudoConfig, labelled: np.ndarray, test: np.ndarray
+) -> competition.Images:
+    """``images`` but those whose pixels are one of ``labelled`` or ``test``, both uint8 (N, 101, 101).
+
+    So no validation or test image comes in by another name (``config.transduction`` lets the test set in). Constant
+    tiles stay: they are many, and alike. Raises InputError when no image is left.
+    """
+    known = {_key(image) for image in (*labelled, *(test[:0] if config.transduction else test))}
+    kept = [i for i, image in enumerate(images.images) if np.ptp(image) == 0 or _key(image) not in known]
+    if not kept:
+        raise InputError(
+            "all of the images are labelled or test images; give others, or --set pseudo.transduction=true for the "
+            "test set's"
+        )
+    return competition.Images(tuple(images.ids[i] for i in kept), images.images[kept])
 
 
 def _key(image: np.ndarray) -> bytes:

@@ -5,11 +5,15 @@ from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
+
 from saltseg import config, runs
 from saltseg.data import competition, folds
+from saltseg.data.dataset import UNKNOWN
 from saltseg.errors import InputError
 from saltseg.inference import pseudo
 from saltseg.processes import ALONE, Devices
+from saltseg.training.task import start_file
 
 
 def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: Path, output_dir: Path) -> None:
@@ -26,12 +30,14 @@ def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: 
         "synthetic": competition.is_synthetic(root),
     }
     for name in (settings.pseudo.teacher, settings.train.start_from):
-        if name and not name.startswith("file:"):
+        if name and name != "self" and not name.startswith("file:"):
             pseudo.teacher_run(output_dir, name, facts)
+    if settings.pseudo.teacher == "self":
+        facts["unlabelled_hash"] = pseudo.fingerprint(pseudo.read(Path(settings.pseudo.images)))
     if run.provenance.is_file():
         changed = config.differences(run.read_config(), settings)
         before = run.read_provenance()
-        changed += [f"{key}: changed" for key in ("dataset", "dataset_hash", "folds_hash") if before[key] != facts[key]]
+        changed += [f"{key}: changed" for key, value in facts.items() if before.get(key) != value]
         if changed:
             raise InputError(
                 f"run {run.name!r} exists and differs ({'; '.join(changed[:3])}); "
@@ -104,18 +110,33 @@ def train(
                 skipped = [*skipped, number]
                 continue
             data = fold.fold_data(number, labelled, predicted, table, settings.folds)
-            facts = run.read_provenance()
-            if settings.pseudo.teacher:
-                teacher = pseudo.teacher_run(output_dir, settings.pseudo.teacher, facts)
-                found = pseudo.of_fold(teacher, number, settings.pseudo, labelled.images, test.images)
-                data = replace(data, pseudo=found)
-            if (path := fold.start_file(settings.train)) is not None:
-                data = replace(data, start=path)
-            elif settings.train.start_from:
-                before = pseudo.teacher_run(output_dir, settings.train.start_from, facts)
-                data = replace(data, start=pseudo.finished_fold(before, number))
+            taught = _taught(settings, run, number, output_dir, labelled.images, test.images)
+            data = replace(data, pseudo=taught, start=_start(settings, run, number, output_dir))
             fold.run(settings, data, directory, f"{run.name} fold {number}", devices)
     return skipped
+
+
+def _taught(
+    settings: config.Config, run: runs.RunDir, number: int, output_dir: Path, labelled: np.ndarray, test: np.ndarray
+) -> pseudo.Pseudo | None:
+    """The further images of a fold; labelled, test: uint8 (N, 101, 101), which are not to be among them."""
+    chosen = settings.pseudo
+    if not chosen.teacher:
+        return None
+    if chosen.teacher == "self":
+        new = pseudo.unlabelled(pseudo.read(Path(chosen.images)), chosen, labelled, test)
+        return pseudo.Pseudo(new.ids, new.images, np.full_like(new.images, UNKNOWN))
+    teacher = pseudo.teacher_run(output_dir, chosen.teacher, run.read_provenance())
+    return pseudo.of_fold(teacher, number, chosen, labelled, test)
+
+
+def _start(settings: config.Config, run: runs.RunDir, number: int, output_dir: Path) -> runs.FoldDir | Path | None:
+    """What a fold takes its weights over from."""
+    name = settings.train.start_from
+    if not name:
+        return None
+    path = start_file(settings.train)
+    return path or pseudo.finished_fold(pseudo.teacher_run(output_dir, name, run.read_provenance()), number)
 
 
 def _folds(settings: config.Config, root: Path, dataset: str, output_dir: Path) -> folds.Folds:

@@ -118,7 +118,8 @@ def batches(
     ranks: processes that share them.
     """
     images, masks = labelled.images, labelled.masks
-    drawn, soft = 0, pseudo is not None and settings.pseudo.labels == "soft"
+    taught = pseudo is not None and settings.pseudo.teacher != "self"
+    drawn, soft = 0, taught and settings.pseudo.labels == "soft"
     if pseudo is not None:
         share, count = settings.pseudo.share, len(labelled.ids)
         drawn = min(len(pseudo.ids), count if share == 1 else round(count * share / (1 - share)))

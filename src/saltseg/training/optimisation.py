@@ -65,6 +65,12 @@ class Averaging(WeightAveraging):
         self.ema, self.swa_from = train.ema, train.swa_from
         self._swapped = False
 
+    @property
+    def network(self) -> nn.Module:
+        """The network with averaged weights, to predict with while training goes on."""
+        average: Any = self._average_model
+        return average.module.network.eval()
+
     def should_update(self, step_idx: int | None = None, epoch_idx: int | None = None) -> bool:
         """After every step for the exponential average; the other one is updated before it validates."""
         return bool(self.ema) and step_idx is not None

@@ -9,7 +9,6 @@ Both leave the whole network's weights: for ``train.start_from=file:PATH``, or f
 takes the encoder's.
 """
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -102,23 +101,6 @@ def masked(settings: Config, place: PretrainedDir, images: Images, **facts: Any)
 
     facts = {"method": "masked", "images": len(images.ids), "images_hash": pseudo.fingerprint(images), **facts}
     return _run(settings, place, facts, MaskedTask, batches)
-
-
-def leave_out(images: Images, test: np.ndarray) -> Images:
-    """``images`` but those whose pixels are one of ``test``, uint8 (N, 101, 101); constant tiles, all alike, stay.
-
-    As for pseudo labels, no test image comes in by another name. Images that have labels may stay, those that validate
-    in some fold too: their labels are not looked at and cannot leak. Raises InputError when no image is left.
-    """
-    known = {_key(image) for image in test}
-    kept = [i for i, image in enumerate(images.images) if np.ptp(image) == 0 or _key(image) not in known]
-    if not kept:
-        raise InputError("all of the images are test images; give others, or --set pseudo.transduction=true")
-    return Images(tuple(images.ids[i] for i in kept), images.images[kept])
-
-
-def _key(image: np.ndarray) -> bytes:
-    return hashlib.sha256(image.tobytes()).digest()
 
 
 def _unlabelled(images: Images, positions: np.ndarray) -> Labelled:

@@ -13,6 +13,7 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from saltseg import config
 from saltseg.config import Config, TrainConfig
+from saltseg.data.dataset import UNKNOWN
 from saltseg.errors import InputError
 from saltseg.inference import predict
 from saltseg.models import losses, weight_sources, zoo
@@ -141,11 +142,31 @@ class SaltTask(LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The loss of one batch."""
         images, masks = batch
+        masks = self._labelled(images, masks)
         loss = self.loss(outputs(self.network, images.to(memory_format=torch.channels_last)), masks)
         optimizer: Any = self.optimizers()
         figures = {"train_loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
         self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
+
+    def _labelled(self, images: Tensor, masks: Tensor) -> Tensor:
+        """Masks with those `UNKNOWN` filled in by the average of the weights, the mean teacher.
+
+        (Tarvainen and Valpola 2017, arXiv 1703.01780.) It sees the same augmented tile and its mirror image, without
+        dropout.
+        """
+        unknown = masks[:, 0, 0, 0] == UNKNOWN
+        if not unknown.any():
+            return masks
+        trainer: Any = self.trainer
+        teacher = next(one for one in trainer.callbacks if isinstance(one, optimisation.Averaging)).network
+        shown = images[unknown].to(memory_format=torch.channels_last)
+        with torch.no_grad():
+            views = (teacher(shown), teacher(shown.flip(3)).flip(3))
+        salt = torch.stack([torch.sigmoid(view.float()) for view in views]).mean(dim=0)
+        masks = masks.clone()
+        masks[unknown] = salt if self.settings.pseudo.labels == "soft" else (salt >= 0.5).to(masks)
+        return masks
 
     def loss(self, found: Outputs, masks: Tensor) -> Tensor:
         """The configured loss of this epoch, with the side outputs' and the empty-image head's shares.
