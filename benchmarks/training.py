@@ -24,7 +24,6 @@ from saltseg.data.image_files import read_image, read_mask
 from saltseg.inference.predict import best_device, uses_bf16
 from saltseg.models import losses, zoo
 from saltseg.models.network import outputs
-from saltseg.processes import ALONE
 from saltseg.runs import FoldDir
 from saltseg.training import fold, loop, optimisation
 from saltseg.training.callbacks import EpochLog, Progress
@@ -124,7 +123,7 @@ def epochs(experiment: str, count: int, batch_size: int, repeats: int) -> Row:
         task = SaltTask(chosen, 0, (101, 101))
         training = fold.batches(chosen, data.train, 0, learning=True)
         validating = fold.batches(chosen, data.valid, 0, learning=False)
-        loop.trainer(chosen, directory, callbacks, 99, ALONE).fit(task, training, validating)
+        loop.trainer(chosen, directory, callbacks, 99).fit(task, training, validating)
     name = f"epoch of `{experiment}`: loading, augmentation, logs, checkpoint"
     target = 0.9 if torch.cuda.is_available() else 0.95
     return rates(name, "bare steps on a batch in memory", "images/s", clock.pairs, count, target=target)

@@ -8,9 +8,6 @@ after training take seconds and are done anew.
 The same command goes on after an interruption. Each step is a script of its own and can be called alone.
 """
 
-import os
-import subprocess
-import sys
 from pathlib import Path
 
 from saltseg import cli
@@ -33,7 +30,7 @@ def main() -> int:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import config, runs
+    from saltseg import config, processes, runs
 
     settings = config.override(experiments.named(arguments.experiment), arguments.set)
     name = arguments.name or runs.default_name(arguments.data, settings.name, arguments.holdout)
@@ -48,10 +45,9 @@ def main() -> int:
         print(f"\n[{number}/{len(steps) + 1}] {step}", flush=True)
         chosen = places if step != "leaderboard" else places[2:]  # the board reads results only
         script = Path(__file__).with_name(f"{step}.py")
-        environment = os.environ | {cli.PART_OF_RUN: "1"}
-        done = subprocess.run([sys.executable, str(script), *options, *chosen], env=environment, check=False)
-        if done.returncode:
-            return done.returncode
+        code = processes.call([str(script), *options, *chosen])
+        if code:
+            return code
 
     run = runs.existing_run(arguments.output, name)
     rule = runs.read_json(run.postprocess)

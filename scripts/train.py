@@ -7,9 +7,8 @@
   python scripts/train.py unet --data tgs --set train.epochs=3 --set data.size=128 --name quick
   python scripts/train.py output/runs/quick/config.yaml --data tgs --name again
 
---parallel is what many small trainings want: folds do not wait for each other. --devices is for a network too large
-for one GPU's patience: each batch is shared (Lightning's DDP; train.batch_size is that of all together). On several
-machines start it with torchrun or SLURM, --num-nodes N and one fold at a time.
+--parallel is what small trainings want: folds do not wait for each other. --devices is for a network too large for one
+GPU's patience: each batch is shared (Lightning's DDP; train.batch_size is that of all together).
 
 Finished folds are skipped; an interrupted fold goes on from its last finished epoch, with the same result as if
 it had never stopped. Results: output/runs/RUN/fold_K/.
@@ -37,9 +36,6 @@ def main() -> int:
     parser.add_argument("--name", help="the run's name (default: DATASET-EXPERIMENT)")
     cli.add_parallel(parser)
     cli.add_devices(parser)
-    parser.add_argument(
-        "--num-nodes", type=cli.at_least_one, default=1, metavar="N", help="machines per fold (default: 1)"
-    )
     parser.add_argument("--overwrite", action="store_true", help="train finished folds again, dropping their results")
     cli.add_directories(parser)
     arguments = parser.parse_args()
@@ -47,36 +43,31 @@ def main() -> int:
     settings = config.override(experiments.named(arguments.experiment), arguments.set)
     if arguments.holdout is not None:
         settings = config.override(settings, ["folds.scheme=holdout", f"folds.holdout={arguments.holdout}"])
-    if arguments.folds == "all":
-        wanted = None
-    elif all(part.strip().isdigit() for part in arguments.folds.split(",")):
-        wanted = [int(part) for part in arguments.folds.split(",")]
-    else:
-        raise InputError(f"--folds {arguments.folds!r}; write all, or numbers such as 0,1")
+    wanted = None
+    if arguments.folds != "all":
+        wanted = cli.numbers("--folds", arguments.folds)
     name = arguments.name or runs.default_name(arguments.data, settings.name, arguments.holdout)
     run = runs.run_dir(arguments.output, name)
 
     from saltseg.training import experiment
 
-    devices = processes.Devices(arguments.devices, arguments.num_nodes)
-    devices.check(settings.train.batch_size)
-    if devices.ranks > 1 and arguments.parallel > 1:
+    devices = arguments.devices
+    processes.check_devices(devices, settings.train.batch_size)
+    if devices > 1 and arguments.parallel > 1:
         raise InputError("--parallel and --devices: the folds would fight for the devices; give one of the two")
-    if devices.nodes > 1 and (wanted is None or len(wanted) > 1):
-        raise InputError(f"--num-nodes {devices.nodes} --folds {arguments.folds}: give one fold at a time")
 
-    job = (settings, arguments.data, run, arguments.input, arguments.output, wanted, arguments.overwrite)
+    job = (settings, arguments.data, run, arguments.input, arguments.output, wanted, arguments.overwrite, devices)
     failed = []
-    if arguments.parallel > 1 or (devices.ranks > 1 and (wanted is None or len(wanted) > 1)):
+    if arguments.parallel > 1 or (devices > 1 and (wanted is None or len(wanted) > 1)):
         todo, skipped = experiment.begin(*job)
         again = [__file__, str(run.config), "--data", arguments.data, "--name", name]
         again += ["--input", str(arguments.input), "--output", str(arguments.output)]
-        again += ["--devices", str(devices.each)] + (["--overwrite"] if arguments.overwrite else [])
+        again += ["--devices", str(devices)] + (["--overwrite"] if arguments.overwrite else [])
         commands = {f"fold_{number}": [*again, "--folds", str(number)] for number in todo}
         codes = processes.run(commands, arguments.parallel, run.path / "logs")
         failed = [fold for fold, code in codes.items() if code]
     else:
-        skipped = experiment.train(*job, devices=devices)
+        skipped = experiment.train(*job)
     for number in skipped:
         print(f"fold {number} of {name} is finished already; skipped")
     for fold in run.finished_folds():

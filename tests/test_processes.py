@@ -2,12 +2,16 @@
 
 import io
 import os
+import signal
+import subprocess
+import sys
 import time
 from pathlib import Path
 
 import pytest
 
 from saltseg import processes
+from saltseg.errors import InputError
 
 SAY = "import os, sys; print('out of', sys.argv[1]); print(os.environ.get(sys.argv[2]), file=sys.stderr)"
 
@@ -37,13 +41,14 @@ def test_one_at_a_time_speaks_to_this_terminal(tmp_path: Path, capfd: pytest.Cap
     assert not (tmp_path / "logs").exists()
 
 
-@pytest.mark.parametrize(("cores", "parallel", "threads"), [(16, 5, "3"), (2, 2, "1"), (2, 4, "1")])
+@pytest.mark.parametrize(("cores", "parallel", "threads"), [(16, 2, "8"), (16, 5, "5"), (2, 2, "1"), (2, 4, "1")])
 def test_side_by_side_they_share_the_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, parallel: int, threads: str
 ) -> None:
+    """Three trainings: no more places than that."""
     monkeypatch.setattr(processes, "cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    processes.run({"a": say("a")}, parallel, tmp_path)
+    processes.run({name: say(name) for name in "abc"}, parallel, tmp_path)
     assert (tmp_path / "a.log").read_text().split()[-1] == threads
 
 
@@ -62,16 +67,58 @@ def test_no_more_than_asked_for_run_at_a_time(tmp_path: Path) -> None:
     assert max(open_at) == 2
 
 
-def test_one_interrupted_stops_the_others(tmp_path: Path) -> None:
-    stuck = "import os, time; print(os.getpid(), flush=True); time.sleep(60)"
-    interrupted = f"import time; time.sleep(1); raise SystemExit({processes.INTERRUPTED})"
-    started = time.monotonic()
-    with pytest.raises(KeyboardInterrupt):
-        processes.run({"stuck": ["-c", stuck], "b": ["-c", interrupted], "never": say("c")}, 2, tmp_path)
-    assert time.monotonic() - started < 30
-    with pytest.raises(ProcessLookupError):
-        os.kill(int((tmp_path / "stuck.log").read_text()), 0)
-    assert not (tmp_path / "never.log").exists()
+def alive(pid: int) -> bool:
+    try:
+        os.kill(pid, 0)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+@pytest.mark.parametrize("kind", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize("deaf", [False, True], ids=["", "deaf"])
+@pytest.mark.parametrize("way", ["run", "call"])
+def test_none_is_left_running_when_it_is_stopped(tmp_path: Path, kind: int, deaf: bool, way: str) -> None:
+    """``deaf`` children do not listen to SIGTERM and are killed; others of ``run`` are never started."""
+    child = "import os, signal, time; "
+    child += "signal.signal(signal.SIGTERM, signal.SIG_IGN); " if deaf else ""
+    child += f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
+    command = f"['-c', {child!r}]"
+    call = f"processes.call({command})"
+    if way == "run":
+        logs = f"pathlib.Path({str(tmp_path)!r})"
+        call = f"processes.run(dict(a={command}, b=['-c', 'import time; time.sleep(60)'], c=['-c', '']), 2, {logs})"
+    parent = f"import pathlib; from saltseg import cli, processes; processes.TO_END = 1.0; cli.run(lambda: {call})"
+    process = subprocess.Popen([sys.executable, "-c", parent], stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 60
+    while not ((tmp_path / "pid").is_file() and (tmp_path / "pid").read_text()) and time.monotonic() < deadline:
+        time.sleep(0.1)
+    child_pid = int((tmp_path / "pid").read_text())
+    process.send_signal(kind)
+    _, said = process.communicate(timeout=30)
+    assert process.returncode == 130
+    assert "stopped; the same command goes on" in said
+    assert not alive(child_pid)
+    assert not (tmp_path / "c.log").exists()
+
+
+def test_a_second_attempt_adds_to_the_log(tmp_path: Path) -> None:
+    for _ in range(2):
+        processes.run({"a": say("a"), "b": say("b")}, 2, tmp_path)
+    assert (tmp_path / "a.log").read_text().count("out of a") == 2
+
+
+def test_devices_share_a_batch_evenly_and_must_be_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "0,1")
+    processes.check_devices(1, 3)
+    processes.check_devices(2, 8)
+    for devices, batch_size in ((3, 8), (4, 4)):
+        with pytest.raises(InputError, match=f"train.batch_size is {batch_size}, of all {devices} devices together"):
+            processes.check_devices(devices, batch_size)
+    with pytest.raises(InputError, match="--devices 4: there are 2 GPUs; give that many at most"):
+        processes.check_devices(4, 16)
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    processes.check_devices(4, 16)  # processes, then
 
 
 def test_the_last_line_of_a_log_with_a_progress_bar(tmp_path: Path) -> None:

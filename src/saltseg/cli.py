@@ -11,7 +11,7 @@ from typing import NoReturn
 
 from saltseg.errors import InputError
 
-PART_OF_RUN = "SALTSEG_PART_OF_RUN"  # set by scripts/run.py for the steps it starts
+PART_OF_RUN = "SALTSEG_PART_OF_RUN"  # set for scripts that another script starts
 
 
 def run(main: Callable[[], int | None]) -> NoReturn:
@@ -71,10 +71,9 @@ def add_parallel(arguments: argparse.ArgumentParser) -> None:
 
 
 def add_devices(arguments: argparse.ArgumentParser) -> None:
-    """Add ``--devices``: what trains one network together, see `saltseg.training.loop.Devices`."""
-    arguments.add_argument(
-        "--devices", type=at_least_one, default=1, metavar="N", help="GPUs that share each batch (default: 1)"
-    )
+    """Add ``--devices``: what trains one network together, see `saltseg.training.loop.fit`."""
+    said = "GPUs, or processes without any, that share each batch (default: 1)"
+    arguments.add_argument("--devices", type=at_least_one, default=1, metavar="N", help=said)
 
 
 def parser(description: str | None) -> argparse.ArgumentParser:

@@ -2,95 +2,124 @@
 
 import os
 import shutil
+import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TextIO
 
 from saltseg import cli
 from saltseg.errors import InputError
 
-
-@dataclass(frozen=True)
-class Devices:
-    """What trains one network: so many GPUs (without any: processes) on each of so many machines, Lightning's DDP."""
-
-    each: int = 1
-    nodes: int = 1
-
-    @property
-    def ranks(self) -> int:
-        """Processes in all; they share every batch."""
-        return self.each * self.nodes
-
-    def check(self, batch_size: int) -> None:
-        """Raise InputError where a batch cannot be shared evenly, two images each at least (batch norm)."""
-        if batch_size % self.ranks or batch_size // self.ranks < 2:
-            raise InputError(
-                f"train.batch_size is {batch_size}, of all {self.ranks} processes together; "
-                f"make it a multiple of {self.ranks}, {2 * self.ranks} at least"
-            )
+TO_END = 30.0  # seconds that a process has after SIGTERM
 
 
-ALONE = Devices()
-INTERRUPTED = 130  # exit code of a script after Ctrl-C, see cli.run
+def check_devices(devices: int, batch_size: int) -> None:
+    """Raise InputError where ``devices`` GPUs, or processes without any, cannot share a batch or are not there.
+
+    Each needs as many images as the others, and two at least (batch norm).
+    """
+    if batch_size % devices or batch_size // devices < 2:
+        raise InputError(
+            f"train.batch_size is {batch_size}, of all {devices} devices together; "
+            f"make it a multiple of {devices}, {2 * devices} at least"
+        )
+    found = _gpus() if devices > 1 else []
+    if found and len(found) < devices:
+        raise InputError(f"--devices {devices}: there are {len(found)} GPUs; give that many at most")
 
 
 def run(commands: Mapping[str, Sequence[str]], parallel: int, logs: Path) -> dict[str, int]:
     """Run each named Python command line (without the interpreter), ``parallel`` at a time; returns the exit codes.
 
     One that fails stops no other. One at a time, they write to this terminal; several, each to ``logs/NAME.log``, and
-    the terminal shows the last line of every log. Side by side they share the cores and take turns with the GPUs that
-    can be seen. None is left running when this function is left; KeyboardInterrupt where one was interrupted.
+    the terminal shows the last line of every log. Side by side they share the cores (sums in another order: the same
+    weights to the bit come from the same number of threads) and take turns with the GPUs that can be seen. None is left
+    running when this function is left, by Ctrl-C and SIGTERM too (KeyboardInterrupt).
     """
     waiting, codes = list(commands.items()), dict[str, int]()
     running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
-    board = Board(logs)
+    board, places = Board(logs), min(parallel, len(commands))
     if parallel > 1:
         logs.mkdir(parents=True, exist_ok=True)
-    try:
-        while waiting or running:
-            while waiting and len(running) < parallel:
-                name, command = waiting.pop(0)
-                place = min(set(range(parallel)) - {taken for taken, _ in running.values()})
-                running[name] = place, _start(command, place, parallel, logs / f"{name}.log")
-            for name, (_, process) in list(running.items()):
-                if process.poll() is None:
-                    continue
-                del running[name]
-                codes[name] = process.returncode
-                if process.returncode == INTERRUPTED:
-                    raise KeyboardInterrupt
-                ended = f"ended with exit code {process.returncode}" if process.returncode else "finished"
-                hint = f", see {logs / name}.log" if process.returncode and parallel > 1 else ""
-                board.say(f"[{len(codes)}/{len(commands)}] {name} {ended}{hint}")
-            if parallel > 1:
-                board.show(list(running))
-            time.sleep(0.2)
-    finally:
-        board.clear()
-        for _, process in running.values():
-            process.terminate()
-        for _, process in running.values():
-            process.wait()
+    with _terminated_as_interrupted():
+        try:
+            while waiting or running:
+                while waiting and len(running) < places:
+                    name, command = waiting.pop(0)
+                    place = min(set(range(places)) - {taken for taken, _ in running.values()})
+                    log = logs / f"{name}.log" if parallel > 1 else None
+                    running[name] = place, _start(command, place, places, log)
+                for name, (_, process) in list(running.items()):
+                    if process.poll() is None:
+                        continue
+                    del running[name]
+                    codes[name] = process.returncode
+                    ended = f"ended with exit code {process.returncode}" if process.returncode else "finished"
+                    hint = f", see {logs / name}.log" if process.returncode and parallel > 1 else ""
+                    board.say(f"[{len(codes)}/{len(commands)}] {name} {ended}{hint}")
+                if parallel > 1:
+                    board.show(list(running))
+                time.sleep(0.2)
+        finally:
+            board.clear()
+            _end([process for _, process in running.values()])
     return codes
 
 
-def _start(command: Sequence[str], place: int, parallel: int, log: Path) -> "subprocess.Popen[bytes]":
-    """Start one command at one of ``parallel`` places."""
+def call(command: Sequence[str]) -> int:
+    """Run one Python command line in this terminal to its end; its exit code. As in `run`, it is not left running."""
+    with _terminated_as_interrupted():
+        process = _start(command, 0, 1, None)
+        try:
+            return process.wait()
+        finally:
+            _end([process])
+
+
+@contextmanager
+def _terminated_as_interrupted() -> Iterator[None]:
+    """Meanwhile SIGTERM raises KeyboardInterrupt, as Ctrl-C does; by default it would leave children behind."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
+
+
+def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
+    """Ask those that run to stop, and kill what has not done so in time."""
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + TO_END
+    for process in processes:
+        try:
+            process.wait(max(0.0, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()
+
+
+def _start(command: Sequence[str], place: int, places: int, log: Path | None) -> "subprocess.Popen[bytes]":
+    """Start one command at one of ``places``; with a log it adds to that and sees its share of the machine alone."""
     environment = os.environ | {cli.PART_OF_RUN: "1"}
-    if parallel == 1:
+    if log is None:
         return subprocess.Popen([sys.executable, *command], env=environment)
-    # Threads of one training wait for each other at every layer: two trainings of one thread each do more on two cores
-    # than one after the other, and far more when something else runs as well (RESULTS.md, "Speed").
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // parallel)))
+    # Threads of one training wait for each other at every layer, so trainings of fewer threads each do more together
+    # (benchmarks/bench.py --only tried).
+    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // places)))
     gpus = _gpus()
     if len(gpus) > 1:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[place % len(gpus)]
-    with log.open("wb") as file:
+    with log.open("ab") as file:
         return subprocess.Popen([sys.executable, *command], env=environment, stdout=file, stderr=file)
 
 

@@ -15,9 +15,13 @@ import torch
 
 from saltseg import experiments, runs
 from saltseg.config import override
+from saltseg.data import competition, folds
+from saltseg.data.competition import Images
 from saltseg.data.synthetic import write_dataset
 from saltseg.errors import InputError
-from saltseg.training import experiment
+from saltseg.inference import predict
+from saltseg.models import losses
+from saltseg.training import experiment, fold
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "train.py"
 # Small, but with everything that carries state from epoch to epoch: dropout, augmentation, a learning rate that
@@ -214,12 +218,39 @@ def test_two_processes_train_one_network_together(
     done = subprocess.run(command(place, "shared", "--devices", "2"), check=False, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
     metrics, rows = json.loads(shared.fold(0).metrics.read_text()), figures(shared.fold(0))
-    assert (metrics["epochs"], len(rows)) == (5, 6)
+    assert (metrics["epochs"], metrics["devices"], len(rows)) == (5, 2, 6)
     assert len(list((shared.fold(0).path / "tensorboard").glob("events*"))) == 1
     assert all(np.isfinite(float(value)) for value in rows[-1][1:])
     assert done.stdout.count("score ") == 1
     # Batch norm sees half the images in each process, so the losses are near, not equal.
     assert float(rows[1][1]) == pytest.approx(float(figures(unbroken)[1][1]), rel=0.1)
-    refused = subprocess.run(command(place, "odd", "--devices", "3"), check=False, capture_output=True, text=True)
+    # What is logged is the loss of the weights that are kept, on all images.
+    settings, labelled = shared.read_config(), competition.read_train(place / "input" / "tiny")
+    table = folds.read_table(place / "output" / "folds" / "tiny-stratified2.csv", labelled.ids)
+    valid = fold.fold_data(0, labelled, Images((), labelled.images[:0]), table, settings.folds).valid
+    network = predict.load_network(settings, shared.fold(0).network)
+    with torch.no_grad():
+        parts = [(network(images), masks) for images, masks in fold.batches(settings, valid, 0, learning=False)]
+    logits, masks = (torch.cat(tensors) for tensors in zip(*parts, strict=True))
+    assert metrics["valid_loss"] == pytest.approx(float(losses.binary_cross_entropy(logits, masks)), rel=1e-4)
+    refused = subprocess.run(command(place, "shared"), check=False, capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "train.batch_size is 8, of all 3 processes together; make it a multiple of 3, 6 at least" in refused.stderr
+    assert "run 'shared' exists and differs (devices: changed)" in refused.stderr
+
+
+@pytest.mark.slow
+def test_two_processes_stop_together_and_go_on_to_the_same_result(place: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    whole, broken = (runs.run_dir(place / "output", name).fold(0) for name in ("shared", "stopped"))
+    if not whole.finished():
+        subprocess.run(command(place, "shared", "--devices", "2"), check=True, capture_output=True)
+    process = subprocess.Popen(command(place, "stopped", "--devices", "2"), stderr=subprocess.PIPE, text=True)
+    deadline = time.monotonic() + 120
+    while not broken.last.is_file() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130, said
+    assert not broken.finished()
+    subprocess.run(command(place, "stopped", "--devices", "2"), check=True, capture_output=True)
+    assert_same_result(broken, whole)

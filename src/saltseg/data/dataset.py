@@ -40,7 +40,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
     the augmentation: no generator state has to survive.
 
     ranks: processes that train one network together (DDP). Each takes its part of every batch that one process would
-    have; for learning they must all take as many, so up to ``ranks - 1`` items of an epoch are left out.
+    have, all as many, so up to ``ranks - 1`` items of an epoch are left out.
     """
 
     def __init__(self, length: int, seed: int, shuffle: bool, pool: int = 0, drawn: int = 0, ranks: int = 1) -> None:
@@ -58,8 +58,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
     def _own(self) -> range:
         """Which of an epoch's items this process takes."""
         count = self.length + self.drawn
-        rank = distributed.get_rank() if distributed.is_initialized() else 0
-        return range(rank, count - count % self.ranks if self.shuffle else count, self.ranks)
+        rank = distributed.get_rank() if self.ranks > 1 and distributed.is_initialized() else 0
+        return range(rank, count - count % self.ranks, self.ranks)
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         rng = np.random.default_rng((self.seed, self.epoch))

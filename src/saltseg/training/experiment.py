@@ -12,14 +12,16 @@ from saltseg.data import competition, folds
 from saltseg.data.dataset import UNKNOWN
 from saltseg.errors import InputError
 from saltseg.inference import pseudo
-from saltseg.processes import ALONE, Devices
 from saltseg.training.task import start_file
 
 
-def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: Path, output_dir: Path) -> None:
+def prepare(
+    settings: config.Config, dataset: str, run: runs.RunDir, input_dir: Path, output_dir: Path, devices: int = 1
+) -> None:
     """Create the run's directory with configuration and provenance, or check that it is the same experiment.
 
-    Raises InputError when the run exists with another configuration, other data or other folds.
+    Raises InputError when the run exists with another configuration, other data, other folds or a number of devices
+    that is another to batch norm.
     """
     root = competition.dataset_root(input_dir, dataset)
     table = _folds(settings, root, dataset, output_dir)
@@ -28,6 +30,7 @@ def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: 
         "dataset_hash": competition.fingerprint(root),
         "folds_hash": table.digest,
         "synthetic": competition.is_synthetic(root),
+        "devices": devices,
     }
     for name in (settings.pseudo.teacher, settings.train.start_from):
         if name and name != "self" and not name.startswith("file:"):
@@ -36,7 +39,7 @@ def prepare(settings: config.Config, dataset: str, run: runs.RunDir, input_dir: 
         facts["unlabelled_hash"] = pseudo.fingerprint(pseudo.read(Path(settings.pseudo.images)))
     if run.provenance.is_file():
         changed = config.differences(run.read_config(), settings)
-        before = run.read_provenance()
+        before = {"devices": 1} | run.read_provenance()
         changed += [f"{key}: changed" for key, value in facts.items() if before.get(key) != value]
         if changed:
             raise InputError(
@@ -56,6 +59,7 @@ def begin(
     output_dir: Path,
     wanted: Sequence[int] | None = None,
     overwrite: bool = False,
+    devices: int = 1,
 ) -> tuple[list[int], list[int]]:
     """Check everything that can be checked before hours of training, and create the run.
 
@@ -70,7 +74,7 @@ def begin(
         from saltseg.training import fold
 
         fold.check(settings, *competition.SHAPE)
-    prepare(settings, dataset, run, input_dir, output_dir)
+    prepare(settings, dataset, run, input_dir, output_dir, devices)
     skipped = [number for number in numbers if run.fold(number).finished() and not overwrite]
     return [number for number in numbers if number not in skipped], skipped
 
@@ -83,15 +87,15 @@ def train(
     output_dir: Path,
     wanted: Sequence[int] | None = None,
     overwrite: bool = False,
+    devices: int = 1,
     predict_test: bool = True,
-    devices: Devices = ALONE,
 ) -> list[int]:
     """Train and finish the folds ``wanted`` (default: all); returns those that were skipped as finished.
 
     ``predict_test=False`` spares the test images, for runs that only their out-of-fold predictions are wanted of.
-    devices: what trains one fold, one fold in a process; default: this process alone.
+    devices: how many train one fold together (see `loop.fit`); with several, give one fold in a process.
     """
-    numbers, skipped = begin(settings, dataset, run, input_dir, output_dir, wanted, overwrite)
+    numbers, skipped = begin(settings, dataset, run, input_dir, output_dir, wanted, overwrite, devices)
     if not numbers:
         return skipped
 
@@ -104,7 +108,7 @@ def train(
     for number in numbers:
         directory = run.fold(number)
         with directory.locked() if loop.is_first() else nullcontext():
-            if overwrite and directory.finished():
+            if overwrite and directory.finished() and loop.is_first():
                 fold.clear(directory)
             if directory.finished():  # by another process a moment ago
                 skipped = [*skipped, number]

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import distributed
 from tqdm import tqdm
 
 from saltseg.config import Config, FoldsConfig
@@ -27,7 +28,6 @@ from saltseg.errors import InputError
 from saltseg.inference import predict
 from saltseg.inference.pseudo import Pseudo
 from saltseg.models import losses, zoo
-from saltseg.processes import ALONE, Devices
 from saltseg.runs import FoldDir, Predictions, provenance, save_predictions, write_json
 from saltseg.training import loop
 from saltseg.training.callbacks import Row
@@ -65,7 +65,7 @@ def _subset(labelled: Labelled, positions: np.ndarray) -> Labelled:
     return Labelled(ids, labelled.images[positions], labelled.masks[positions])
 
 
-def run(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: Devices = ALONE) -> None:
+def run(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: int = 1) -> None:
     """Train, predict and finish one fold, going on from wherever an earlier call stopped.
 
     The caller holds ``directory.locked()``. With ``train.keep=best`` the weights are those of the epoch with the lowest
@@ -97,12 +97,12 @@ def check(settings: Config, height: int, width: int) -> None:
         ) from None
 
 
-def _train(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: Devices) -> list[Row]:
+def _train(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: int) -> list[Row]:
     """Train a fold's network on its images, see `loop.fit`."""
     seed, tile = settings.train.seed * 1000 + data.number, data.train.images.shape[1:]
-    training = batches(settings, data.train, seed, learning=True, pseudo=data.pseudo, ranks=devices.ranks)
-    validating = batches(settings, data.valid, seed, learning=False, ranks=devices.ranks)
-    images = len(training.sampler) * devices.ranks
+    training = batches(settings, data.train, seed, learning=True, pseudo=data.pseudo, ranks=devices)
+    validating = batches(settings, data.valid, seed, learning=False)
+    images = len(training.sampler) * devices
 
     def make_task(fresh: bool) -> SaltTask:
         return SaltTask(settings, seed, tile, pretrained=fresh, start=data.start)
@@ -179,6 +179,7 @@ def _finish(
             "n_valid": len(data.valid.ids),
             "n_pseudo": 0 if data.pseudo is None else len(data.pseudo.ids),
             "epochs": len(rows),
+            "devices": distributed.get_world_size() if distributed.is_initialized() else 1,
             "best_epoch": int(kept["epoch"]),
             "best_epoch_chosen_by": CHOSEN_BY[settings.train.keep],
             "views": list(settings.predict.views),

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import signal
 import sys
 import warnings
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning import Callback, Trainer
+from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
@@ -19,7 +20,6 @@ from tqdm import tqdm
 from saltseg.config import Config
 from saltseg.errors import InputError
 from saltseg.inference import predict
-from saltseg.processes import ALONE, Devices
 from saltseg.runs import FoldDir, atomic_path
 from saltseg.training.callbacks import EpochLog, KeepWeights, Progress, Row
 from saltseg.training.optimisation import Averaging
@@ -39,9 +39,12 @@ def fit(
     training: Any,
     validating: Any,
     images: int,
-    devices: Devices = ALONE,
+    devices: int = 1,
 ) -> list[Row]:
     """Train to the end, or go on from ``last.ckpt``; returns the rows of the log.
+
+    devices: with several each batch is shared (Lightning's DDP). Batch norm then sees a process's part of it, and the
+    first process's running statistics are everybody's.
 
     make_task: makes what is trained; it is told whether training starts afresh, which is when it needs weights.
     training, validating: iterables of batches, whose length is known; ``training.sampler`` is told the epoch. images:
@@ -83,23 +86,22 @@ def workers(settings: Config) -> int:
 
 
 def trainer(
-    settings: Config, directory: FoldDir, callbacks: list[Callback], patience: int, devices: Devices
+    settings: Config, directory: FoldDir, callbacks: list[Callback], patience: int, devices: int = 1
 ) -> Trainer:
     """Lightning's trainer as the configuration asks for it; the order of callbacks matters (see `KeepWeights`)."""
-    train, gpu, several = settings.train, torch.cuda.is_available(), devices.ranks > 1
+    train = settings.train
     return Trainer(
         max_epochs=train.epochs,
-        accelerator="gpu" if gpu else "cpu",
-        devices=devices.each,
-        num_nodes=devices.nodes,
-        strategy="ddp" if several else "auto",
-        sync_batchnorm=several and gpu,  # torch has none for processors
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=devices,
+        strategy="ddp" if devices > 1 else "auto",
         precision="bf16-mixed" if predict.uses_bf16(settings) else "32-true",
         plugins=[AtomicCheckpoints()],
         logger=TensorBoardLogger(directory.path, name="", version="tensorboard"),
         callbacks=[
             EarlyStopping("valid_loss", patience=patience, min_delta=0.0, check_finite=True),
             *callbacks,
+            *([Stoppable()] if devices > 1 else []),
             KeepWeights(directory, train),
             *([Averaging(train)] if train.ema or train.swa_from else []),
             ModelCheckpoint(
@@ -114,6 +116,14 @@ def trainer(
         log_every_n_steps=1_000_000,  # figures per epoch are enough
         use_distributed_sampler=False,
     )
+
+
+class Stoppable(Callback):
+    """SIGTERM is Ctrl-C. Lightning's own handler talks to the other processes, which wait elsewhere: a deadlock."""
+
+    def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Replace the handler that Lightning has just installed."""
+        signal.signal(signal.SIGTERM, signal.default_int_handler)
 
 
 class AtomicCheckpoints(TorchCheckpointIO):

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from lightning import LightningModule
 from timm.scheduler.scheduler import Scheduler
-from torch import Tensor, nn
+from torch import Tensor, distributed, nn
 from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
@@ -189,13 +189,19 @@ class SaltTask(LightningModule):
         """The part of (N, 1, H, W) that the loss sees."""
         return crop_to(frame, *self.tile) if self.settings.train.loss_region == "tile" else frame
 
+    def on_validation_epoch_start(self) -> None:
+        """Have processes that train together judge one network: the first one's, whose weights are kept."""
+        if self.trainer.world_size > 1:
+            for buffer in self.network.buffers():
+                distributed.broadcast(buffer, 0)
+
     def validation_step(self, batch: Batch, _: int) -> None:
         """Log-loss and pixel accuracy in the network's frame."""
         images, masks = batch
         logits = self(images).float()
         correct = ((logits > 0) == (masks > 0.5)).float().mean()
         figures = {"valid_loss": losses.binary_cross_entropy(logits, masks), "valid_pixel_accuracy": correct}
-        self.log_dict(figures, batch_size=len(images), sync_dist=True)
+        self.log_dict(figures, batch_size=len(images))
 
     def on_validation_epoch_end(self) -> None:
         """Drop the learning rate when the validation loss has stood still."""
