@@ -34,11 +34,12 @@ def plan(quick: bool) -> dict[str, Plan]:
     import tried
 
     gpu = torch.cuda.is_available()
-    count, batch, repeats = (64, 16, 2) if quick else (4096, 64, 5) if gpu else (320, 32, 5)
-    tiles, masks = (200, 1000) if quick else (4000, 18_000)
+    count, batch, repeats = (16, 8, 1) if quick else (4096, 64, 5) if gpu else (320, 32, 5)
+    tiles, masks = (100, 300) if quick else (4000, 18_000)
     return {
         "training": [
             ("epochs against bare steps", lambda: training.epochs("unet", count, batch, repeats)),
+            ("epochs of a recipe", lambda: training.epochs("recipe_lite0", count, batch, repeats)),
             ("the step", lambda: training.step("unet", batch, 2 * repeats)),
             ("the step of a recipe", lambda: training.step("recipe_lite0", batch, 2 * repeats)),
             ("a tutorial's epoch", lambda: training.tutorial(count, batch, repeats)),
@@ -53,13 +54,16 @@ def plan(quick: bool) -> dict[str, Plan]:
         "numeric": [
             ("metric", lambda: numeric.score(tiles, repeats)),
             ("decision rule", lambda: numeric.search(tiles, repeats)),
-            ("decision rule on one core", lambda: numeric.one_core_seconds(tiles)),
             ("run lengths", lambda: numeric.run_lengths(masks, repeats)),
         ],
         "tried": [
             (f"{name} {change}", partial(tried.variant, name, change, batch, repeats))
             for name in ("unet", "recipe_lite0")
             for change in tried.CHANGES
+        ]
+        + [
+            (f"{name} side by side", partial(tried.side_by_side, name, batch, 1 if quick else 3))
+            for name in ("unet", "recipe_lite0", "demo")
         ],
     }
 

@@ -19,7 +19,7 @@ from harness import Row, in_turn, rates
 from saltseg import config, experiments
 from saltseg.data import synthetic
 from saltseg.data.augment import Augment
-from saltseg.data.competition import Images, Labelled, read_train
+from saltseg.data.competition import Labelled, read_train
 from saltseg.data.image_files import read_image, read_mask
 from saltseg.inference.predict import best_device, uses_bf16
 from saltseg.models import losses, zoo
@@ -77,56 +77,66 @@ def bare_steps(
 
 
 class Clock(Callback):
-    """Times whole epochs of a trainer, checkpoint and logging included, and the bare steps between them."""
+    """Times whole epochs of a trainer, checkpoint and logging included, and something else between them.
 
-    def __init__(self, steps: int) -> None:
-        self.steps = steps
+    make: gives that, from the module in training and its first batch.
+    """
+
+    def __init__(self, make: Callable[[Any, tuple[Tensor, Tensor]], Callable[[], None]]) -> None:
+        self.make = make
         self.pairs: list[tuple[float, float]] = []
-        self._bare: Any = None
+        self._other: Any = None
         self._started = 0.0
 
     def on_train_batch_start(self, trainer: Any, module: Any, batch: tuple[Tensor, Tensor], index: int) -> None:
-        """Take a batch for the bare steps."""
-        if self._bare is None:
-            images = batch[0].to(memory_format=torch.channels_last)
-            self._bare = bare_steps(module, (images, batch[1]), self.steps)
-            self._bare()
+        """Prepare the other thing, and do it once."""
+        if self._other is None:
+            self._other = self.make(module, batch)
+            self._other()
 
     def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
         """What lies between two starts is an epoch; the first is not counted."""
         synchronise()
         now = time.perf_counter()
         if self._started and trainer.current_epoch >= 2:
-            self._bare()
+            self._other()
             self.pairs.append((now - self._started, time.perf_counter() - now))
         self._started = time.perf_counter()
 
 
-def epochs(experiment: str, count: int, batch_size: int, repeats: int) -> Row:
-    """Images per second of real epochs against the bare step: Lightning, augmentation, logs, checkpoints included."""
-    chosen = settings(experiment, batch_size, repeats + 2)
-    rng = np.random.default_rng(0)
-    images = rng.integers(0, 256, (count + 2, 101, 101)).astype(np.uint8)
-    masks = (images > 128).astype(np.uint8)
-    ids = tuple(map(str, range(count + 2)))
-    data = fold.FoldData(
-        0,
-        Labelled(ids[:count], images[:count], masks[:count]),
-        Labelled(ids[count:], images[count:], masks[count:]),
-        Images((), images[:0]),
+def real_epochs(chosen: config.Config, labelled: Labelled, repeats: int, make: Any) -> list[tuple[float, float]]:
+    """Seconds of epochs as users run them (Lightning, augmentation, logs, checkpoints) in turn with something else.
+
+    All but two images train; those two make the validation last next to nothing.
+    """
+    count = len(labelled.ids) - 2
+    train, valid = (
+        Labelled(labelled.ids[part], labelled.images[part], labelled.masks[part])
+        for part in (slice(0, count), slice(count, None))
     )
-    clock = Clock(count // batch_size)
+    clock = Clock(make)
     with tempfile.TemporaryDirectory() as folder:
         loop.silence()
         directory = FoldDir(Path(folder) / "fold_0")
-        callbacks = [EpochLog(directory.log, count), Progress(f"{experiment}, epochs", count, repeats + 2), clock]
-        task = SaltTask(chosen, 0, (101, 101))
-        training = fold.batches(chosen, data.train, 0, learning=True)
-        validating = fold.batches(chosen, data.valid, 0, learning=False)
-        loop.trainer(chosen, directory, callbacks, 99).fit(task, training, validating)
-    name = f"epoch of `{experiment}`: loading, augmentation, logs, checkpoint"
+        log, bar = EpochLog(directory.log, count), Progress(f"{chosen.name}, epochs", count, repeats + 2)
+        batches = [fold.batches(chosen, part, 0, learning=part is train) for part in (train, valid)]
+        loop.trainer(chosen, directory, [log, bar, clock], 99).fit(SaltTask(chosen, 0, (101, 101)), *batches)
+    return clock.pairs
+
+
+def epochs(experiment: str, count: int, batch_size: int, repeats: int) -> Row:
+    """Images per second of real epochs against the bare step."""
+    chosen = settings(experiment, batch_size, repeats + 2)
+    images = np.random.default_rng(0).integers(0, 256, (count + 2, 101, 101)).astype(np.uint8)
+    labelled = Labelled(tuple(map(str, range(count + 2))), images, (images > 128).astype(np.uint8))
+
+    def bare(module: SaltTask, batch: tuple[Tensor, Tensor]) -> Callable[[], None]:
+        return bare_steps(module, (batch[0].to(memory_format=torch.channels_last), batch[1]), count // batch_size)
+
+    name = f"epoch of `{experiment}`: loading, augmentation, logs, checkpoint; no validation"
     target = 0.9 if torch.cuda.is_available() else 0.95
-    return rates(name, "bare steps on a batch in memory", "images/s", clock.pairs, count, target=target)
+    pairs = real_epochs(chosen, labelled, repeats, bare)
+    return rates(name, "bare steps on a batch in memory", "images/s", pairs, count, target=target)
 
 
 def step(experiment: str, batch_size: int, repeats: int) -> list[Row]:
@@ -185,15 +195,16 @@ class Files(Dataset[Any]):
 
 
 def tutorial(count: int, batch_size: int, repeats: int) -> Row:
-    """A whole epoch of our `unet`, loading included, against the loop that tutorials write for the same network."""
-    chosen = settings("unet", batch_size, 1)
+    """A real epoch of our `unet` against the loop that tutorials write for the same network and files."""
+    chosen = settings("unet", batch_size, repeats + 2)
     device = best_device()
     with tempfile.TemporaryDirectory() as folder:
-        synthetic.write_dataset(Path(folder) / "made-up", n_train=count, n_test=1, seed=0)
-        labelled = read_train(Path(folder) / "made-up")
+        root = Path(folder) / "made-up"
+        synthetic.write_dataset(root, n_train=count + 2, n_test=1, seed=0)
+        labelled = read_train(root)
         network: nn.Module = zoo.build(chosen.model).to(device).train()
         optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-        batches = DataLoader(Files(Path(folder) / "made-up", labelled.ids), batch_size, shuffle=True)
+        batches = DataLoader(Files(root, labelled.ids[:count]), batch_size, shuffle=True)
 
         def plain() -> None:
             total = 0.0
@@ -204,20 +215,6 @@ def tutorial(count: int, batch_size: int, repeats: int) -> Row:
                 optimizer.zero_grad()
                 total += loss.item()
 
-        task = SaltTask(chosen, 0, (101, 101)).to(device).train()
-        rule = optimisation.optimizer(task.network, chosen.train)
-        loader = fold.batches(chosen, labelled, 0, learning=True)
-
-        def ours() -> None:
-            for images, masks in loader:
-                placed = images.to(device, memory_format=torch.channels_last)
-                with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(chosen)):
-                    loss = task.loss(outputs(task.network, placed), masks.to(device))
-                loss.backward()
-                rule.step()
-                rule.zero_grad()
-            synchronise()
-
-        pairs = in_turn(ours, plain, repeats)
+        pairs = real_epochs(chosen, labelled, repeats, lambda module, batch: plain)
     against = "PNGs decoded per item, default DataLoader, NCHW, .item() each step"
-    return rates("whole epoch of `unet`", against, "images/s", pairs, count)
+    return rates("epoch of `unet`, all included but validation", against, "images/s", pairs, count)

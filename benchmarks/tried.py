@@ -1,5 +1,9 @@
 """What else a training step could do, each against the step as it is: adopted is what pays."""
 
+import os
+import subprocess
+import sys
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -52,3 +56,37 @@ def variant(experiment: str, change: str, batch_size: int, repeats: int) -> list
 
     pairs = in_turn(trial, ours, repeats)
     return [rates(f"step of `{experiment}`, {change}", "the step as it is", "images/s", pairs, batch_size)]
+
+
+def side_by_side(experiment: str, batch_size: int, repeats: int) -> Row:
+    """A training on every core, each with one thread, against one training with all of them (`processes.run`)."""
+    cores = torch.get_num_threads()
+
+    def images_per_second(count: int) -> float:
+        environment = os.environ | {"OMP_NUM_THREADS": str(cores // count)}
+        command = [sys.executable, __file__, experiment, str(batch_size)]
+        started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(count)]
+        return sum(float(process.communicate()[0]) for process in started)
+
+    pairs = [(1 / images_per_second(cores), 1 / images_per_second(1)) for _ in range(repeats)]
+    against = f"one training with {cores} threads"
+    return rates(f"{cores} trainings of `{experiment}` side by side, a thread each", against, "images/s", pairs)
+
+
+def main() -> None:
+    """Steps for ten seconds; prints images per second."""
+    experiment, batch_size = sys.argv[1], int(sys.argv[2])
+    chosen = settings(experiment, batch_size, 1)
+    size = chosen.data.size
+    images = torch.rand(batch_size, chosen.model.in_channels, size, size).contiguous(memory_format=torch.channels_last)
+    call = bare_steps(SaltTask(chosen, 0, (101, 101)), (images, (images[:, :1] > 0.5).float()), 1)
+    call(), call()
+    started, done = time.perf_counter(), 0
+    while time.perf_counter() - started < 10:
+        call()
+        done += batch_size
+    print(done / (time.perf_counter() - started))
+
+
+if __name__ == "__main__":
+    main()

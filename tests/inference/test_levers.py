@@ -71,6 +71,13 @@ def test_records_of_another_baseline_are_refused_and_an_option_they_do_not_know_
         levers.table([found(), found(**{"train.clip": 0.5})])
 
 
+def test_a_record_of_an_older_kind_is_refused() -> None:
+    old = entry("a", [1])
+    del old["tenths_whole_rule"]
+    with pytest.raises(InputError, match="the record of 'a' has no score under the whole rule; remove it and train"):
+        levers.table([entry("base", [1]), old])
+
+
 def test_another_lever_can_be_what_gains_are_measured_against() -> None:
     records = [
         entry("base", [5, 5]),

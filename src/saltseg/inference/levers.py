@@ -130,6 +130,9 @@ def table(records: Sequence[Mapping[str, Any]], base: str = BASE) -> list[Worth]
 
 def _demand_alike(records: Sequence[Mapping[str, Any]]) -> None:
     """All about the same baseline: an option that did not exist when a record was made had its default's effect."""
+    old = [entry["lever"] for entry in records if "tenths_whole_rule" not in entry]
+    if old:
+        raise InputError(f"the record of {old[0]!r} has no score under the whole rule; remove it and train that again")
     default = config.flat(config.Config())
     known = sorted({key for entry in records for key in entry["settings"]})
     for key in (*SAME, *known):
@@ -233,8 +236,8 @@ def markdown(
     lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ("---",) * len(columns), *rows)]
     said = (
         f"{found[0].n:,} images. Cross-fitted: threshold and minimum area, fitted on other images. Whole rule: with "
-        "all steps that raise this score, cross-fitted likewise. Intervals are over images alone: one in forty levers "
-        "without effect shows an interval above zero. "
+        "all steps that raise this score, their values cross-fitted likewise. Intervals are over images "
+        "alone: one in forty levers without effect shows an interval above zero. "
     )
     if noise is None:
         said += "The noise between trainings that differ in the seed only was not measured."
