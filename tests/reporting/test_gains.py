@@ -1,6 +1,6 @@
 """The picture of what levers gained: order, colours, intervals, the band of noise, and the size of the file."""
 
-from dataclasses import fields
+from dataclasses import fields, replace
 
 import cv2
 import numpy as np
@@ -28,7 +28,9 @@ FOUND = [
     worth("doubtful", (-0.002, -0.006, 0.002), (-0.002,)),
     worth("worse", (-0.01, -0.015, -0.005), (-0.01,)),
 ]
-LONGEST = worth(max(experiments.LEVERS, key=len), (-0.02, -0.03, -0.01), (-0.02,))
+LONGEST = replace(
+    worth(max(experiments.LEVERS, key=len), (-0.02, -0.03, -0.01), (-0.02,)), gain_whole_rule=(0.01, 0.0, 0.02)
+)
 
 
 @pytest.fixture
@@ -71,6 +73,25 @@ def test_the_band_is_one_sigma_of_a_difference(drawn):
     assert (band.get_x(), band.get_x() + band.get_width()) == pytest.approx((-0.0106066, 0.0106066))
     title = axes.get_title(loc="left")
     assert title == "baseline 0.735 · 1,800 images\nband: ±0.011, one sigma of a difference between seeds"
+
+
+def test_a_gain_far_beyond_the_others_is_told_in_words(drawn):
+    axes = gains.chart([*FOUND, worth("far", (-0.139, -0.15, -0.12), (-0.139,))]).axes[0]
+    assert len(dots(axes)) == 4
+    (text,) = axes.texts
+    assert (text.get_text(), text.get_position()[1]) == ("-0.139", 4)
+    assert [label.get_text() for label in axes.get_yticklabels()][-1] == "far"
+    assert axes.get_xlim() == (-0.04, 0.04)
+
+
+def test_the_gain_under_the_whole_rule_is_hollow(drawn):
+    known = replace(worth("better", (0.02, 0.01, 0.03), (0.02,)), gain_whole_rule=(0.012, 0.0, 0.02))
+    axes = gains.chart([BASE, known, FOUND[2]]).axes[0]
+    (hollow,) = [line for line in axes.lines if line.get_marker() == "D"]
+    assert tuple(hollow.get_xydata()[0]) == (0.012, 0)
+    assert hollow.get_markerfacecolor() == "none"
+    assert axes.get_xlabel().endswith("hollow: whole rule")
+    assert not gains.chart(FOUND).axes[0].get_xlabel().endswith("whole rule")
 
 
 def test_without_noise_or_levers_there_is_still_a_picture(drawn):
