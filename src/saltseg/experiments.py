@@ -124,6 +124,12 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "symmetric_throughout": ("train.loss=symmetric_lovasz",),
     "symmetric_unclipped": ("train.loss=symmetric_lovasz", "train.clip=0"),
     "double_rate": ("train.learning_rate=0.001",),
+    # The cheap ones that gained most one at a time.
+    "combined": (
+        "train.loss=symmetric_lovasz",
+        "model.extra_channels=[row, image_x_row]",
+        "train.learning_rate=0.001",
+    ),
     "tile_loss": ("train.loss_region=tile",),
     "resize": ("data.fit=resize",),
     "no_augmentation": ("data.augment=none",),
