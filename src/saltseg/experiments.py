@@ -122,6 +122,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "symmetric_lovasz": ("train.late_from={second_half}", "train.late_loss=symmetric_lovasz"),
     "lovasz_elu_throughout": ("train.loss=lovasz_elu",),
     "symmetric_throughout": ("train.loss=symmetric_lovasz",),
+    "no_clip": ("train.clip=0",),
     "symmetric_unclipped": ("train.loss=symmetric_lovasz", "train.clip=0"),
     "double_rate": ("train.learning_rate=0.001",),
     # The cheap ones that gained most one at a time.
