@@ -35,7 +35,7 @@ lint: $(VENV)/installed-test  ## style and types
 test: lint  ## lint, type check and the whole test suite
 	$(BIN)/python -m pytest
 
-bench: $(VENV)/installed-test  ## speed of everything as ratios; ten minutes with nothing else running
+bench: $(VENV)/installed-test  ## speed of everything as ratios; a quarter of an hour with nothing else running
 	$(BIN)/python benchmarks/bench.py
 
 clean:  ## remove caches and the environment; data and results stay

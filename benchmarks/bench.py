@@ -1,6 +1,6 @@
 """How fast saltseg is on this machine, as ratios of two things measured in turn: make bench
 
-  python benchmarks/bench.py                        everything, about ten minutes on two cores
+  python benchmarks/bench.py                        everything, a quarter of an hour on two cores
   python benchmarks/bench.py --only training        training, prediction or numeric
   python benchmarks/bench.py --only tried           what else the training step could do; not part of everything
   python benchmarks/bench.py --quick                a rehearsal with small amounts; its figures mean little
@@ -34,7 +34,7 @@ def plan(quick: bool) -> dict[str, Plan]:
     import tried
 
     gpu = torch.cuda.is_available()
-    count, batch, repeats = (16, 8, 1) if quick else (4096, 64, 5) if gpu else (320, 32, 5)
+    count, batch, repeats = (16, 8, 1) if quick else (4096, 64, 5) if gpu else (160, 32, 4)
     tiles, masks = (100, 300) if quick else (4000, 18_000)
     return {
         "training": [
