@@ -36,6 +36,11 @@ def main() -> None:
         return
     views = tuple(arguments.views.split(",")) if arguments.views else None
     finished, total = steps.predict(run, steps.Place(arguments.input, arguments.output), views)
+    teacher = run.taught_by_all_folds()
+    if teacher:
+        print(f"{finished} of {total} folds: {run.test}; none out of fold, the labels come from all folds of {teacher}")
+        cli.next_step(f"python scripts/submit.py {run.name} --rule-of {teacher}")
+        return
     print(f"{finished} of {total} folds: {run.oof}, {run.test}")
     cli.next_step(f"python scripts/optimise.py {run.name}")
 

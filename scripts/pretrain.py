@@ -38,6 +38,8 @@ def main() -> None:
     settings = config.override(experiments.named(arguments.experiment), changes)
     if arguments.method == "synthetic" and (arguments.images or arguments.data):
         raise InputError("--images and --data are for --method masked; leave them out")
+    if arguments.method == "synthetic" and arguments.limit is not None:
+        raise InputError("--limit is for --method masked; give --tiles N")
     if arguments.method == "masked" and (arguments.images is None or arguments.tiles is not None):
         raise InputError("--method masked learns from the tiles of a folder: give --images FOLDER, and no --tiles")
     runs.run_dir(arguments.output, arguments.name)  # refuses a name that is none, before anything heavy is imported
@@ -65,7 +67,7 @@ def masked(settings: "Config", place: "PretrainedDir", arguments: argparse.Names
     from saltseg.inference import pseudo
     from saltseg.training import pretrain
 
-    images = every = pseudo.read(arguments.images)
+    images = every = pseudo.read(arguments.images, arguments.limit)
     if arguments.data and not settings.pseudo.transduction:
         test = competition.read_test(competition.dataset_root(arguments.input, arguments.data)).images
         images = pseudo.unlabelled(every, settings.pseudo, test[:0], test)
@@ -81,6 +83,9 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--name", required=True, help="the directory under output/pretrained")
     parser.add_argument("--tiles", type=int, metavar="N", help="synthetic: tiles of an epoch (default: 4000)")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="masked: 101x101 tiles, labels are not needed")
+    parser.add_argument(
+        "--limit", type=cli.at_least_one, metavar="N", help="masked: only the first N tiles by file name"
+    )
     parser.add_argument("--data", metavar="DATASET", help="masked: leave out the test images of this dataset")
     parser.add_argument("--epochs", type=int, metavar="N", help="short for --set train.epochs=N")
     parser.add_argument(

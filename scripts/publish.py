@@ -4,7 +4,8 @@
 
 Configuration, provenance, fold table's hash, scores per fold and per image (image_scores.csv: at threshold 0.5, and
 with a threshold and a minimum area fitted on the other folds), logs, decision rule, curves and the submission; no
-weights, no predictions, no pictures of tiles (the competition's licence does not allow shipping those).
+weights, no predictions, no pictures of tiles (the competition's licence does not allow shipping those). A run that
+labels of all folds taught (pseudo.all_folds) has no scores to copy, and a validation loss not worth drawing.
 """
 
 import shutil
@@ -16,6 +17,7 @@ FILES = (
     "provenance.json",
     "postprocess.json",
     "submission.csv",
+    "borrowed_rule.json",
     "solution_score.json",
     "rule_curve.png",
 )
@@ -47,13 +49,15 @@ def main() -> None:
             shutil.copyfile(source, beside)
         copied.append(copy)
     finished = run.finished_folds()
-    logs = {fold.number: runs.read_csv(fold.log) for fold in finished}
+    judged = not run.taught_by_all_folds()
+    logs = {fold.number: runs.read_csv(fold.log) for fold in finished} if judged else {}
     kept = {fold.number: runs.read_json(fold.metrics)["best_epoch"] for fold in finished}
     if logs:
         runs.write_atomic(target / "learning_curves.png", figures.learning_curves(logs, kept))
-    scores = compare.image_scores(run, steps.Place(arguments.input, arguments.output))
-    runs.write_csv(target / "image_scores.csv", scores)
-    print(f"{len(copied) + bool(logs) + 1} files in {target}")
+    if judged:
+        scores = compare.image_scores(run, steps.Place(arguments.input, arguments.output))
+        runs.write_csv(target / "image_scores.csv", scores)
+    print(f"{len(copied) + bool(logs) + judged} files in {target}")
     cli.next_step(f"git add {target}")
 
 

@@ -5,7 +5,8 @@ after training take seconds and are done anew.
   python scripts/run.py unet --data tgs --folds 0 --set train.epochs=12
   python scripts/run.py unet --data tgs --parallel 5        all folds at a time, sharing the cores or the GPUs
 
-The same command goes on after an interruption. Each step is a script of its own and can be called alone.
+The same command goes on after an interruption. Each step is a script of its own and can be called alone. A run with
+pseudo.all_folds has no out-of-fold score, so for it the steps are train, predict, submit (with its teacher's rule).
 """
 
 from pathlib import Path
@@ -41,8 +42,12 @@ def main() -> int:
     for assignment in arguments.set:
         train += ["--set", assignment]
     steps = [("train", train), *((step, [name]) for step in ("predict", "optimise", "submit", "report"))]
-    for number, (step, options) in enumerate([*steps, ("leaderboard", [])], start=1):
-        print(f"\n[{number}/{len(steps) + 1}] {step}", flush=True)
+    steps.append(("leaderboard", []))
+    teacher = settings.pseudo.teacher if settings.pseudo.all_folds else ""
+    if teacher:
+        steps = [*steps[:2], ("submit", [name, "--rule-of", teacher])]
+    for number, (step, options) in enumerate(steps, start=1):
+        print(f"\n[{number}/{len(steps)}] {step}", flush=True)
         chosen = places if step != "leaderboard" else places[2:]  # the board reads results only
         script = Path(__file__).with_name(f"{step}.py")
         code = processes.call([str(script), *options, *chosen])
@@ -50,6 +55,11 @@ def main() -> int:
             return code
 
     run = runs.existing_run(arguments.output, name)
+    if teacher:
+        print(f"\n{name} has no out-of-fold score: its labels come from all folds of {teacher}")
+        print(f"submission: {run.submission}")
+        cli.next_step(f"python scripts/publish.py {name}")
+        return 0
     rule = runs.read_json(run.postprocess)
     low, high = rule["cross_fitted"]["interval"]
     print(f"\n{name}, out of fold: {rule['score_at_half']:.4f} at threshold 0.5; "

@@ -72,6 +72,9 @@ def main() -> int:
         print(f"fold {number} of {name} is finished already; skipped")
     for fold in run.finished_folds():
         figures = runs.read_json(fold.metrics)
+        if settings.pseudo.all_folds:
+            print(f"fold {fold.number}: no score: its labels come from all folds of {settings.pseudo.teacher}")
+            continue
         print(
             f"fold {fold.number}: score {figures['score_at_half']:.4f} at threshold 0.5, "
             f"log-loss {figures['log_loss']:.4f}, pixel accuracy {figures['valid_pixel_accuracy']:.4f}, "

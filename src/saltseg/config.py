@@ -107,6 +107,7 @@ class PseudoConfig:
     share: float = 0.5  # of the images of an epoch; every labelled image is shown once an epoch, unless this is 1
     confidence: float = 0.0  # keep images whose pixels have a mean |2 p - 1| of at least this
     transduction: bool = False  # keep images of the test set, too
+    all_folds: bool = False  # labels averaged over all folds of the teacher: for a final submission, without a score
 
 
 @dataclass(frozen=True)
@@ -132,7 +133,7 @@ class Config:
 
     def __post_init__(self) -> None:
         model, data, folds, train, predict = self.model, self.data, self.folds, self.train, self.predict
-        own = self.pseudo.teacher == "self"
+        own, all_folds = self.pseudo.teacher == "self", self.pseudo.all_folds
         for key, value, holds, rule in (
             ("model.filters", model.filters, model.filters >= 1, "at least 1"),
             ("model.dropout", model.dropout, 0 <= model.dropout < 1, "in [0, 1)"),
@@ -196,6 +197,8 @@ class Config:
                 "given with teacher=self, and only then",
             ),
             ("pseudo.confidence", self.pseudo.confidence, not (own and self.pseudo.confidence), "0 with teacher=self"),
+            ("pseudo.all_folds", all_folds, not all_folds or _has_teacher(self), "false without a run as teacher"),
+            ("train.keep", train.keep, train.keep != "best" or not all_folds, "last or snapshots with all_folds"),
             ("train.ema", train.ema, train.ema > 0 or not own, "above 0 with pseudo.teacher=self: that is the teacher"),
             ("predict.batch_size", predict.batch_size, predict.batch_size >= 1, "at least 1"),
             ("predict.views", predict.views, len(predict.views) >= 1, "at least one view"),
@@ -213,6 +216,11 @@ def _takes_soft_labels(config: Config) -> bool:
     """Whether every loss that this training uses takes probabilities as labels."""
     losses = config.train.loss + (config.train.late_loss if config.train.late_from else "")
     return not config.pseudo.teacher or config.pseudo.labels == "hard" or "lovasz" not in losses
+
+
+def _has_teacher(config: Config) -> bool:
+    """Whether a run teaches this one."""
+    return config.pseudo.teacher not in ("", "self")
 
 
 def _upright(config: Config) -> bool:

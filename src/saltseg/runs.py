@@ -102,6 +102,7 @@ class RunDir:
     submission = File("submission.csv")  # the file to upload
     pseudo = File("pseudo.json")  # which images without labels the folds have labelled
     solution_score = File("solution_score.json")  # the submission's score, where the dataset has a solution
+    borrowed = File("borrowed_rule.json")  # the decision rule of the submission, where it is another run's
     report = File("report.html")  # the page about the run
 
     @property
@@ -136,6 +137,26 @@ class RunDir:
         if not self.config.is_file():
             raise InputError(f"{self.path} holds no config.yaml, so it is no run; known: {_names(self.path.parent)}")
         return configuration.load(self.config.read_text(encoding="utf-8"), str(self.config))
+
+    def taught_by_all_folds(self) -> str:
+        """The run whose labels, averaged over all of its folds, taught this one; "" where it was taught otherwise.
+
+        Such labels hold the masks that validate, so that the run has no honest out-of-fold score, nor has any other
+        that learns from it. It is for a final submission.
+        """
+        if not self.config.is_file():  # runs of which only predictions are left
+            return ""
+        pseudo = self.read_config().pseudo
+        return pseudo.teacher if pseudo.all_folds else ""
+
+    def demand_score(self, way_out: str) -> None:
+        """Raise InputError for a run without an honest score; ``way_out`` may name its {run} and its {teacher}."""
+        teacher = self.taught_by_all_folds()
+        if teacher:
+            raise InputError(
+                f"{self.name} has no out-of-fold score, its labels come from all folds of {teacher}; "
+                + way_out.format(run=self.name, teacher=teacher)
+            )
 
     def read_provenance(self) -> dict[str, Any]:
         """Where the run came from."""

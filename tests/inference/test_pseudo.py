@@ -73,6 +73,45 @@ def test_labels_are_joined_by_id_and_hard_or_soft(trained: Trained) -> None:
     assert [np.unique(mask).tolist() for mask in soft.masks] == [[127], [128]]
 
 
+def test_labels_of_all_folds_are_their_mean_joined_by_id_and_no_fold_may_lack(trained: Trained) -> None:
+    first, second = np.full((101, 101), 90), np.full((101, 101), 200)
+    for number, (one, other) in enumerate(((first, second), (second, first), (second, first + 1))):
+        run = taught(trained, noise(2), np.stack([one, other]).astype(np.uint8), number)
+    in_order = runs.load_predictions(run.fold(2).pseudo)
+    runs.save_predictions(run.fold(2).pseudo, runs.Predictions(in_order.ids[::-1], in_order.probabilities[::-1]))
+    every = PseudoConfig(teacher="tiny-run", all_folds=True, labels="soft")
+    for number in (0, 2):  # each fold learns the same: (90 + 200 + 200) / 3 and (200 + 90 + 91) / 3
+        found = pseudo.of_fold(run, number, every, NONE, NONE, [0, 1, 2])
+        assert [(id_, *np.unique(mask)) for id_, mask in zip(found.ids, found.masks, strict=True)] == [
+            ("u0", 163), ("u1", 127),
+        ]  # fmt: skip
+    alone = pseudo.of_fold(run, 0, PseudoConfig(teacher="tiny-run", labels="soft"), NONE, NONE, [0, 1, 2])
+    assert [np.unique(mask).tolist() for mask in alone.masks] == [[90], [200]]
+    run.fold(2).pseudo.unlink()
+    with pytest.raises(InputError, match=r"tiny-run has labelled no images for fold 2; run scripts/pseudo_label.py"):
+        pseudo.of_fold(run, 0, every, NONE, NONE, [0, 1, 2])
+    with pytest.raises(InputError, match=r"tiny-run has not finished fold 3; train it first"):
+        pseudo.of_fold(run, 0, every, NONE, NONE, [0, 1, 3])
+
+
+def test_only_the_first_images_by_name_are_labelled_and_those_are_learnt_from(trained: Trained) -> None:
+    for number in range(3):
+        tiny_run.checkpoint(trained, number, 0.9)
+    images = noise(4)
+    path = folder(trained.output, images)
+    assert pseudo.label(trained.run, path, limit=2) == 2
+    assert runs.load_predictions(trained.run.fold(1).pseudo).ids.tolist() == ["u0", "u1"]
+    (path / "u3.png").unlink()  # beyond the limit, so of no concern
+    found = pseudo.of_fold(trained.run, 1, TEACH, NONE, NONE)
+    assert found.ids == ("u0", "u1")
+    assert np.array_equal(found.images, images[:2])
+    with pytest.raises(InputError, match=r"tiny-run has labelled other images; remove .*pseudo.json"):
+        pseudo.label(trained.run, path, limit=3)
+    (path / "a.png").write_bytes((path / "u2.png").read_bytes())  # now among the first two
+    with pytest.raises(InputError, match=r"unlabelled has changed since tiny-run labelled it"):
+        pseudo.of_fold(trained.run, 1, TEACH, NONE, NONE)
+
+
 def test_unsure_images_are_left_out(trained: Trained) -> None:
     values = (255, 0, 128, 230)  # mean |2p - 1|: 1, 1, 0.004, 0.804
     probabilities = np.stack([np.full((101, 101), value) for value in values]).astype(np.uint8)

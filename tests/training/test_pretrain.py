@@ -198,6 +198,7 @@ def test_the_same_file_gives_its_encoder_to_another_decoder(tmp_path: Path) -> N
     [
         (["--method", "masked"], "--method masked learns from the tiles of a folder: give --images FOLDER"),
         (["--method", "synthetic", "--data", "tgs"], "--images and --data are for --method masked; leave them out"),
+        (["--method", "synthetic", "--limit", "9"], "--limit is for --method masked; give --tiles N"),
         (["--method", "synthetic", "--set", "train.epoch=3"], "unknown configuration key 'train.epoch'"),
         (["--method", "synthetic", "--name", "../up"], "run name '../up': use letters"),
     ],
@@ -220,18 +221,18 @@ def test_the_script_leaves_the_test_images_out_and_says_what_comes_next(
         (folder / f"again-{path.name}").write_bytes(path.read_bytes())
     (tmp_path / "mine.yaml").write_text(config.dump(tiny_fold.settings(*FIXED)))
     command = [str(SCRIPT), str(tmp_path / "mine.yaml"), "--method", "masked", "--images", str(folder)]
-    command += ["--data", "tiny", "--epochs", "1", "--set", "model.dropout=0", "--name", "p"]
+    command += ["--data", "tiny", "--epochs", "1", "--set", "model.dropout=0", "--name", "p", "--limit", "19"]
     places = ["--input", str(tmp_path / "input"), "--output", str(tmp_path / "output")]
     monkeypatch.setattr(sys, "argv", [*command, *places])
     runpy.run_path(str(SCRIPT), run_name="imported")["main"]()
     weights = tmp_path / "output" / "pretrained" / "p" / "weights.safetensors"
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2 of 20 images left out: in the test set"
+    assert lines[0] == "2 of 19 images left out: in the test set"  # again-… are the first by name
     assert lines[1].endswith(f"the weights: {weights}")
     assert lines[2] == (
         f"next: python scripts/train.py {tmp_path / 'mine.yaml'} --set model.dropout=0 --data tiny "
         f"--set train.start_from=file:{weights} --name p"
     )
     recorded = runs.read_json(weights.parent / "provenance.json")
-    assert (recorded["images"], recorded["left_out"], recorded["dataset"]) == (18, 2, "tiny")
+    assert (recorded["images"], recorded["left_out"], recorded["dataset"]) == (17, 2, "tiny")
     assert "contract1.0.weight" in load_file(weights)

@@ -89,9 +89,10 @@ def read_mask(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     return salt.astype(np.uint8)
 
 
-def read_folder(folder: Path) -> list[tuple[str, np.ndarray]]:
+def read_folder(folder: Path, limit: int | None = None) -> list[tuple[str, np.ndarray]]:
     """Every PNG, JPG, TIF and BMP in `folder`, sorted: (name without suffix, uint8 (H, W)), any size.
 
+    limit: only the first so many.
     16-bit images are scaled by their bit depth (65535), never by their own largest value. InputError: no such
     folder, no image in it, one that is unreadable, coloured or neither 8- nor 16-bit, two of one name.
     """
@@ -102,7 +103,7 @@ def read_folder(folder: Path) -> list[tuple[str, np.ndarray]]:
     if not paths:
         raise InputError(f"folder of images: no {' '.join(FOLDER_SUFFIXES)} in {folder}; check the path")
     images: dict[str, np.ndarray] = {}
-    for path in paths:
+    for path in paths[:limit]:
         if path.stem in images:
             raise InputError(f"{path}: a second image named {path.stem!r} in the folder; rename one of them")
         lossy = path.suffix.lower() in (".jpg", ".jpeg")

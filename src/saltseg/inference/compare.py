@@ -80,8 +80,11 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
 
     Returns ``{"n", "at_half": {...}, "cross_fitted": {...}}`` with the two scores, their mean difference per image
     and its 95 % bootstrap interval. Cross-fitted: each with a rule of its own, fitted on the other folds (random parts
-    where there is one fold, the same parts for both). Raises InputError when datasets or folds differ.
+    where there is one fold, the same parts for both). Raises InputError when datasets or folds differ, or one has no
+    honest score.
     """
+    for run in (one, other):
+        run.demand_score("nothing to compare: python scripts/compare.py takes {teacher}")
     for key in ("dataset", "dataset_hash", "folds_hash"):
         if one.read_provenance()[key] != other.read_provenance()[key]:
             raise InputError(f"{one.name} and {other.name} differ in {key}; only runs on the same folds are compared")

@@ -35,10 +35,12 @@ def blend_runs(
 
     Returns, and records in the blend's ``provenance.json``, ``{"members", "weights", "evidence"}``: names; counts, as
     used for test images; what `_fit` measured, or None. ``progress`` is called with (steps done, steps in all).
-    Raises InputError when datasets, images or folds differ, or ``target`` exists.
+    Raises InputError when datasets, images or folds differ, a member has no honest score, or ``target`` exists.
     """
     if weights not in get_args(Weights):
         raise InputError(config.unknown("weights", weights, get_args(Weights)))
+    for run in members:
+        run.demand_score("a blend of it would have none: blend {teacher} instead")
     facts = _common_facts(members)
     taken = target.path if target.path.exists() else target.path.parents[1] / "runs" / target.name
     if taken.exists():

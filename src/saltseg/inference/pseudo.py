@@ -1,12 +1,14 @@
 """Labels for images that have none, fold by fold, and the one rule that keeps scores honest: who may learn from whom.
 
 Fold k of a student learns from the labels that fold k of its teacher made, and from no other's: that network never saw
-the images that validate in fold k. Labels averaged over all folds would carry the validation masks into the training;
-they inflate the out-of-fold score by 0.005 (2nd-place team's logs, 2018).
+the images that validate in fold k. Labels averaged over all folds carry the validation masks into the training; they
+inflate the out-of-fold score by 0.005 (2nd-place team's logs, 2018). ``pseudo.all_folds`` takes them all the same, for
+a final submission: such a run has no out-of-fold predictions, no score, and teaches nobody. Only the validation loss in
+its log remains, which is contaminated and chooses nothing.
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,8 +21,10 @@ from saltseg.config import PseudoConfig
 from saltseg.core.postprocess import HALF
 from saltseg.data import competition
 from saltseg.errors import InputError
-from saltseg.inference import predict
+from saltseg.inference import blend, predict
 from saltseg.runs import FoldDir, RunDir
+
+LEAKS = "what it learnt holds the masks that validate; take {teacher} instead"
 
 
 @dataclass(frozen=True)
@@ -36,17 +40,20 @@ class Pseudo:
     masks: np.ndarray
 
 
-def label(run: RunDir, folder: Path) -> int:
+def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
     """Have every finished fold predict the images of ``folder``: fold_K/pseudo.npz, then pseudo.json; returns how many.
 
-    Folds that have done so already are skipped. Raises InputError for a folder whose images are no tiles.
+    limit: see `read`. Folds that have done so already are skipped. Raises InputError for a folder whose images are no
+    tiles, and for a run that may not teach.
     """
     finished = run.trained_folds()
-    images = read(folder)
+    run.demand_score(LEAKS)
+    images = read(folder, limit)
     settings = run.read_config()
     if run.pseudo.is_file() and runs.read_json(run.pseudo)["hash"] != fingerprint(images):
         raise InputError(f"{run.name} has labelled other images; remove {run.pseudo} and its fold_*/pseudo.npz first")
-    runs.write_json(run.pseudo, {"folder": str(folder), "n": len(images.ids), "hash": fingerprint(images)})
+    record = {"folder": str(folder), "limit": limit, "n": len(images.ids), "hash": fingerprint(images)}
+    runs.write_json(run.pseudo, record)
     for fold in finished:
         if fold.pseudo.is_file():
             continue
@@ -57,9 +64,12 @@ def label(run: RunDir, folder: Path) -> int:
     return len(images.ids)
 
 
-def read(folder: Path) -> competition.Images:
-    """The tiles of a folder, ids are file names; InputError where one is not of the competition's size."""
-    found = competition.read_folder(folder)
+def read(folder: Path, limit: int | None = None) -> competition.Images:
+    """The tiles of a folder, ids are file names; InputError where one is not of the competition's size.
+
+    limit: only the first so many by file name, or all where there are fewer.
+    """
+    found = competition.read_folder(folder, limit)
     for id_, image in found:
         if image.shape != competition.SHAPE:
             size = "x".join(map(str, image.shape))
@@ -77,10 +87,11 @@ def fingerprint(images: competition.Images) -> str:
 def teacher_run(output_dir: Path, name: str, facts: Mapping[str, Any]) -> RunDir:
     """The run ``name``, fold k of which may teach fold k of a run with these ``facts``.
 
-    facts: dataset_hash and folds_hash of the student. Raises InputError unless both are the teacher's: otherwise its
-    networks could have seen the images that the student is judged by.
+    facts: dataset_hash and folds_hash of the student. Raises InputError unless both are the teacher's, and where the
+    teacher learnt from all folds of its own: its networks could have seen the images that the student is judged by.
     """
     teacher = runs.existing_run(output_dir, name)
+    teacher.demand_score(LEAKS)
     known = teacher.read_provenance()
     for key, what in (("dataset_hash", "data"), ("folds_hash", "folds")):
         if known[key] != facts[key]:
@@ -99,20 +110,32 @@ def finished_fold(run: RunDir, number: int) -> FoldDir:
     return fold
 
 
-def of_fold(run: RunDir, number: int, config: PseudoConfig, labelled: np.ndarray, test: np.ndarray) -> Pseudo:
+def of_fold(
+    run: RunDir,
+    number: int,
+    config: PseudoConfig,
+    labelled: np.ndarray,
+    test: np.ndarray,
+    every: Sequence[int] = (),
+) -> Pseudo:
     """What fold ``number`` learns from without labels: the labels of the teacher's fold that are confident enough.
 
-    labelled, test: see `unlabelled`, which says what images are left out.
+    labelled, test: see `unlabelled`, which says what images are left out. every: all folds of the table; with
+    ``config.all_folds`` the labels are the mean of what these say, and the student has no honest score.
     """
-    teacher = finished_fold(run, number)
-    if not (teacher.pseudo.is_file() and run.pseudo.is_file()):
-        raise InputError(f"{run.name} has labelled no images for fold {number}; run scripts/pseudo_label.py {run.name}")
+    assert every or not config.all_folds
+    teachers = [finished_fold(run, k) for k in (every if config.all_folds else [number])]
+    for teacher in teachers:
+        if not (teacher.pseudo.is_file() and run.pseudo.is_file()):
+            raise InputError(
+                f"{run.name} has labelled no images for fold {teacher.number}; run scripts/pseudo_label.py {run.name}"
+            )
     recorded = runs.read_json(run.pseudo)
-    images = read(Path(recorded["folder"]))
+    images = read(Path(recorded["folder"]), recorded.get("limit"))
     if fingerprint(images) != recorded["hash"]:
         raise InputError(f"{recorded['folder']} has changed since {run.name} labelled it; restore it or label anew")
     allowed = unlabelled(images, config, labelled, test)
-    found = runs.load_predictions(teacher.pseudo).of(allowed.ids)
+    found = blend.mean([runs.load_predictions(teacher.pseudo) for teacher in teachers]).of(allowed.ids)
     kept = np.flatnonzero(np.abs(2.0 * found - 255).mean(axis=(1, 2)) / 255 >= config.confidence)
     if len(kept) == 0:
         raise InputError(f"pseudo.confidence is {config.confidence}: no image is left; lower it")

@@ -1,7 +1,8 @@
 """What happens to a run after training, step by step; each reads files, writes files and can be repeated.
 
 predict: folds → ``oof.npz``, ``test.npz``. optimise: → ``postprocess.json``. submit: → ``submission.csv`` and,
-where the dataset has a solution, ``solution_score.json``.
+where the dataset has a solution, ``solution_score.json``. A run that labels of all folds taught (`saltseg.inference.
+pseudo`) has ``test.npz`` only and is submitted with another run's rule.
 """
 
 from collections.abc import Sequence
@@ -41,7 +42,8 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
     """Collate the finished folds; returns (finished folds, folds of the table).
 
     Fold predictions that are missing are made from the checkpoint; with ``views`` all are made anew.
-    Every id of the finished folds must be there exactly once, and no other.
+    Every id of the finished folds must be there exactly once, and no other. A run without an honest score gets no
+    ``oof.npz``.
     """
     settings, root = run.read_config(), place.root(run)
     if views:
@@ -50,7 +52,8 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
     table = folds.read_table(folds.table_path(place.output_dir, root.name, settings.folds), competition.train_ids(root))
     if table.digest != run.read_provenance()["folds_hash"]:
         raise InputError(f"the folds of {root.name} have changed since {run.name} was trained; restore the table")
-    again = [fold for fold in finished if views or not (fold.oof.is_file() and fold.test.is_file())]
+    judged = not settings.pseudo.all_folds
+    again = [fold for fold in finished if views or not ((fold.oof.is_file() or not judged) and fold.test.is_file())]
     if again:
         _predict_folds(again, settings, root, table)
     used = {tuple(runs.read_json(fold.metrics)["views"]) for fold in finished}
@@ -59,6 +62,14 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
             f"folds of {run.name} were predicted with different views; make them alike: "
             f"python scripts/predict.py {run.name} --views {','.join(settings.predict.views)}"
         )
+    if judged:
+        runs.save_predictions(run.oof, _out_of_fold(finished, table))
+    runs.save_predictions(run.test, blend.mean([runs.load_predictions(fold.test) for fold in finished]))
+    return len(finished), len(table.numbers)
+
+
+def _out_of_fold(finished: Sequence[FoldDir], table: folds.Folds) -> runs.Predictions:
+    """The folds' predictions together; InputError unless they are of each fold's own images, each once."""
     oof = blend.collate(finished)
     assert oof.fold is not None
     numbers = {fold.number for fold in finished}
@@ -69,35 +80,35 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
             f"out-of-fold predictions and the fold table differ in {len(odd)} ids, the first {min(odd)[0]!r}; "
             "delete the fold's oof.npz and predict again"
         )
-    runs.save_predictions(run.oof, oof)
-    runs.save_predictions(run.test, blend.mean([runs.load_predictions(fold.test) for fold in finished]))
-    return len(finished), len(table.numbers)
+    return oof
 
 
 def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path, table: folds.Folds) -> None:
     from saltseg.inference import predict as networks
 
     labelled, test = competition.read_train(root), competition.read_test(root)
+    judged = not settings.pseudo.all_folds
     for fold in again:
         members = networks.load_networks(settings, fold)
-        _, validating = table.split(fold.number, settings.folds)
+        validating = table.split(fold.number, settings.folds)[1] if judged else np.array([], int)
         figures = runs.read_json(fold.metrics)
         runs.write_json(fold.metrics, figures | {"views": []})  # should this stop half-way, predict() will notice
-        total = len(validating) + len(test.ids)
+        total, score = len(validating) + len(test.ids), {}
         with tqdm(desc=f"fold {fold.number}: predicting", total=total, unit="img", mininterval=1) as bar:
             for path, ids, images in (
-                (fold.oof, np.array(table.ids)[validating], labelled.images[validating]),
+                *([(fold.oof, np.array(table.ids)[validating], labelled.images[validating])] if judged else []),
                 (fold.test, np.array(test.ids), test.images),
             ):
                 found = networks.predictions(members, ids.tolist(), images, settings, progress=bar.update)
                 runs.save_predictions(path, found)
                 if path == fold.oof:
-                    half = metric.score(HALF.apply(found.probabilities), labelled.masks[validating])
-        runs.write_json(fold.metrics, figures | {"views": list(settings.predict.views), "score_at_half": half})
+                    score["score_at_half"] = metric.score(HALF.apply(found.probabilities), labelled.masks[validating])
+        runs.write_json(fold.metrics, figures | {"views": list(settings.predict.views)} | score)
 
 
 def optimise(run: RunDir, place: Place) -> dict[str, Any]:
     """Tune the decision rule on the out-of-fold predictions; writes and returns ``postprocess.json``."""
+    run.demand_score("python scripts/submit.py {run} --rule-of {teacher}")
     oof = runs.load_predictions(run.oof)
     labelled = competition.read_train(place.root(run))
     known = set(labelled.ids)
@@ -122,13 +133,24 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
     return summary
 
 
-def submit(run: RunDir, place: Place) -> dict[str, Any] | None:
-    """Write ``submission.csv``; score it where the dataset has a solution, and return that score."""
+def submit(run: RunDir, place: Place, rule_of: RunDir | None = None) -> dict[str, Any] | None:
+    """Write ``submission.csv``; score it where the dataset has a solution, and return that score.
+
+    rule_of: the run whose decision rule applies, which ``borrowed_rule.json`` then records; None: the run's own.
+    """
     root = place.root(run)
-    rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"])
+    if rule_of is None:
+        run.demand_score("so no rule of its own: python scripts/submit.py {run} --rule-of {teacher}")
+    else:
+        rule_of.demand_score("so no rule: --rule-of {teacher}")
+    rule = Rule.from_dict(runs.read_json((rule_of or run).postprocess)["rule"])
     test = runs.load_predictions(run.test)
     sample = [row[0] for row in competition.read_columns(root / "sample_submission.csv", ("id",))]
     submission.write(run.submission, test.ids, rule.apply(test.probabilities, test.presence), sample)
+    if rule_of is None:
+        run.borrowed.unlink(missing_ok=True)
+    else:
+        runs.write_json(run.borrowed, {"rule_of": rule_of.name, "rule": rule.to_dict()})
     if not (root / "solution.csv").is_file():
         return None
     score = submission.score(run.submission, root / "solution.csv").to_dict()

@@ -48,6 +48,11 @@ class Facts:
         return not self.synthetic and (self.dataset == "tgs" or self.dataset.startswith("tgs-"))
 
     @property
+    def teacher_of_all_folds(self) -> str:
+        """See `saltseg.runs.RunDir.taught_by_all_folds`: a run with such a teacher has no honest score."""
+        return self.settings.pseudo.teacher if self.settings and self.settings.pseudo.all_folds else ""
+
+    @property
     def members(self) -> list[str]:
         """Names of the runs in a blend."""
         return [str(name) for name in self.provenance.get("members", [])]

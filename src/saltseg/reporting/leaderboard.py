@@ -46,7 +46,7 @@ class Row:
     fold_mean, fold_spread: mean and standard deviation (n - 1) over folds of the score at 0.5; expected: of
     the private test images, real data only; standing: the lines of the 2018 board it lies between; seconds:
     training; recipe: of what a blend is the mean, "2/3 unet + 1/3 fpn"; epoch: whose weights predict, "best", "last",
-    "cycles", "mixed" or "" (see `EPOCHS`).
+    "cycles", "mixed" or "" (see `EPOCHS`). unscored: why there is no score and never will be, or "".
     """
 
     name: str
@@ -68,6 +68,7 @@ class Row:
     synthetic: bool
     recipe: str | None
     epoch: str
+    unscored: str
 
 
 def standing(score: float) -> str:
@@ -109,6 +110,7 @@ def row(run: runs.RunDir) -> Row:
         synthetic=facts.synthetic,
         recipe=facts.recipe,
         epoch=_epoch(set(facts.keeps.values())),
+        unscored=f"labels from all folds of {teacher}" if (teacher := facts.teacher_of_all_folds) else "",
     )
 
 
@@ -157,6 +159,9 @@ def table(found: Sequence[Row]) -> str:
             for blend in blends
             for line in textwrap.wrap(blend, 110, subsequent_indent="      ", break_on_hyphens=False)
         ]
+    unscored = [f"  {_short(r.name)}: {r.unscored}" for r in found if r.unscored]
+    if unscored:
+        lines += ["", "without an honest score, for submission only:", *unscored]
     stood = [
         f"  {_short(r.name)} ({r.folds} folds): {r.expected:.4f}, {r.standing}" for r in found if r.expected is not None
     ]

@@ -34,8 +34,9 @@ def build(run: runs.RunDir, root: Path) -> str:
 
     One file that needs nothing else: pictures inside, no script, no network. Whatever the run does not have
     yet (a fold, the tuned rule, a solution, the dataset itself) is replaced by a sentence that says what is
-    missing. Raises InputError for files that are there but damaged.
+    missing. Raises InputError for files that are there but damaged, and for a run without an honest score.
     """
+    run.demand_score("nothing to report: python scripts/report.py {teacher}")
     facts = facts_of.read(run)
     validation, training, problem = _tiles(facts, root)
     return page.render(

@@ -114,14 +114,20 @@ def train(
                 skipped = [*skipped, number]
                 continue
             data = fold.fold_data(number, labelled, predicted, table, settings.folds)
-            taught = _taught(settings, run, number, output_dir, labelled.images, test.images)
+            taught = _taught(settings, run, number, table.numbers, output_dir, labelled.images, test.images)
             data = replace(data, pseudo=taught, start=_start(settings, run, number, output_dir))
             fold.run(settings, data, directory, f"{run.name} fold {number}", devices)
     return skipped
 
 
 def _taught(
-    settings: config.Config, run: runs.RunDir, number: int, output_dir: Path, labelled: np.ndarray, test: np.ndarray
+    settings: config.Config,
+    run: runs.RunDir,
+    number: int,
+    every: Sequence[int],
+    output_dir: Path,
+    labelled: np.ndarray,
+    test: np.ndarray,
 ) -> pseudo.Pseudo | None:
     """The further images of a fold; labelled, test: uint8 (N, 101, 101), which are not to be among them."""
     chosen = settings.pseudo
@@ -131,7 +137,7 @@ def _taught(
         new = pseudo.unlabelled(pseudo.read(Path(chosen.images)), chosen, labelled, test)
         return pseudo.Pseudo(new.ids, new.images, np.full_like(new.images, UNKNOWN))
     teacher = pseudo.teacher_run(output_dir, chosen.teacher, run.read_provenance())
-    return pseudo.of_fold(teacher, number, chosen, labelled, test)
+    return pseudo.of_fold(teacher, number, chosen, labelled, test, every)
 
 
 def _start(settings: config.Config, run: runs.RunDir, number: int, output_dir: Path) -> runs.FoldDir | Path | None:

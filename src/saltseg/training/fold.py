@@ -4,7 +4,7 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -26,9 +26,9 @@ from saltseg.data.dataset import TileDataset, loader
 from saltseg.data.folds import Folds
 from saltseg.errors import InputError
 from saltseg.inference import predict
-from saltseg.inference.pseudo import Pseudo
+from saltseg.inference.pseudo import LEAKS, Pseudo
 from saltseg.models import losses, zoo
-from saltseg.runs import FoldDir, Predictions, provenance, save_predictions, write_json
+from saltseg.runs import FoldDir, Predictions, RunDir, provenance, save_predictions, write_json
 from saltseg.training import loop
 from saltseg.training.callbacks import Row
 from saltseg.training.task import SaltTask, start_file, take_over
@@ -39,6 +39,10 @@ CHOSEN_BY = {
     "snapshots": "fixed length: the last epoch of every cycle, averaged, no choice",
 }
 TRAIN_SAMPLE = 200  # training images predicted as well, to show the gap between training and validation
+SCORES = (
+    "log_loss", "valid_pixel_accuracy", "score_at_half", "score_at_half_no_tta", "train_pixel_accuracy",
+    "train_score_at_half",
+)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,8 @@ def run(settings: Config, data: FoldData, directory: FoldDir, title: str, device
     """Train, predict and finish one fold, going on from wherever an earlier call stopped.
 
     The caller holds ``directory.locked()``. With ``train.keep=best`` the weights are those of the epoch with the lowest
-    loss on this fold's own validation images, so the fold's score is a little flattering (field: 0.003 to 0.006).
+    loss on this fold's own validation images, so the fold's score is a little flattering (field: 0.003 to 0.006). With
+    ``pseudo.all_folds`` it has no score and predicts test images only: the valid_loss in its log.csv is contaminated.
     devices: with several, the process that writes returns and the others leave (SystemExit).
     """
     commit = provenance()["git_commit"]  # of the code that runs; the checkout may have moved on when it is done
@@ -81,6 +86,9 @@ def run(settings: Config, data: FoldData, directory: FoldDir, title: str, device
 
 def check(settings: Config, height: int, width: int) -> None:
     """Send one empty tile through the network, so that settings that cannot work are refused before anything else."""
+    for source in (settings.train.start_from, settings.model.weights):
+        if source.startswith("file:"):  # perhaps output/runs/RUN/fold_K/network.ckpt
+            RunDir(Path(source.removeprefix("file:")).expanduser().parent.parent).demand_score(LEAKS)
     tile = np.zeros((1, height, width), np.uint8)
     network = zoo.build(settings.model, pretrained=not settings.train.start_from)
     if (path := start_file(settings.train)) is not None:
@@ -149,28 +157,21 @@ def _finish(
     rows: list[Row],
     commit: str | None,
 ) -> None:
-    """Predict with the weights kept, score, and write ``metrics.json`` last."""
-    rng = np.random.default_rng(data.number)
+    """Predict with the weights kept, score where that is honest, and write ``metrics.json`` last."""
+    judged, single = not settings.pseudo.all_folds, settings.predict.views == ("identity",)
     size = min(TRAIN_SAMPLE, len(data.train.ids))
-    sample = _subset(data.train, np.sort(rng.permutation(len(data.train.ids))[:size]))
-    single = settings.predict.views == ("identity",)
-    images = (1 if single else 2) * len(data.valid.ids) + size + len(data.test.ids)
+    images = ((1 if single else 2) * len(data.valid.ids) + size) * judged + len(data.test.ids)
     started = time.perf_counter()
     with tqdm(desc=f"fold {data.number}: predicting", total=images, unit="img", mininterval=1) as bar:
 
-        def predicted(part: Images | Labelled, views: tuple[str, ...] | None = None) -> Predictions:
+        def predicted(part: Images | Labelled, views: tuple[str, ...] = settings.predict.views) -> Predictions:
             return predict.predictions(networks, part.ids, part.images, settings, views=views, progress=bar.update)
 
-        plain = predicted(data.valid, ("identity",))
-        valid = plain if single else predicted(data.valid)
-        train = predicted(sample)
-        save_predictions(directory.oof, valid)
-        save_predictions(directory.train, train)
+        scores = _judge(settings, data, directory, predicted) if judged else dict.fromkeys(SCORES)
         save_predictions(directory.test, predicted(data.test))
     kept = rows[-1]
     if settings.train.keep == "best":
         kept = min((row for row in rows if math.isfinite(row["valid_loss"])), key=lambda row: row["valid_loss"])
-    half_valid, half_train = HALF.apply(valid.probabilities), HALF.apply(train.probabilities)
     write_json(
         directory.metrics,
         {
@@ -183,15 +184,10 @@ def _finish(
             "best_epoch": int(kept["epoch"]),
             "best_epoch_chosen_by": CHOSEN_BY[settings.train.keep],
             "views": list(settings.predict.views),
-            "valid_loss": kept["valid_loss"],
-            "log_loss": log_loss(areas(plain.probabilities, data.valid.masks)),
+            "valid_loss": kept["valid_loss"] if judged else None,
             "encoder_weights": predict.origin(directory.networks(settings.train)[0]),
-            "valid_pixel_accuracy": metric.pixel_scores(half_valid, data.valid.masks).accuracy,
-            "score_at_half": metric.score(half_valid, data.valid.masks),
-            "score_at_half_no_tta": metric.score(HALF.apply(plain.probabilities), data.valid.masks),
             "train_loss": kept["train_loss"],
-            "train_pixel_accuracy": metric.pixel_scores(half_train, sample.masks).accuracy,
-            "train_score_at_half": metric.score(half_train, sample.masks),
+            **scores,
             "seconds": round(sum(row["seconds"] for row in rows), 1),
             "predict_seconds": round(time.perf_counter() - started, 1),
             "images_per_second": round(float(np.median([row["images_per_second"] for row in rows])), 2),
@@ -203,6 +199,30 @@ def _finish(
     )
     # The state to go on from is three times the weights and of no use any more.
     directory.last.unlink(missing_ok=True)
+
+
+def _judge(
+    settings: Config, data: FoldData, directory: FoldDir, predicted: Callable[..., Predictions]
+) -> dict[str, float | None]:
+    """Predict the validation images and a sample of the training images, and save both; returns `SCORES`."""
+    rng = np.random.default_rng(data.number)
+    chosen = rng.permutation(len(data.train.ids))[:TRAIN_SAMPLE]
+    sample = _subset(data.train, np.sort(chosen))
+    plain = predicted(data.valid, ("identity",))
+    valid = plain if settings.predict.views == ("identity",) else predicted(data.valid)
+    train = predicted(sample)
+    save_predictions(directory.oof, valid)
+    save_predictions(directory.train, train)
+    half_valid, half_train = HALF.apply(valid.probabilities), HALF.apply(train.probabilities)
+    figures = (
+        log_loss(areas(plain.probabilities, data.valid.masks)),
+        metric.pixel_scores(half_valid, data.valid.masks).accuracy,
+        metric.score(half_valid, data.valid.masks),
+        metric.score(HALF.apply(plain.probabilities), data.valid.masks),
+        metric.pixel_scores(half_train, sample.masks).accuracy,
+        metric.score(half_train, sample.masks),
+    )
+    return dict(zip(SCORES, figures, strict=True))
 
 
 def clear(directory: FoldDir) -> None:

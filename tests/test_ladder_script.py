@@ -1,0 +1,184 @@
+"""scripts/ladder.py as a user runs it, on the budget that trains in seconds."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+import cv2
+import in_process
+import numpy as np
+import pytest
+from tiny_run import salt, write_table
+
+from saltseg import ladders, runs
+from saltseg.core import rle
+from saltseg.inference import compare, steps
+from saltseg.training.task import SaltTask
+
+pytestmark = pytest.mark.slow
+
+
+def write_tiles(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
+    """Tiles with a bright body of salt at the top, 10 to 90 rows of it; returns the masks."""
+    rng = np.random.default_rng(len(names))
+    masks = {name: salt(int(rows)) for name, rows in zip(names, rng.integers(10, 91, len(names)), strict=True)}
+    folder.mkdir(parents=True)
+    for name, mask in masks.items():
+        tile = np.clip(rng.normal(80 + 80.0 * mask, 25), 0, 255).astype(np.uint8)
+        (folder / f"{name}.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
+    return masks
+
+
+def options(base: Path, *more: str) -> list[str]:
+    places = ["--input", str(base / "input"), "--output", str(base / "output")]
+    return ["--data", "tiny", "--images", str(base / "tiles"), "--budget", "tiny", *more, *places]
+
+
+def stages(base: Path) -> dict[str, dict[str, Any]]:
+    """The records by stage."""
+    found = json.loads((base / "output" / "published" / "ladder" / "tiny-tiny" / "ladder.json").read_text())
+    return {entry["stage"]: entry for entry in found["stages"]}
+
+
+def run(base: Path, stage: str) -> runs.RunDir:
+    return runs.existing_run(base / "output", ladders.run_name("tiny", "tiny", stage))
+
+
+def times(base: Path) -> dict[str, int]:
+    """When every file was written, but those that say the same each time."""
+    again = ("leaderboard.html", "pseudo.json")
+    files = (path for path in (base / "output").rglob("*") if path.is_file() and path.name not in again)
+    return {str(path.relative_to(base)): path.stat().st_mtime_ns for path in files}
+
+
+def ctrl_c_at(step: int) -> Any:
+    """Ctrl-C before the training step of that number, counted from 0."""
+    original = SaltTask.training_step
+
+    def training_step(task: SaltTask, batch: Any, index: int) -> Any:
+        if task.global_step == step:
+            raise KeyboardInterrupt
+        return original(task, batch, index)
+
+    return mock.patch.object(SaltTask, "training_step", training_step)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """40 labelled tiles and 24 without labels; the ladder stopped in student1, which alone has a seventh step."""
+    root = tmp_path_factory.mktemp("ladder")
+    dataset = root / "input" / "tiny"
+    masks = write_tiles(dataset / "train" / "images", [f"a{k}" for k in range(40)])
+    test = write_tiles(dataset / "test" / "images", [f"t{k}" for k in range(4)])
+    write_tiles(root / "tiles", [f"u{k}" for k in range(24)])
+    write_table(dataset / "train.csv", [["id", "rle_mask"], *([id_, rle.encode(mask)] for id_, mask in masks.items())])
+    write_table(dataset / "sample_submission.csv", [["id", "rle_mask"], *([id_, "1 1"] for id_ in test)])
+    with ctrl_c_at(6):
+        assert in_process.call("ladder", *options(root)) == 130
+    return root
+
+
+def test_a_stopped_ladder_keeps_what_is_finished_and_goes_on_in_the_middle_of_a_training(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert list(stages(base)) == ["baseline", "recipe", "pretrained"]
+    student = run(base, "student1").fold(0)
+    assert (student.last.is_file(), student.finished(), len(runs.read_csv(student.log))) == (True, False, 1)
+    before = times(base)
+    assert in_process.call("ladder", *options(base)) == 0
+    said = capsys.readouterr().out
+    assert list(stages(base)) == list(ladders.STAGES)
+    assert len(runs.read_csv(student.log)) == 2
+    assert [line for line in said.splitlines() if "skipped" in line] == [
+        f"stage {k} of 6, {name}: finished already; skipped"
+        for k, name in enumerate(("baseline", "recipe", "pretrained"), start=1)
+    ]
+    after = times(base)
+    for name in ("baseline", "recipe", "pretrained"):
+        folder = f"output/runs/{run(base, name).name}/"
+        own = {path: time for path, time in before.items() if path.startswith(folder)}
+        assert {path: after[path] for path in own} == own
+    best = max(stages(base).values(), key=lambda entry: entry["score"])
+    assert said.splitlines()[-1] == f"next: python scripts/publish.py {best['run']}"
+
+
+def test_a_second_call_starts_nothing(base: Path) -> None:
+    """In a process of its own."""
+    before = times(base)
+    command = [sys.executable, str(in_process.SCRIPTS / "ladder.py"), *options(base)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.count("finished already; skipped") == 6
+    after = times(base)
+    changed = {path for path in before if before[path] != after[path]}
+    assert changed == {f"output/published/ladder/tiny-tiny/{name}" for name in ("ladder.json", "table.md")}
+    assert before.keys() == after.keys()
+
+
+def test_the_figures_are_those_of_the_runs_and_of_compare(base: Path) -> None:
+    place, found = steps.Place(base / "input", base / "output"), stages(base)
+    table = (base / "output" / "published" / "ladder" / "tiny-tiny" / "table.md").read_text()
+    for name, entry in found.items():
+        own = run(base, name)
+        scores = runs.read_json(own.postprocess)
+        assert (entry["score"], entry["interval"]) == (
+            scores["cross_fitted"]["score"],
+            scores["cross_fitted"]["interval"],
+        )
+        assert (entry["run"], entry["n"]) == (own.name, 40)
+        network = "" if name == "blend" else " (`unet`)" if name == "baseline" else " (`recipe_lite0`)"
+        assert f"| `{name}` | {ladders.STAGES[name].what}{network} | {entry['score']:.4f} [" in table
+        builds_on = ladders.STAGES[name].builds_on
+        if not builds_on:
+            assert entry["gain"] is None
+            continue
+        paired = compare.compare(run(base, builds_on), own, place)["cross_fitted"]
+        wanted = {"over": builds_on, "difference": paired["difference"], "interval": paired["interval"]}
+        assert entry["gain"] == wanted
+        assert f"{paired['difference']:+.4f} [" in table
+    assert len({entry["score"] for entry in found.values()}) > 3
+    assert sum(entry["gain"]["difference"] != 0 for entry in found.values() if entry["gain"]) > 2
+
+
+def test_stages_learn_from_what_they_say(base: Path) -> None:
+    found = stages(base)
+    assert [entry.get("n_pseudo") for entry in found.values()] == [0, 0, 0, 20, 20, None]
+    assert [entry.get("n_train") for entry in found.values()] == [16] * 5 + [None]
+    assert found["blend"]["members"] == [found[name]["run"] for name in ladders.STAGES["blend"].members]
+    assert f"pseudo.teacher:  → {found['student1']['run']}" in found["student2"]["changes"]
+    pretraining = runs.read_json(base / "output" / "pretrained" / found["pretrained"]["run"] / "provenance.json")
+    assert (pretraining["method"], pretraining["images"]) == ("masked", 20)
+    metrics = runs.read_json(run(base, "pretrained").fold(1).metrics)
+    assert metrics["encoder_weights"].startswith("all weights from file weights.safetensors")
+
+
+def test_a_blend_that_was_stopped_half_way_is_made_again(base: Path) -> None:
+    blend, before = run(base, "blend"), stages(base)
+    for path in (blend.provenance, blend.report, blend.test):
+        path.unlink()
+    (blend.path / "left-over").write_text("")
+    assert in_process.call("ladder", *options(base, "--only", "blend")) == 0
+    assert not (blend.path / "left-over").exists()
+    assert {name: entry["score"] for name, entry in stages(base).items()} == {
+        name: entry["score"] for name, entry in before.items()
+    }
+
+
+def test_a_script_that_fails_stops_the_ladder_and_is_named(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    student = run(base, "student2")
+    student.report.unlink()
+    shutil.move(base / "tiles", base / "elsewhere")
+    (base / "tiles").mkdir()
+    shutil.copy(next((base / "elsewhere").iterdir()), base / "tiles")  # other images than those that were labelled
+    try:
+        assert in_process.call("ladder", *options(base, "--only", "student2")) == 2
+    finally:
+        shutil.rmtree(base / "tiles")
+        shutil.move(base / "elsewhere", base / "tiles")
+    said = capsys.readouterr().err.splitlines()
+    assert said[-1] == "student2 is not finished; the same command goes on with it"
+    assert "has labelled other images" in said[-2]
