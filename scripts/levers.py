@@ -39,6 +39,7 @@ def main() -> int:
     arguments = parser.parse_args()
 
     from saltseg import config, processes, runs
+    from saltseg.data import competition
     from saltseg.errors import InputError
     from saltseg.inference import levers
     from saltseg.reporting import gains
@@ -56,6 +57,8 @@ def main() -> int:
         )
     records = arguments.output / "published" / "levers" / f"{arguments.data}-{baseline.name}-{arguments.budget}"
     trainings = [] if arguments.table or arguments.against else [(lever, seed) for seed in seeds for lever in wanted]
+    if trainings:
+        competition.dataset_root(arguments.input, arguments.data)
     missing = [pair for pair in trainings if not (records / f"{pair[0]}-{pair[1]}.json").is_file()]
     if len(missing) == 1:
         return_code = train(arguments, *missing[0])
@@ -97,7 +100,6 @@ def train(arguments: argparse.Namespace, lever: str, seed: int) -> int:
     from saltseg.inference import levers, steps
     from saltseg.training import experiment, fold
 
-    competition.dataset_root(arguments.input, arguments.data)
     baseline = experiments.named(arguments.experiment)
     try:
         changes = experiments.with_lever(baseline, arguments.budget, lever)

@@ -45,7 +45,7 @@ def main() -> int:
         settings = config.override(settings, ["folds.scheme=holdout", f"folds.holdout={arguments.holdout}"])
     wanted = None
     if arguments.folds != "all":
-        wanted = cli.numbers("--folds", arguments.folds)
+        wanted = cli.numbers("--folds", arguments.folds, also="all")
     name = arguments.name or runs.default_name(arguments.data, settings.name, arguments.holdout)
     run = runs.run_dir(arguments.output, name)
 

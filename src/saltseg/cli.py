@@ -48,11 +48,11 @@ def next_step(command: str) -> None:
         print(f"next: {command}")
 
 
-def numbers(option: str, text: str) -> list[int]:
-    """The value of an option such as ``--seeds 0,1``; InputError for anything else."""
+def numbers(option: str, text: str, also: str = "") -> list[int]:
+    """The value of an option such as ``--seeds 0,1``; InputError for anything else. also: what else may be written."""
     parts = [part.strip() for part in text.split(",")]
     if not all(part.isdecimal() for part in parts):
-        raise InputError(f"{option} {text!r}; write numbers such as 0,1")
+        raise InputError(f"{option} {text!r}; write {f'{also}, or ' if also else ''}numbers such as 0,1")
     return [int(part) for part in parts]
 
 
