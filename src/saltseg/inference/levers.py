@@ -237,7 +237,7 @@ def markdown(
     said = (
         f"{found[0].n:,} images. Cross-fitted: threshold and minimum area, fitted on other images. Whole rule: with "
         "all steps that raise this score, their values cross-fitted likewise. Intervals are over images "
-        "alone: one in forty levers without effect shows an interval above zero. "
+        "alone; the noise between trainings comes on top. "
     )
     if noise is None:
         said += "The noise between trainings that differ in the seed only was not measured."
