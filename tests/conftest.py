@@ -8,8 +8,6 @@ import tiny_run
 
 # The CPU, also where there is a GPU: bit-equal results are promised there only. Child processes inherit it.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
-if "PYTEST_XDIST_WORKER" in os.environ:  # tests side by side share the cores
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 
 @pytest.fixture
