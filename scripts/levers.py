@@ -17,6 +17,7 @@ it makes the network heavier.
 import argparse
 import os
 import sys
+from pathlib import Path
 
 from saltseg import cli
 
@@ -38,11 +39,9 @@ def main() -> int:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import config, processes, runs
+    from saltseg import config
     from saltseg.data import competition
     from saltseg.errors import InputError
-    from saltseg.inference import levers
-    from saltseg.reporting import gains
 
     wanted = list(experiments.LEVERS) if arguments.only == "all" else arguments.only.split(",")
     for lever in wanted:
@@ -65,31 +64,45 @@ def main() -> int:
         if return_code:
             return return_code
     else:  # each in a process of its own, so that none inherits another's memory
-        again = [__file__, arguments.experiment, "--data", arguments.data, "--budget", arguments.budget]
-        again += ["--input", str(arguments.input), "--output", str(arguments.output)]
-        commands = {f"{lever}-{seed}": [*again, "--only", lever, "--seeds", str(seed)] for lever, seed in missing}
-        codes = processes.run(commands, arguments.parallel, arguments.output / "levers" / records.name)
-        failed = [name for name, code in codes.items() if code not in (0, MISFIT)]
+        failed = train_all(arguments, missing, records.name)
         if failed:
             print(f"not finished: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
             return 1
-    if cli.PART_OF_RUN in os.environ:
-        return 0
+    if cli.PART_OF_RUN not in os.environ:
+        tell(arguments, records)
+    return 0
+
+
+def tell(arguments: argparse.Namespace, records: Path) -> None:
+    """Print the table, and with the plain baseline write it and its picture beside the records."""
+    from saltseg import runs
+    from saltseg.inference import levers
+    from saltseg.reporting import gains
+
     everything = levers.read(records)
     noise = levers.seed_noise(everything)
     found = levers.table(everything, arguments.against or levers.BASE)
     costs = records / "cost.json"  # ratios to the baseline, so of no use against another lever
     known = runs.read_json(costs) if costs.is_file() and not arguments.against else None
     table = levers.markdown(found, noise, known)
+    print(table)
     if arguments.against:
-        print(table)
-        return 0
+        return
     runs.write_atomic(records / "table.md", table + "\n")
     runs.write_atomic(records / "levers.png", gains.chart(found, noise))
-    print(table)
     print(f"records, table and picture: {records}")
     cli.next_step(f"git add {records}")
-    return 0
+
+
+def train_all(arguments: argparse.Namespace, missing: list[tuple[str, int]], series: str) -> list[str]:
+    """Each training in a process of its own; returns those that failed, a lever that does not fit is none of them."""
+    from saltseg import processes
+
+    again = [__file__, arguments.experiment, "--data", arguments.data, "--budget", arguments.budget]
+    again += ["--input", str(arguments.input), "--output", str(arguments.output)]
+    commands = {f"{lever}-{seed}": [*again, "--only", lever, "--seeds", str(seed)] for lever, seed in missing}
+    codes = processes.run(commands, arguments.parallel, arguments.output / "levers" / series)
+    return [name for name, code in codes.items() if code not in (0, MISFIT)]
 
 
 def train(arguments: argparse.Namespace, lever: str, seed: int) -> int:

@@ -14,9 +14,15 @@ Finished folds are skipped; an interrupted fold goes on from its last finished e
 it had never stopped. Results: output/runs/RUN/fold_K/.
 """
 
+import argparse
 import sys
+from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
 from saltseg import cli
+
+if TYPE_CHECKING:
+    from saltseg.runs import RunDir
 
 
 def main() -> int:
@@ -60,32 +66,46 @@ def main() -> int:
     failed = []
     if arguments.parallel > 1 or (devices > 1 and (wanted is None or len(wanted) > 1)):
         todo, skipped = experiment.begin(*job)
-        again = [__file__, str(run.config), "--data", arguments.data, "--name", name]
-        again += ["--input", str(arguments.input), "--output", str(arguments.output)]
-        again += ["--devices", str(devices)] + (["--overwrite"] if arguments.overwrite else [])
-        commands = {f"fold_{number}": [*again, "--folds", str(number)] for number in todo}
-        codes = processes.run(commands, arguments.parallel, run.path / "logs")
-        failed = [fold for fold, code in codes.items() if code]
+        failed = train_apart(arguments, run, todo)
     else:
         skipped = experiment.train(*job)
     for number in skipped:
         print(f"fold {number} of {name} is finished already; skipped")
+    print_folds(run)
+    if failed:
+        print(f"not finished: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
+        return 1
+    cli.next_step(f"python scripts/predict.py {name}")
+    return 0
+
+
+def train_apart(arguments: argparse.Namespace, run: "RunDir", folds: Sequence[int]) -> list[str]:
+    """Train each fold of a run in a process of its own; returns those that failed."""
+    from saltseg import processes
+
+    again = [__file__, str(run.config), "--data", arguments.data, "--name", run.name]
+    again += ["--input", str(arguments.input), "--output", str(arguments.output)]
+    again += ["--devices", str(arguments.devices)] + (["--overwrite"] if arguments.overwrite else [])
+    commands = {f"fold_{number}": [*again, "--folds", str(number)] for number in folds}
+    return [fold for fold, code in processes.run(commands, arguments.parallel, run.path / "logs").items() if code]
+
+
+def print_folds(run: "RunDir") -> None:
+    """A line for every finished fold."""
+    from saltseg import runs
+
+    teacher = run.taught_by_all_folds()
     for fold in run.finished_folds():
-        figures = runs.read_json(fold.metrics)
-        if settings.pseudo.all_folds:
-            print(f"fold {fold.number}: no score: its labels come from all folds of {settings.pseudo.teacher}")
+        if teacher:
+            print(f"fold {fold.number}: no score: its labels come from all folds of {teacher}")
             continue
+        figures = runs.read_json(fold.metrics)
         print(
             f"fold {fold.number}: score {figures['score_at_half']:.4f} at threshold 0.5, "
             f"log-loss {figures['log_loss']:.4f}, pixel accuracy {figures['valid_pixel_accuracy']:.4f}, "
             f"{figures['seconds'] / 60:.1f} min; epoch {figures['best_epoch']} of {figures['epochs']} "
             f"({figures['best_epoch_chosen_by']})"
         )
-    if failed:
-        print(f"not finished: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
-        return 1
-    cli.next_step(f"python scripts/predict.py {name}")
-    return 0
 
 
 if __name__ == "__main__":
