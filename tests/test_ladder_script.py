@@ -40,7 +40,7 @@ def options(base: Path, *more: str) -> list[str]:
 
 def stages(base: Path) -> dict[str, dict[str, Any]]:
     """The records by stage."""
-    found = json.loads((base / "output" / "published" / "ladder" / "tiny-tiny" / "ladder.json").read_text())
+    found = json.loads((base / "output" / "published" / "ladder" / "tiny-tiny-score" / "ladder.json").read_text())
     return {entry["stage"]: entry for entry in found["stages"]}
 
 
@@ -69,7 +69,7 @@ def ctrl_c_at(step: int) -> Any:
 
 @pytest.fixture(scope="module")
 def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """40 labelled tiles and 24 without labels; the ladder stopped in student1, which alone has a seventh step."""
+    """40 labelled tiles and 24 without labels; the ladder stopped in longer, which first has a seventh step."""
     root = tmp_path_factory.mktemp("ladder")
     dataset = root / "input" / "tiny"
     masks = write_tiles(dataset / "train" / "images", [f"a{k}" for k in range(40)])
@@ -86,15 +86,15 @@ def test_a_stopped_ladder_keeps_what_is_finished_and_goes_on_in_the_middle_of_a_
     base: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert list(stages(base)) == ["baseline", "recipe", "pretrained"]
-    student = run(base, "student1").fold(0)
-    assert (student.last.is_file(), student.finished(), len(runs.read_csv(student.log))) == (True, False, 1)
+    longer = run(base, "longer").fold(0)
+    assert (longer.last.is_file(), longer.finished(), len(runs.read_csv(longer.log))) == (True, False, 3)
     before = times(base)
     assert in_process.call("ladder", *options(base)) == 0
     said = capsys.readouterr().out
-    assert list(stages(base)) == list(ladders.STAGES)
-    assert len(runs.read_csv(student.log)) == 2
+    assert list(stages(base)) == list(ladders.RUNGS)
+    assert len(runs.read_csv(longer.log)) == 4
     assert [line for line in said.splitlines() if "skipped" in line] == [
-        f"stage {k} of 6, {name}: finished already; skipped"
+        f"stage {k} of 7, {name}: finished already; skipped"
         for k, name in enumerate(("baseline", "recipe", "pretrained"), start=1)
     ]
     after = times(base)
@@ -112,16 +112,18 @@ def test_a_second_call_starts_nothing(base: Path) -> None:
     command = [sys.executable, str(in_process.SCRIPTS / "ladder.py"), *options(base)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr) == (0, "")
-    assert done.stdout.count("finished already; skipped") == 6
+    assert done.stdout.count("finished already; skipped") == 7
     after = times(base)
     changed = {path for path in before if before[path] != after[path]}
-    assert changed == {f"output/published/ladder/tiny-tiny/{name}" for name in ("ladder.json", "table.md")}
+    assert changed == {
+        f"output/published/ladder/tiny-tiny-score/{name}" for name in ("ladder.json", "ladder.png", "table.md")
+    }
     assert before.keys() == after.keys()
 
 
 def test_the_figures_are_those_of_the_runs_and_of_compare(base: Path) -> None:
     place, found = steps.Place(base / "input", base / "output"), stages(base)
-    table = (base / "output" / "published" / "ladder" / "tiny-tiny" / "table.md").read_text()
+    table = (base / "output" / "published" / "ladder" / "tiny-tiny-score" / "table.md").read_text()
     for name, entry in found.items():
         own = run(base, name)
         scores = runs.read_json(own.postprocess)
@@ -132,12 +134,12 @@ def test_the_figures_are_those_of_the_runs_and_of_compare(base: Path) -> None:
         assert (entry["run"], entry["n"]) == (own.name, 40)
         network = "" if name == "blend" else " (`unet`)" if name == "baseline" else " (`recipe_lite0`)"
         assert f"| `{name}` | {ladders.STAGES[name].what}{network} | {entry['score']:.4f} [" in table
-        builds_on = ladders.STAGES[name].builds_on
-        if not builds_on:
+        over = ladders.STAGES[name].over
+        if not over:
             assert entry["gain"] is None
             continue
-        paired = compare.compare(run(base, builds_on), own, place)["cross_fitted"]
-        wanted = {"over": builds_on, "difference": paired["difference"], "interval": paired["interval"]}
+        paired = compare.compare(run(base, over), own, place)["whole_rule"]
+        wanted = {"over": over, "difference": paired["difference"], "interval": paired["interval"]}
         assert entry["gain"] == wanted
         assert f"{paired['difference']:+.4f} [" in table
     assert len({entry["score"] for entry in found.values()}) > 3
@@ -146,8 +148,8 @@ def test_the_figures_are_those_of_the_runs_and_of_compare(base: Path) -> None:
 
 def test_stages_learn_from_what_they_say(base: Path) -> None:
     found = stages(base)
-    assert [entry.get("n_pseudo") for entry in found.values()] == [0, 0, 0, 20, 20, None]
-    assert [entry.get("n_train") for entry in found.values()] == [16] * 5 + [None]
+    assert [entry.get("n_pseudo") for entry in found.values()] == [0, 0, 0, 0, 20, 20, None]
+    assert [entry.get("n_train") for entry in found.values()] == [16] * 6 + [None]
     assert found["blend"]["members"] == [found[name]["run"] for name in ladders.STAGES["blend"].members]
     assert f"pseudo.teacher:  → {found['student1']['run']}" in found["student2"]["changes"]
     pretraining = runs.read_json(base / "output" / "pretrained" / found["pretrained"]["run"] / "provenance.json")
@@ -182,3 +184,29 @@ def test_a_script_that_fails_stops_the_ladder_and_is_named(base: Path, capsys: p
     said = capsys.readouterr().err.splitlines()
     assert said[-1] == "student2 is not finished; the same command goes on with it"
     assert "has labelled other images" in said[-2]
+
+
+def test_a_finished_stage_that_is_another_training_now_is_refused(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = run(base, "recipe")
+    before = recipe.config.read_text()
+    recipe.config.write_text(before.replace("learning_rate: 0.01", "learning_rate: 0.02"))
+    try:
+        assert in_process.call("ladder", *options(base)) == 2
+    finally:
+        recipe.config.write_text(before)
+    said = capsys.readouterr().err
+    assert f"{recipe.name} is another training (train.learning_rate: 0.02 → 0.01); remove {recipe.path}" in said
+
+
+def test_the_ladder_of_labels_pretrains_once_and_draws_scores_over_labels(base: Path) -> None:
+    names = ["random_100", "masked_100", "masked_300"]
+    assert in_process.call("ladder", *options(base, "--ladder", "labels", "--only", ",".join(names))) == 0
+    place = base / "output" / "published" / "ladder" / "tiny-tiny-labels"
+    found = {entry["stage"]: entry for entry in runs.read_json(place / "ladder.json")["stages"]}
+    assert list(found) == names
+    assert [entry["n_train"] for entry in found.values()] == [8, 8, 12]
+    assert [entry["gain"] and entry["gain"]["over"] for entry in found.values()] == [None, "random_100", None]
+    assert (base / "output" / "pretrained" / ladders.run_name("tiny", "tiny", "masked")).is_dir()
+    assert (place / "ladder.png").read_bytes().startswith(b"\x89PNG")

@@ -1,4 +1,4 @@
-"""The ladder's stages and budgets as data: what each trains, in which order, and what is refused."""
+"""The ladders' stages and budgets as data: what each trains, in which order, and what is refused."""
 
 import re
 from itertools import pairwise
@@ -10,6 +10,7 @@ from saltseg.errors import InputError
 
 BUDGETS = list(ladders.BUDGETS)
 TRAINED = [name for name, stage in ladders.STAGES.items() if not stage.members]
+BESIDE = [name for name in TRAINED if name not in ladders.EFFICIENCY]  # those that share images and folds
 
 
 def options(command: list[str], option: str) -> list[str]:
@@ -18,47 +19,109 @@ def options(command: list[str], option: str) -> list[str]:
 
 
 def made(stage: str, budget: str) -> list[list[str]]:
-    return ladders.commands(stage, budget, "tgs", "tiles", "w.safetensors")
+    return ladders.commands(stage, budget, "tgs", "tiles", "made")
 
 
 def settings(stage: str, budget: str) -> config.Config:
     """What the stage's run is trained with."""
     command = made(stage, budget)[-1]
     assert command[0] == "run"
-    return config.override(experiments.named(command[1]), options(command, "--set"))
+    return ladders.settings_of(command)
 
 
-def test_every_stage_stands_on_stages_below_it() -> None:
-    names = list(ladders.STAGES)
-    for number, (name, stage) in enumerate(ladders.STAGES.items()):
-        below = names[:number]
-        assert set(stage.needs) <= set(below), name
-        assert stage.builds_on in below or (name == "baseline" and stage.builds_on == "")
-        assert set(stage.members) <= {n for n in TRAINED if not ladders.STAGES[n].ours}  # those that use the recipe
+@pytest.mark.parametrize("ladder", ladders.LADDERS)
+def test_every_stage_stands_on_stages_below_it(ladder: str) -> None:
+    names = ladders.LADDERS[ladder]
+    for number, name in enumerate(names):
+        stage, below = ladders.STAGES[name], names[:number]
+        assert set(stage.needs) <= {*below, *(("longer",) if number == 0 else ())}, name
+        assert number == 0 or stage.over in (*below, "")
+    assert set(ladders.STAGES["blend"].members) < set(ladders.RUNGS)
+    assert set(ladders.STAGES) == {name for stages in ladders.LADDERS.values() for name in stages}
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 @pytest.mark.parametrize("stage", TRAINED)
-def test_no_stage_chooses_an_epoch_and_all_share_images_and_folds(stage: str, budget: str) -> None:
+def test_no_stage_chooses_an_epoch_and_all_share_the_seed(stage: str, budget: str) -> None:
     found = settings(stage, budget)
     assert found.train.keep == "last"
-    assert found.folds == settings("baseline", budget).folds
-    assert found.train.seed == 0
+    assert (found.train.seed, found.folds.seed) == (0, 0)
+
+
+@pytest.mark.parametrize("budget", BUDGETS)
+def test_stages_share_images_and_folds(budget: str) -> None:
+    assert len({settings(stage, budget).folds for stage in BESIDE}) == 1
+    for labels in ladders.LABELS:
+        of_start = [settings(f"{start}_{labels}", budget) for start in ladders.STARTS]
+        assert len({(found.folds, found.train.epochs) for found in of_start}) == 1
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_stages_differ_in_what_they_say_and_in_nothing_else(budget: str) -> None:
     recipe = settings("recipe", budget)
-    student, again = (f"tgs-ladder-{budget}-{name}" for name in ("recipe", "student1"))
+    length, looks = recipe.train.epochs, recipe.train.validate_every
+    twice = [f"train.epochs: {length} → {2 * length}", f"train.validate_every: {looks} → {2 * looks}"]
+    name = f"tgs-ladder-{budget}"
+    unlabelled = ladders.BUDGETS[budget].unlabelled
     for stage, change in (
-        ("pretrained", ["train.start_from:  → file:w.safetensors"]),
-        ("student1", [f"pseudo.teacher:  → {student}"]),
-        ("student2", [f"pseudo.teacher:  → {again}"]),
+        ("pretrained", [f"train.start_from:  → file:made/{name}-pretrained/weights.safetensors"]),
+        ("longer", twice),
+        ("student1", [f"pseudo.teacher:  → {name}-longer"]),
+        ("student2", [f"pseudo.teacher:  → {name}-student1"]),
+        ("confident", [f"pseudo.teacher:  → {name}-longer", "pseudo.confidence: 0.0 → 0.95"]),
+        ("taught_only", [f"pseudo.teacher:  → {name}-longer", "pseudo.share: 0.5 → 1.0"]),
+        ("fine_tuned", [f"train.start_from:  → {name}-taught_only"]),
+        (
+            "own_teacher",
+            ["pseudo.teacher:  → self", "pseudo.images:  → tiles"]
+            + ([f"pseudo.limit: 0 → {unlabelled}"] if unlabelled else []),
+        ),
+        ("hard_labels", ["train.loss: symmetric_lovasz → bce", f"pseudo.teacher:  → {name}-longer"]),
     ):
         assert config.differences(recipe, settings(stage, budget)) == change
+    assert config.differences(settings("hard_labels", budget), settings("soft_labels", budget)) == [
+        "pseudo.labels: hard → soft"
+    ]
     assert settings("baseline", budget).model.architecture == "unet"
     assert recipe.model.architecture.startswith("smp.")
     assert recipe.train.loss == "symmetric_lovasz"
+
+
+@pytest.mark.parametrize("budget", ["cpu", "gpu"])
+def test_what_learns_from_images_without_labels_takes_as_many_steps_as_what_it_is_measured_over(budget: str) -> None:
+    def seen(stage: str) -> float:
+        """Images per labelled image that a stage is shown, the stage that it goes on from counted in."""
+        found, start = settings(stage, budget), ladders.STAGES[stage].start
+        beside = 1 if found.pseudo.share == 1 or not found.pseudo.teacher else 1 / (1 - found.pseudo.share)
+        return found.train.epochs * beside + (seen(start) if start else 0)
+
+    students = ("student1", "student2", "confident", "fine_tuned", "own_teacher", "hard_labels", "soft_labels")
+    assert {seen(stage) for stage in students} == {seen("longer")} == {2 * seen("recipe")}
+
+
+def test_trainings_with_more_and_fewer_labels_take_about_as_many_steps() -> None:
+    for budget, whole in (("cpu", 1800), ("gpu", 1800)):  # of the 3,000 tiles with labels
+        counts = []
+        for labels in ladders.LABELS:
+            found = settings(f"random_{labels}", budget)
+            assert found.folds.train_images == (0 if labels == "all" else int(labels))
+            counts.append((found.folds.train_images or whole) * found.train.epochs)
+        assert max(counts) < 1.2 * min(counts)
+
+
+def test_starts_differ_in_the_weights_alone() -> None:
+    random = settings("random_300", "cpu")
+    assert random.model.weights == "none"
+    for start in ("synthetic", "masked"):
+        file = f"file:made/tgs-ladder-cpu-{start}/weights.safetensors"
+        assert config.differences(random, settings(f"{start}_300", "cpu")) == [f"train.start_from:  → {file}"]
+        once = made(f"{start}_100", "cpu")[0]
+        assert once == made(f"{start}_all", "cpu")[0]  # one pretraining for all numbers of labels
+        assert options(once, "--method") == [start]
+        pretrained = ladders.settings_of(once)
+        assert (pretrained.model, pretrained.data) == (random.model, random.data)
+        assert pretrained.train.start_from == ""
+    assert config.differences(random, settings("imagenet_300", "cpu")) == ["model.weights: none → offline"]
 
 
 def test_a_teacher_labels_and_a_network_is_pretrained_before_the_run() -> None:
@@ -69,9 +132,10 @@ def test_a_teacher_labels_and_a_network_is_pretrained_before_the_run() -> None:
     assert pretrain[:6] == ["pretrain", "recipe_resnet34", "--method", "masked", "--data", "tgs"]
     assert options(pretrain, "--images") == ["tiles"]
     assert options(pretrain, "--limit") == []
+    assert options(pretrain, "--name") == ["tgs-ladder-gpu-pretrained"]
     assert options(pretrain, "--set") == ["train.epochs=30"]
-    assert options(run, "--set") == ["train.start_from=file:w.safetensors"]
-    members = [f"tgs-ladder-cpu-{name}" for name in ("recipe", "pretrained", "student1", "student2")]
+    assert "--images" not in made("synthetic_100", "gpu")[0]
+    members = [f"tgs-ladder-cpu-{name}" for name in ("longer", "student1", "student2")]
     blend, *rest = made("blend", "cpu")
     assert blend == ["blend", *members, "--name", "tgs-ladder-cpu-blend"]
     assert rest == [[step, "tgs-ladder-cpu-blend"] for step in ("optimise", "submit", "report")]
@@ -79,8 +143,7 @@ def test_a_teacher_labels_and_a_network_is_pretrained_before_the_run() -> None:
 
 @pytest.mark.parametrize("budget", BUDGETS)
 def test_the_settings_of_a_pretraining_hold_together(budget: str) -> None:
-    command = made("pretrained", budget)[0]
-    found = config.override(experiments.named(command[1]), options(command, "--set"))
+    found = ladders.settings_of(made("pretrained", budget)[0])
     assert found.model == settings("pretrained", budget).model
     assert found.data == settings("pretrained", budget).data
 
@@ -90,17 +153,20 @@ def test_the_rehearsal_has_the_scale_that_it_states() -> None:
     assert (found.folds.count, found.folds.train_images, found.train.epochs) == (2, 500, 10)
     assert ladders.BUDGETS["cpu"].unlabelled == 1000
     assert ladders.BUDGETS["gpu"].unlabelled is None
-    assert settings("recipe", "gpu") == experiments.named("recipe_resnet34")
+    whole = config.differences(experiments.named("recipe_resnet34"), settings("recipe", "gpu"))
+    assert whole == ["train.validate_every: 1 → 12"]
 
 
 def test_stages_come_in_the_ladders_order_and_need_what_they_stand_on() -> None:
-    assert ladders.chosen(["student1", "recipe", "baseline"]) == ["baseline", "recipe", "student1"]
-    assert ladders.chosen(["student2"], finished=["student1"]) == ["student2"]
-    assert ladders.chosen(["pretrained"]) == ["pretrained"]  # its gain comes when the recipe is there
+    assert ladders.chosen("score", ["longer", "recipe", "baseline"]) == ["baseline", "recipe", "longer"]
+    assert ladders.chosen("score") == list(ladders.RUNGS)
+    assert ladders.chosen("score", ["student2"], finished=["student1"]) == ["student2"]
+    assert ladders.chosen("score", ["pretrained"]) == ["pretrained"]  # its gain comes when the recipe is there
     for names, message in (
-        (["recpe"], "unknown stage 'recpe'; did you mean recipe?"),
+        (["recpe"], "unknown score stage 'recpe'; did you mean recipe?"),
+        (["random_100"], "unknown score stage 'random_100'"),
         (["student2", "recipe"], "student2 needs student1, which is not finished; add it to --only, or leave --only"),
-        (["blend", "recipe"], "blend needs pretrained, which is not finished"),
+        (["blend", "recipe"], "blend needs longer, which is not finished"),
     ):
         with pytest.raises(InputError, match=re.escape(message)):
-            ladders.chosen(names)
+            ladders.chosen("score", names)

@@ -15,6 +15,7 @@ from typing import Any, Literal, TypeVar
 
 import yaml
 
+from saltseg.config_rules import rules
 from saltseg.errors import InputError
 
 T = TypeVar("T")
@@ -103,6 +104,7 @@ class PseudoConfig:
 
     teacher: str = ""  # that run's name; "self": the average of the network's own weights, batch by batch; "": none
     images: str = ""  # teacher=self: a folder of images without labels
+    limit: int = 0  # teacher=self: only the first so many of them, by file name; 0: all
     labels: Literal["hard", "soft"] = "hard"  # masks at one half, or probabilities (no Lovász loss takes those)
     share: float = 0.5  # of the images of an epoch; every labelled image is shown once an epoch, unless this is 1
     confidence: float = 0.0  # keep images whose pixels have a mean |2 p - 1| of at least this
@@ -132,115 +134,9 @@ class Config:
     predict: PredictConfig = field(default_factory=PredictConfig)
 
     def __post_init__(self) -> None:
-        model, data, folds, train, predict = self.model, self.data, self.folds, self.train, self.predict
-        own, all_folds = self.pseudo.teacher == "self", self.pseudo.all_folds
-        for key, value, holds, rule in (
-            ("model.filters", model.filters, model.filters >= 1, "at least 1"),
-            ("model.dropout", model.dropout, 0 <= model.dropout < 1, "in [0, 1)"),
-            ("model.decoder_channels", channels := model.decoder_channels, all(c >= 1 for c in channels), "positive"),
-            ("model.dilations", spread := model.dilations, spread and min(spread) >= 1, "one or more, each at least 1"),
-            ("data.size", data.size, 16 <= data.size <= 1024, "between 16 and 1024 pixels"),
-            ("folds.count", folds.count, 2 <= folds.count <= 100, "between 2 and 100"),
-            ("folds.holdout", folds.holdout, 0 < folds.holdout < 1, "between 0 and 1"),
-            ("folds.seed", folds.seed, folds.seed >= 0, "0 or more"),
-            ("folds.train_images", folds.train_images, folds.train_images >= 0, "0 for all, or a number of images"),
-            ("train.seed", train.seed, train.seed >= 0, "0 or more"),
-            ("train.epochs", train.epochs, train.epochs >= 1, "at least 1"),
-            ("train.batch_size", train.batch_size, train.batch_size >= 2, "at least 2 (batch norm)"),
-            ("train.late_from", train.late_from, 0 <= train.late_from <= train.epochs, "an epoch, or 0 for never"),
-            ("train.loss_region", train.loss_region, _has_border(self), "frame, unless data.fit=pad adds a border"),
-            ("train.side_weight", train.side_weight, train.side_weight >= 0, "0 or more"),
-            ("train.empty_weight", train.empty_weight, train.empty_weight >= 0, "0 or more"),
-            ("train.learning_rate", train.learning_rate, train.learning_rate > 0, "positive"),
-            ("train.minimum_learning_rate", train.minimum_learning_rate, train.minimum_learning_rate >= 0, "0 or more"),
-            ("train.weight_decay", train.weight_decay, train.weight_decay >= 0, "0 or more"),
-            ("train.warmup", train.warmup, 0 <= train.warmup < train.epochs, "0 or more, and fewer than train.epochs"),
-            ("train.warmup", train.warmup, not train.warmup or train.schedule == "cosine", "0 without schedule=cosine"),
-            ("train.cycles", cycles := train.cycles, cycles >= 1, "at least 1"),
-            ("train.cycles", cycles, cycles == 1 or train.schedule == "cosine", "1 without schedule=cosine"),
-            (
-                "train.cycles",
-                cycles,
-                cycles and _falling(train) % cycles == 0,
-                f"a divisor of {_falling(train)} epochs",
-            ),
-            ("train.plateau_factor", train.plateau_factor, 0 < train.plateau_factor < 1, "in (0, 1)"),
-            ("train.plateau_patience", train.plateau_patience, train.plateau_patience >= 1, "at least 1"),
-            ("train.clip", train.clip, train.clip >= 0, "0 or more"),
-            ("train.ema", train.ema, 0 <= train.ema < 1, "in [0, 1)"),
-            ("train.swa_from", train.swa_from, 0 <= train.swa_from <= train.epochs, "an epoch, or 0 for never"),
-            ("train.swa_from", train.swa_from, not (train.swa_from and train.ema), "0 with train.ema, or ema=0"),
-            ("train.keep", train.keep, train.keep == "last" or not train.swa_from, "last with train.swa_from"),
-            (
-                "train.keep",
-                train.keep,
-                train.keep == "best" or train.schedule != "plateau",
-                "best with schedule=plateau",
-            ),
-            ("train.validate_every", every := train.validate_every, every >= 1, "at least 1"),
-            (
-                "train.validate_every",
-                every,
-                every == 1 or _fixed_length(train),
-                "1, unless nothing depends on the loss",
-            ),
-            ("train.validate_every", every, every and train.epochs % every == 0, "a divisor of the epochs"),
-            ("train.validate_every", every, every and _meets_snapshots(train), "a divisor of warmup and cycle"),
-            ("train.stop_patience", train.stop_patience, train.stop_patience >= 1, "at least 1"),
-            ("pseudo.share", self.pseudo.share, 0 < self.pseudo.share <= 1, "above 0, at most 1"),
-            ("pseudo.confidence", self.pseudo.confidence, 0 <= self.pseudo.confidence < 1, "in [0, 1)"),
-            ("pseudo.labels", self.pseudo.labels, _takes_soft_labels(self), "hard with a Lovász loss"),
-            (
-                "pseudo.images",
-                self.pseudo.images,
-                bool(self.pseudo.images) == own,
-                "given with teacher=self, and only then",
-            ),
-            ("pseudo.confidence", self.pseudo.confidence, not (own and self.pseudo.confidence), "0 with teacher=self"),
-            ("pseudo.all_folds", all_folds, not all_folds or _has_teacher(self), "false without a run as teacher"),
-            ("train.keep", train.keep, train.keep != "best" or not all_folds, "last or snapshots with all_folds"),
-            ("train.ema", train.ema, train.ema > 0 or not own, "above 0 with pseudo.teacher=self: that is the teacher"),
-            ("predict.batch_size", predict.batch_size, predict.batch_size >= 1, "at least 1"),
-            ("predict.views", predict.views, len(predict.views) >= 1, "at least one view"),
-            ("predict.views", predict.views, _upright(self), "identity and hflip alone with model.extra_channels"),
-        ):
+        for key, value, holds, rule in rules(self):
             if not holds or (isinstance(value, float) and not math.isfinite(value)):
                 raise InputError(f"{key} is {value!r}; it must be {rule}")
-
-
-def _has_border(config: Config) -> bool:
-    return config.train.loss_region == "frame" or config.data.fit == "pad"
-
-
-def _takes_soft_labels(config: Config) -> bool:
-    """Whether every loss that this training uses takes probabilities as labels."""
-    losses = config.train.loss + (config.train.late_loss if config.train.late_from else "")
-    return not config.pseudo.teacher or config.pseudo.labels == "hard" or "lovasz" not in losses
-
-
-def _has_teacher(config: Config) -> bool:
-    """Whether a run teaches this one."""
-    return config.pseudo.teacher not in ("", "self")
-
-
-def _upright(config: Config) -> bool:
-    """A view that turns the tile would turn the image and not the rows that `model.extra_channels` adds."""
-    return not config.model.extra_channels or set(config.predict.views) <= {"identity", "hflip"}
-
-
-def _fixed_length(train: TrainConfig) -> bool:
-    return train.keep != "best" and train.schedule != "plateau" and not train.swa_from
-
-
-def _falling(train: TrainConfig) -> int:
-    """Epochs after the warm-up, which the cycles share."""
-    return train.epochs - train.warmup
-
-
-def _meets_snapshots(train: TrainConfig) -> bool:
-    """Whether the end of every cycle is an epoch that is validated, if that is when weights are kept."""
-    ends = (train.warmup, _falling(train) // train.cycles)
-    return train.keep != "snapshots" or all(end % train.validate_every == 0 for end in ends)
 
 
 def to_mapping(config: Any) -> dict[str, Any]:

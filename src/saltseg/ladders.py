@@ -1,47 +1,106 @@
-"""The whole ladder as plain data: its stages, from the handwritten U-Net to a blend, and the budgets to climb it on.
+"""The whole ladder as plain data: stages, the ladders that they make up, and the budgets to climb on.
 
-scripts/ladder.py climbs it. All stages of a budget share images, folds and seed, and every training has a fixed length,
-so that no epoch is chosen on the images that report the score. A student is shown each labelled image as often as its
-teacher was, and an image that the teacher labelled for each of them: it trains twice as long.
+scripts/ladder.py climbs. All trainings of a budget share folds and seed, and each has a fixed length, so that no epoch
+is chosen on the images that report the score. A stage that learns from images without labels is measured over one
+that takes as many steps without them: what those images give, and not what training longer gives.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from itertools import pairwise
 
-from saltseg.config import unknown
+from saltseg.config import Config, override, unknown
 from saltseg.errors import InputError
+from saltseg.experiments import named
 
 BASELINE = "unet"
+CROSS_ENTROPY, OWN_TEACHER = "train.loss=bce", "pseudo.teacher=self"
 
 
 @dataclass(frozen=True)
 class Stage:
-    """One rung. what: in words. builds_on: the stage that its gain is measured over; "": none.
+    """One rung: a training, or the mean of others.
 
-    teacher: the stage whose folds label images for it. members: the stages that it is the mean of, equally weighted; it
-    is trained itself where there are none. ours: the handwritten network, not the recipe.
+    what: in words. over: the stage that its gain is measured over; "": none. settings: what it changes in the recipe.
+    ours: the handwritten network is trained instead of the recipe. length: its epochs, as a multiple of the budget's.
+    labels: images that it may train on, of the budget's `Budget.labels`; None: as many as all others. pretraining:
+    the method of scripts/pretrain.py that makes the weights it starts from. teacher: the stage whose folds label
+    images for it. start: the stage whose folds it goes on from. members: the stages that it is the mean of.
     """
 
     what: str
-    builds_on: str = ""
+    over: str = ""
+    settings: tuple[str, ...] = ()
     ours: bool = False
-    pretrained: bool = False
+    length: int = 1
+    labels: str | None = None
+    pretraining: str = ""
     teacher: str = ""
+    start: str = ""
     members: tuple[str, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
         """The stages that must be finished before."""
-        return self.members or ((self.teacher,) if self.teacher else ())
+        return self.members or tuple(stage for stage in (self.teacher, self.start) if stage)
 
 
-STAGES: Mapping[str, Stage] = {
+RUNGS: Mapping[str, Stage] = {
     "baseline": Stage("the handwritten U-Net", ours=True),
     "recipe": Stage("the recipe", "baseline"),
-    "pretrained": Stage("the recipe after masked-image pretraining on unlabelled tiles", "recipe", pretrained=True),
-    "student1": Stage("the recipe with labels by `recipe`, from the start again", "recipe", teacher="recipe"),
-    "student2": Stage("the recipe with labels by `student1`, from the start again", "student1", teacher="student1"),
-    "blend": Stage("mean of the four above", "student2", members=("recipe", "pretrained", "student1", "student2")),
+    "pretrained": Stage(
+        "the recipe after masked-image pretraining on unlabelled tiles", "recipe", pretraining="masked"
+    ),
+    "longer": Stage("the recipe for twice the epochs, so with a student's number of steps", "recipe", length=2),
+    "student1": Stage("the recipe trained anew, half of its tiles labelled by `longer`", "longer", teacher="longer"),
+    "student2": Stage(
+        "the recipe trained anew, half of its tiles labelled by `student1`", "student1", teacher="student1"
+    ),
+    "blend": Stage("mean of the three above", "student2", members=("longer", "student1", "student2")),
+}
+
+# Ways to learn from images without labels, each with as many steps as `longer` has. The Lovász loss takes no
+# probabilities as labels, so soft labels are compared under cross-entropy.
+VARIANTS: Mapping[str, Stage] = {
+    "confident": Stage(
+        "`student1`, but only tiles that `longer` is sure of", "student1", ("pseudo.confidence=0.95",),
+        teacher="longer",
+    ),
+    "taught_only": Stage(
+        "all of its tiles labelled by `longer`, half as long", settings=("pseudo.share=1",), teacher="longer",
+    ),
+    "fine_tuned": Stage("`taught_only`, then as long on labelled tiles", "longer", start="taught_only"),
+    "own_teacher": Stage("half of its tiles labelled by the average of its own weights", "longer", (OWN_TEACHER,)),
+    "hard_labels": Stage("`student1` under cross-entropy", "student1", (CROSS_ENTROPY,), teacher="longer"),
+    "soft_labels": Stage(
+        "`hard_labels` with probabilities as labels", "hard_labels", (CROSS_ENTROPY, "pseudo.labels=soft"),
+        teacher="longer",
+    ),
+}  # fmt: skip
+
+STARTS = ("random", "synthetic", "masked", "imagenet")
+LABELS = ("100", "300", "1000", "all")
+
+
+def _start(start: str, labels: str) -> Stage:
+    """The recipe from one kind of weights, with some of the labels; "imagenet" is the recipe's own kind."""
+    amount = "all labels" if labels == "all" else f"{int(labels):,} labels"
+    origin = {"random": "random weights", "imagenet": "ImageNet weights"}.get(start, f"{start} pretraining")
+    return Stage(
+        f"{amount}, from {origin}",
+        "" if start == "random" else f"random_{labels}",
+        () if start == "imagenet" else ("model.weights=none",),
+        labels=labels,
+        pretraining=start if start in ("synthetic", "masked") else "",
+    )
+
+
+EFFICIENCY: Mapping[str, Stage] = {f"{start}_{labels}": _start(start, labels) for labels in LABELS for start in STARTS}
+STAGES: Mapping[str, Stage] = {**RUNGS, **VARIANTS, **EFFICIENCY}
+LADDERS: Mapping[str, tuple[str, ...]] = {
+    "score": tuple(RUNGS),
+    "self_training": ("longer", "student1", *VARIANTS),
+    "labels": tuple(EFFICIENCY),
 }
 
 
@@ -49,16 +108,28 @@ STAGES: Mapping[str, Stage] = {
 class Budget:
     """How much a ladder may train.
 
-    recipe: the experiment that is the recipe. every: settings of all trainings; baseline, recipes, pretraining: further
-    ones of those alone. unlabelled: how many images without labels, the first by file name; None: all.
+    recipe: the experiment that is the recipe. every: settings of all trainings; baseline, recipes: further ones of
+    those alone. looks: how often a training validates. pretraining: settings by method; unlabelled: how many images
+    without labels, the first by file name, None: all. labels: settings of a training by what `Stage.labels` calls it.
     """
 
     recipe: str
     every: tuple[str, ...] = ()
     baseline: tuple[str, ...] = ()
     recipes: tuple[str, ...] = ()
-    pretraining: tuple[str, ...] = ()
+    looks: int = 1
+    pretraining: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unlabelled: int | None = None
+    labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+
+def _labels(epochs: Sequence[int]) -> Mapping[str, tuple[str, ...]]:
+    """One fold that validates 0.4 of the images; ``epochs`` for each of `LABELS`, so that steps are about equal."""
+    held_out = ("folds.scheme=holdout", "folds.holdout=0.4", "predict.views=identity")
+    return {
+        name: (*held_out, f"folds.train_images={0 if name == 'all' else name}", f"train.epochs={count}")
+        for name, count in zip(LABELS, epochs, strict=True)
+    }
 
 
 FIXED_LENGTH = ("train.schedule=cosine", "train.keep=last")
@@ -67,21 +138,30 @@ BUDGETS: Mapping[str, Budget] = {
     # small: of 3,000 labelled images 1,500 validate in either fold.
     "cpu": Budget(
         "recipe_lite0",
-        ("folds.count=2", "folds.train_images=500", "train.epochs=10", "train.validate_every=10",
-         "train.batch_size=16"),
+        ("folds.count=2", "folds.train_images=500", "train.epochs=10", "train.batch_size=16"),
         baseline=FIXED_LENGTH,
+        recipes=("train.warmup=1",),
+        pretraining={"synthetic": ("train.epochs=3",), "masked": ("train.epochs=12",)},
         unlabelled=1000,
+        labels=_labels((48, 16, 5, 3)),
     ),
     # Everything: five folds, full length, all images.
-    "gpu": Budget("recipe_resnet34", baseline=FIXED_LENGTH, pretraining=("train.epochs=30",)),
+    "gpu": Budget(
+        "recipe_resnet34",
+        baseline=FIXED_LENGTH,
+        looks=5,
+        pretraining={"synthetic": ("train.epochs=20",), "masked": ("train.epochs=30",)},
+        labels=_labels((480, 160, 50, 30)),
+    ),
     # For tests and for a look at what comes out.
     "tiny": Budget(
         "recipe_lite0",
         ("data.fit=resize", "data.size=32", "folds.count=2", "folds.train_images=16", "train.epochs=2",
-         "train.validate_every=2", "train.batch_size=8", "train.learning_rate=0.01"),
+         "train.batch_size=8", "train.learning_rate=0.01"),
         baseline=("model.filters=2", *FIXED_LENGTH),
-        recipes=("model.weights=none", "train.warmup=0", "train.ema=0"),
+        recipes=("model.weights=none", "train.warmup=0", "train.ema=0.5"),
         unlabelled=20,
+        labels={name: (f"folds.train_images={count}",) for name, count in zip(LABELS, (8, 12, 16, 0), strict=True)},
     ),
 }  # fmt: skip
 
@@ -91,20 +171,22 @@ def run_name(dataset: str, budget: str, stage: str) -> str:
     return f"{dataset}-ladder-{budget}-{stage}"
 
 
-def chosen(names: Sequence[str], finished: Sequence[str] = ()) -> list[str]:
-    """The stages called so, in the ladder's order.
+def chosen(ladder: str, only: Sequence[str] | None = None, finished: Sequence[str] = ()) -> list[str]:
+    """The stages of a ladder, or those of it called so, in its order.
 
-    Raises InputError for one there is not (naming the nearest), and for one that needs another which is neither
+    Raises InputError for one that there is not (naming the nearest), and for one that needs another which is neither
     chosen nor finished.
     """
+    stages = LADDERS[ladder]
+    names = stages if only is None else only
     for name in names:
-        if name not in STAGES:
-            raise InputError(unknown("stage", name, STAGES))
+        if name not in stages:
+            raise InputError(unknown(f"{ladder} stage", name, stages))
     for name in names:
         for needed in STAGES[name].needs:
             if needed not in (*names, *finished):
                 raise InputError(f"{name} needs {needed}, which is not finished; add it to --only, or leave --only out")
-    return [name for name in STAGES if name in names]
+    return [name for name in stages if name in names]
 
 
 def experiment(stage: str, budget: str) -> str:
@@ -113,32 +195,50 @@ def experiment(stage: str, budget: str) -> str:
 
 
 def changes(stage: str, budget: str) -> list[str]:
-    """What the budget changes in the stage's experiment, for `saltseg.config.override`."""
-    found = BUDGETS[budget]
-    return [*found.every, *(found.baseline if STAGES[stage].ours else found.recipes)]
+    """What stage and budget change in the experiment, without what earlier stages give; for `config.override`."""
+    found, rung = BUDGETS[budget], STAGES[stage]
+    own = [*found.every, *(found.baseline if rung.ours else found.recipes), *rung.settings]
+    own += [] if rung.labels is None else found.labels[rung.labels]
+    alone = [change for change in own if change != OWN_TEACHER]  # which asks for the images
+    epochs = override(named(experiment(stage, budget)), alone).train.epochs * rung.length
+    return [*own, f"train.epochs={epochs}", f"train.validate_every={epochs // found.looks}"]
 
 
-def commands(stage: str, budget: str, dataset: str, images: str, weights: str) -> list[list[str]]:
+def commands(
+    stage: str, budget: str, dataset: str, images: str, pretrained: str = "output/pretrained"
+) -> list[list[str]]:
     """The scripts that make a stage and their options, in order: ``[["run", "unet", "--data", ...], ...]``.
 
-    images: the folder of images without labels. weights: the file that the stage's pretraining leaves.
+    images: the folder of images without labels. pretrained: the folder that pretrainings leave their weights in.
     """
-    found, name, trained = STAGES[stage], run_name(dataset, budget, stage), experiment(stage, budget)
-    if found.members:
-        members = [run_name(dataset, budget, member) for member in found.members]
+    found, rung = BUDGETS[budget], STAGES[stage]
+    name, trained = run_name(dataset, budget, stage), experiment(stage, budget)
+    if rung.members:
+        members = [run_name(dataset, budget, member) for member in rung.members]
         return [["blend", *members, "--name", name], *([step, name] for step in ("optimise", "submit", "report"))]
-    limit = BUDGETS[budget].unlabelled
-    unlabelled = ["--images", images, *([] if limit is None else ["--limit", str(limit)])]
-    own, before = changes(stage, budget), list[list[str]]()
-    if found.pretrained:
-        options = ["--method", "masked", "--data", dataset, *unlabelled, "--name", name]
-        before.append(["pretrain", trained, *options, *_set([*own, *BUDGETS[budget].pretraining])])
-        own.append(f"train.start_from=file:{weights}")
-    if found.teacher:
-        teacher = run_name(dataset, budget, found.teacher)
+    limit = [] if found.unlabelled is None else ["--limit", str(found.unlabelled)]
+    unlabelled, own, before = ["--images", images, *limit], changes(stage, budget), list[list[str]]()
+    if rung.pretraining:
+        weights = run_name(dataset, budget, rung.pretraining if rung.labels else stage)  # one for all numbers of labels
+        source = ["--data", dataset, *unlabelled] if rung.pretraining == "masked" else []
+        settings = [*found.every, *found.recipes, *rung.settings, *found.pretraining.get(rung.pretraining, ())]
+        before.append(["pretrain", trained, "--method", rung.pretraining, *source, "--name", weights, *_set(settings)])
+        own.append(f"train.start_from=file:{pretrained}/{weights}/weights.safetensors")
+    if rung.teacher:
+        teacher = run_name(dataset, budget, rung.teacher)
         before.append(["pseudo_label", teacher, *unlabelled])
         own.append(f"pseudo.teacher={teacher}")
+    if rung.start:
+        own.append(f"train.start_from={run_name(dataset, budget, rung.start)}")
+    if OWN_TEACHER in own:
+        own += [f"pseudo.images={images}", f"pseudo.limit={found.unlabelled or 0}"]
     return [*before, ["run", trained, "--data", dataset, "--name", name, *_set(own)]]
+
+
+def settings_of(command: Sequence[str]) -> Config:
+    """What the run of `commands` is trained with, but for its name."""
+    given = [value for option, value in pairwise(command) if option == "--set"]
+    return override(named(command[1]), given)
 
 
 def _set(assignments: Sequence[str]) -> list[str]:

@@ -67,8 +67,22 @@ def test_runs_are_compared_image_by_image_whatever_their_order(trained: Trained)
     low, high = part["interval"]  # one image of twelve changed: some bootstrap samples do not hold it at all
     assert low < -1 / 12 < high
     assert high == 0
+    assert found["whole_rule"]["difference"] == pytest.approx(-1 / 12)
     back = compare.compare(worse, trained.run, place(trained))["at_half"]
     assert back["difference"] == pytest.approx(1 / 12)
+
+
+def test_the_whole_rule_is_each_runs_own(trained: Trained) -> None:
+    """Of one run's bodies the border alone is sure: at any threshold a pinhole is left, which hole filling closes."""
+    steps.predict(trained.run, place(trained))
+    holed = another(trained, "holed", TRAIN, missed="")
+    made = runs.load_predictions(holed.oof)
+    made.probabilities[:, 1:3, 1:100] *= made.probabilities[:, 3:4, 1:100] == 0  # where there is salt below
+    made.probabilities[:, 0, :] = np.maximum(made.probabilities[:, 0, :], made.probabilities[:, 3, :])
+    runs.save_predictions(holed.oof, made)
+    found = compare.compare(trained.run, holed, place(trained))
+    assert found["cross_fitted"]["holed"] < found["whole_rule"]["holed"] == 1
+    assert found["whole_rule"]["difference"] == 0
 
 
 def test_only_images_that_both_predicted_count(trained: Trained) -> None:

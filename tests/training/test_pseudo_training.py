@@ -142,6 +142,14 @@ def test_settings_that_contradict_each_other_are_refused(change: str, message: s
         tiny_fold.settings(*OWN, change)
 
 
+@pytest.mark.parametrize(
+    "changes", [("pseudo.limit=5",), ("pseudo.limit=5", "pseudo.teacher=t"), (*OWN, "pseudo.limit=-1")]
+)
+def test_only_a_networks_own_images_are_limited_and_not_to_fewer_than_none(changes: tuple[str, ...]) -> None:
+    with pytest.raises(InputError, match=r"pseudo.limit is -?\d; it must be 0 "):
+        tiny_fold.settings(*changes)
+
+
 @pytest.mark.slow
 def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_folder(tmp_path: Path) -> None:
     write_dataset(tmp_path / "input" / "tiny", n_train=24, n_test=4, seed=3)
@@ -155,6 +163,7 @@ def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_f
     run = runs.run_dir(tmp_path / "output", "own")
     experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [0])
     assert runs.read_json(run.fold(0).metrics)["n_pseudo"] == 6
+    assert pseudo.own_images(replace(settings.pseudo, limit=3)).ids == pseudo.own_images(settings.pseudo).ids[:3]
     next(extra.iterdir()).unlink()
     with pytest.raises(InputError, match=r"run 'own' exists and differs \(unlabelled_hash: changed\)"):
         experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [1])

@@ -73,6 +73,28 @@ def test_an_experiment_starts_its_folds_from_a_file_or_is_refused_at_once(tmp_pa
     assert not runs.run_dir(tmp_path / "output", "misfit").path.exists()
 
 
+def test_a_fold_of_a_run_on_the_same_data_is_no_start_for_all_folds(tmp_path: Path) -> None:
+    """Its network learnt from what validates the others; on other data it may be taken."""
+    for name, seed in (("tiny", 3), ("other", 4)):
+        write_dataset(tmp_path / "input" / name, n_train=16, n_test=2, seed=seed)
+
+    def train(name: str, dataset: str, *changes: str) -> runs.RunDir:
+        settings = tiny_fold.settings("folds.count=2", "train.epochs=1", *FIXED, *changes)
+        run = runs.run_dir(tmp_path / "output", name)
+        experiment.train(settings, dataset, run, tmp_path / "input", tmp_path / "output", wanted=[0])
+        return run
+
+    first = train("first", "tiny")
+    file = f"train.start_from=file:{first.fold(0).networks(first.read_config().train)[0]}"
+    with pytest.raises(
+        InputError, match=r"learnt from images that validate other folds of the same data; train\.start_"
+    ):
+        train("leaky", "tiny", file)
+    assert not runs.run_dir(tmp_path / "output", "leaky").path.exists()
+    assert train("elsewhere", "other", file).fold(0).finished()
+    assert train("fold-by-fold", "tiny", "train.start_from=first").fold(0).finished()
+
+
 def test_one_pretraining_goes_on_where_another_ended(tmp_path: Path) -> None:
     """Simulated tiles after real ones, say; with next to no learning rate the weights stay."""
     changes = (f"train.start_from=file:{tmp_path / 'w.safetensors'}", "train.epochs=1", "train.learning_rate=1e-30")

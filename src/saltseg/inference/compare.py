@@ -6,7 +6,7 @@ import numpy as np
 from tqdm import tqdm
 
 from saltseg import runs
-from saltseg.core import metric, thresholds
+from saltseg.core import decision, metric, thresholds
 from saltseg.core.areas import areas
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.data import competition
@@ -78,10 +78,11 @@ def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
 def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
     """Paired difference of two runs (``other`` minus ``one``) on the images that both predicted out of fold.
 
-    Returns ``{"n", "at_half": {...}, "cross_fitted": {...}}`` with the two scores, their mean difference per image
-    and its 95 % bootstrap interval. Cross-fitted: each with a rule of its own, fitted on the other folds (random parts
-    where there is one fold, the same parts for both). Raises InputError when datasets or folds differ, or one has no
-    honest score.
+    Returns ``{"n", "at_half": {...}, "cross_fitted": {...}, "whole_rule": {...}}`` with the two scores, their mean
+    difference per image and its 95 % bootstrap interval. cross_fitted: each with a threshold and a minimum area of its
+    own, fitted on the other folds (random parts where there is one fold, the same parts for both). whole_rule: likewise
+    with all steps of the decision rule that raise its score. Raises InputError when datasets or folds differ, or one
+    has no honest score.
     """
     for run in (one, other):
         run.demand_score("nothing to compare: python scripts/compare.py takes {teacher}")
@@ -108,9 +109,13 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
             "interval": list(metric.bootstrap_interval(difference)),
         }
 
-    both = [first.of(ids), second.of(ids)]
+    both = [
+        decision.Labelled(p.probabilities, true, group, p.presence)
+        for p in (blend.in_order(first, ids), blend.in_order(second, ids))
+    ]
     return {
         "n": len(ids),
-        "at_half": paired([metric.average_precision(HALF.apply(p), true) for p in both]),
-        "cross_fitted": paired([thresholds.cross_fit(p, true, group).average_precision for p in both]),
+        "at_half": paired([images.areas(HALF).average_precision(HALF) for images in both]),
+        "cross_fitted": paired([thresholds.cross_fit_areas(i.areas(HALF), group).average_precision for i in both]),
+        "whole_rule": paired([decision.cross_fit(images) for images in both]),
     }

@@ -13,17 +13,17 @@ def record(stage: str, budget: str, run: RunDir, below: RunDir | None, place: Pl
     """Figures of a finished stage, ready for JSON.
 
     score, interval: cross-fitted, under the whole decision rule, from ``postprocess.json``. gain: over ``below``, the
-    run that it builds on, from `saltseg.inference.compare.compare`, so under a threshold and a minimum area, likewise
-    cross-fitted; None without such a run. changes: what the run says that it changes in its experiment. seconds:
-    training of the folds. n_train, n_pseudo: images of the first fold. A blend has members instead of these.
+    run that it is measured over, likewise (see `saltseg.inference.compare.compare`); None without such a run. changes:
+    what the run says that it changes in its experiment. seconds: training of the folds. n_train, n_pseudo: images of
+    the first fold. A blend has members instead of these.
     """
     scores, origin = runs.read_json(run.postprocess), run.read_provenance()
     folds = [runs.read_json(fold.metrics) for fold in run.finished_folds()]
     trained = ladders.experiment(stage, budget)
     gain = None
     if below is not None:
-        paired = compare.compare(below, run, place)["cross_fitted"]
-        gain = {"over": ladders.STAGES[stage].builds_on} | {key: paired[key] for key in ("difference", "interval")}
+        paired = compare.compare(below, run, place)["whole_rule"]
+        gain = {"over": ladders.STAGES[stage].over} | {key: paired[key] for key in ("difference", "interval")}
     return {
         "stage": stage,
         "what": ladders.STAGES[stage].what,
@@ -78,10 +78,9 @@ def markdown(entries: Sequence[Mapping[str, Any]]) -> str:
         )
     lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ("---",) * len(columns), *rows)]
     said = (
-        f"{entries[0]['n']:,} images, each scored by a network that never saw it, under a rule fitted on the other "
-        "folds. Gains are paired, image by image, both stages with a threshold and a minimum area fitted on the other "
-        "folds. Intervals are over images alone, one seed each: two seeds of one recipe differ by up to 0.007 after "
-        "short trainings. Minutes: training of the folds, without pretraining. A student is shown twice as many images "
-        "as its teacher. No epoch was chosen."
+        f"{entries[0]['n']:,} images, each scored by a network that never saw it, under its stage's whole decision "
+        "rule, the values of which were fitted on other images. Gains are paired, image by image. Intervals are over "
+        "images alone, one seed each: two seeds of one recipe differ by up to 0.007 after short trainings. Minutes: "
+        "training of the folds, without pretraining and predictions. No epoch was chosen."
     )
     return "\n".join([*lines, "", said])

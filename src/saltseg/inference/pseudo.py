@@ -77,6 +77,11 @@ def read(folder: Path, limit: int | None = None) -> competition.Images:
     return competition.Images(tuple(id_ for id_, _ in found), np.stack([image for _, image in found]))
 
 
+def own_images(config: PseudoConfig) -> competition.Images:
+    """The tiles that a network which is its own teacher learns from, see `read`."""
+    return read(Path(config.images), config.limit or None)
+
+
 def fingerprint(images: competition.Images) -> str:
     """SHA-256 (hex) over ids and pixels."""
     digest = hashlib.sha256("\n".join(images.ids).encode())

@@ -35,8 +35,10 @@ def prepare(
     for name in (settings.pseudo.teacher, settings.train.start_from):
         if name and name != "self" and not name.startswith("file:"):
             pseudo.teacher_run(output_dir, name, facts)
+    for source in (settings.train.start_from, settings.model.weights):
+        _demand_no_fold(source, competition.fingerprint(root))
     if settings.pseudo.teacher == "self":
-        facts["unlabelled_hash"] = pseudo.fingerprint(pseudo.read(Path(settings.pseudo.images)))
+        facts["unlabelled_hash"] = pseudo.fingerprint(pseudo.own_images(settings.pseudo))
     if run.provenance.is_file():
         changed = config.differences(run.read_config(), settings)
         before = {"devices": 1} | run.read_provenance()
@@ -49,6 +51,18 @@ def prepare(
         return
     runs.write_atomic(run.config, config.dump(settings))
     runs.write_json(run.provenance, runs.provenance(**facts))
+
+
+def _demand_no_fold(source: str, dataset_hash: str) -> None:
+    """Refuse the weights of one fold of a run on the same data: they learnt from what validates the other folds."""
+    if not source.startswith("file:"):
+        return
+    trained = runs.RunDir(Path(source.removeprefix("file:")).expanduser().resolve().parent.parent)
+    if trained.provenance.is_file() and trained.read_provenance().get("dataset_hash") == dataset_hash:
+        raise InputError(
+            f"{source} learnt from images that validate other folds of the same data; "
+            f"train.start_from={trained.name} starts each fold from its own"
+        )
 
 
 def begin(
@@ -134,7 +148,7 @@ def _taught(
     if not chosen.teacher:
         return None
     if chosen.teacher == "self":
-        new = pseudo.unlabelled(pseudo.read(Path(chosen.images)), chosen, labelled, test)
+        new = pseudo.unlabelled(pseudo.own_images(chosen), chosen, labelled, test)
         return pseudo.Pseudo(new.ids, new.images, np.full_like(new.images, UNKNOWN))
     teacher = pseudo.teacher_run(output_dir, chosen.teacher, run.read_provenance())
     return pseudo.of_fold(teacher, number, chosen, labelled, test, every)
