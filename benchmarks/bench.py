@@ -21,7 +21,7 @@ import torch
 from tqdm import tqdm
 
 import harness
-from saltseg import runs
+from saltseg import storage
 
 Plan = list[tuple[str, Callable[[], harness.Row | list[harness.Row]]]]
 
@@ -95,7 +95,7 @@ def main() -> None:
         **{package: version(package) for package in ("torch", "numpy", "opencv-python-headless")},
     }
     path = arguments.output / "bench.json"
-    runs.write_json(path, {"machine": machine, "quick": arguments.quick, "rows": [row.to_dict() for row in rows]})
+    storage.write_json(path, {"machine": machine, "quick": arguments.quick, "rows": [row.to_dict() for row in rows]})
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
     print(harness.table(rows))
     print(f"figures: {path}")

@@ -73,7 +73,7 @@ def measure(experiment: str, lever: str) -> str:
 
 
 def main() -> None:
-    from saltseg import experiments, runs
+    from saltseg import experiments, storage
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment")
@@ -97,7 +97,7 @@ def main() -> None:
         costs[lever] = {"time": ratio, "mb": int(peak), "images_per_second": rate}
         print(f"| `{lever}` | {rate:.1f} | {ratio:.2f} | {int(peak):,} |", flush=True)
     if arguments.to:
-        runs.write_json(arguments.to / "cost.json", costs)
+        storage.write_json(arguments.to / "cost.json", costs)
 
 
 if __name__ == "__main__":

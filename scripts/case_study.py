@@ -26,7 +26,7 @@ def main() -> None:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import runs
+    from saltseg import storage
     from saltseg.data import competition
     from saltseg.reporting import case_data, case_figures, case_records, case_study
 
@@ -37,9 +37,9 @@ def main() -> None:
     pictures = case_figures.draw(study, dataset)
     text = case_study.render(study, dataset, pictures, TEMPLATE)
     for name, png in pictures.items():
-        runs.write_atomic(arguments.to / "case_study" / f"{name}.png", png)
+        storage.write_atomic(arguments.to / "case_study" / f"{name}.png", png)
     page = arguments.to / "case_study.md"
-    runs.write_atomic(page, text)
+    storage.write_atomic(page, text)
     lacking = study.lacking(list(studies.VARIANTS))
     print(f"{len(study.records)} of {len(study.records) + len(lacking)} variants, {len(pictures)} pictures: {page}")
     if lacking:

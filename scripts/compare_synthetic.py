@@ -24,7 +24,7 @@ def main() -> None:
 
     import numpy as np
 
-    from saltseg import runs
+    from saltseg import storage
     from saltseg.data import competition, synthetic
     from saltseg.errors import InputError
     from saltseg.reporting import realism
@@ -39,7 +39,7 @@ def main() -> None:
     images, masks = np.stack([tile.image for tile in drawn]), np.stack([tile.mask for tile in drawn])
     sides["synthetic"] = realism.statistics(images, masks)
     path = arguments.output / "synthetic" / "realism.png"
-    runs.write_atomic(path, realism.draw(sides, images, masks))
+    storage.write_atomic(path, realism.draw(sides, images, masks))
     print(f"{'':34}" + "".join(f"{side:>12}" for side in sides))
     for name in sides["synthetic"]["table"]:
         print(f"{name:34}" + "".join(f"{side['table'][name]:12.3f}" for side in sides.values()))

@@ -15,13 +15,13 @@ def main() -> None:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import runs
+    from saltseg import runs, storage
     from saltseg.inference import compare, steps
 
     run = runs.existing_run(arguments.output, arguments.run)
     found = compare.evaluate(run, steps.Place(arguments.input, arguments.output), arguments.data)
     target = run.path / f"on_{arguments.data}.json"
-    runs.write_json(target, found)
+    storage.write_json(target, found)
     print(json.dumps(found, indent=2))
     print(f"written: {target}")
     cli.next_step("python scripts/leaderboard.py")

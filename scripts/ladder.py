@@ -114,15 +114,15 @@ def record(arguments: argparse.Namespace, stage: str) -> dict[str, Any]:
 
 def write(arguments: argparse.Namespace, found: list[dict[str, Any]]) -> str:
     """Write records, table and picture; returns the line about the last stage."""
-    from saltseg import runs
+    from saltseg import storage
     from saltseg.inference import ladder
     from saltseg.reporting import rungs
 
     place, draw = folder(arguments), rungs.curves if arguments.ladder == "labels" else rungs.chart
     known = {"dataset": arguments.data, "budget": arguments.budget, "ladder": arguments.ladder, "stages": found}
-    runs.write_json(place / "ladder.json", known)
-    runs.write_atomic(place / "table.md", ladder.markdown(found) + "\n")
-    runs.write_atomic(place / "ladder.png", draw(found))
+    storage.write_json(place / "ladder.json", known)
+    storage.write_atomic(place / "table.md", ladder.markdown(found) + "\n")
+    storage.write_atomic(place / "ladder.png", draw(found))
     return ladder.line(found[-1])
 
 

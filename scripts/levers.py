@@ -75,7 +75,7 @@ def main() -> int:
 
 def tell(arguments: argparse.Namespace, records: Path) -> None:
     """Print the table, and with the plain baseline write it and its picture beside the records."""
-    from saltseg import runs
+    from saltseg import storage
     from saltseg.inference import levers
     from saltseg.reporting import gains
 
@@ -83,13 +83,13 @@ def tell(arguments: argparse.Namespace, records: Path) -> None:
     noise = levers.seed_noise(everything)
     found = levers.table(everything, arguments.against or levers.BASE)
     costs = records / "cost.json"  # ratios to the baseline, so of no use against another lever
-    known = runs.read_json(costs) if costs.is_file() and not arguments.against else None
+    known = storage.read_json(costs) if costs.is_file() and not arguments.against else None
     table = levers.markdown(found, noise, known)
     print(table)
     if arguments.against:
         return
-    runs.write_atomic(records / "table.md", table + "\n")
-    runs.write_atomic(records / "levers.png", gains.chart(found, noise))
+    storage.write_atomic(records / "table.md", table + "\n")
+    storage.write_atomic(records / "levers.png", gains.chart(found, noise))
     print(f"records, table and picture: {records}")
     cli.next_step(f"git add {records}")
 
@@ -107,7 +107,7 @@ def train_all(arguments: argparse.Namespace, missing: list[tuple[str, int]], ser
 
 def train(arguments: argparse.Namespace, lever: str, seed: int) -> int:
     """Train the baseline with one lever and leave its record; `MISFIT` for a lever that this baseline cannot have."""
-    from saltseg import config, experiments, runs
+    from saltseg import config, experiments, runs, storage
     from saltseg.data import competition
     from saltseg.errors import InputError
     from saltseg.inference import levers, steps
@@ -129,7 +129,7 @@ def train(arguments: argparse.Namespace, lever: str, seed: int) -> int:
     experiment.train(settings, arguments.data, run, arguments.input, arguments.output, predict_test=False)
     place = steps.Place(arguments.input, arguments.output)
     entry = levers.record(run, place, baseline, arguments.budget, lever, seed)
-    runs.write_json(arguments.output / "published" / "levers" / series / f"{lever}-{seed}.json", entry)
+    storage.write_json(arguments.output / "published" / "levers" / series / f"{lever}-{seed}.json", entry)
     return 0
 
 

@@ -20,7 +20,7 @@ def main() -> None:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import runs
+    from saltseg import runs, storage
     from saltseg.core.postprocess import Rule
     from saltseg.inference import steps
     from saltseg.reporting import figures, notes
@@ -45,7 +45,7 @@ def main() -> None:
     if "why" in found:
         print(f"because {found['why']}")
     curve = run.path / "rule_curve.png"
-    runs.write_atomic(curve, figures.rule_curve(found))
+    storage.write_atomic(curve, figures.rule_curve(found))
     print(f"curve: {curve}")
     cli.next_step(f"python scripts/submit.py {run.name}")
 

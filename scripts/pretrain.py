@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 
 def main() -> None:
-    from saltseg import config, experiments, runs
+    from saltseg import config, experiments, runs, storage
     from saltseg.errors import InputError
 
     arguments = parsed()
@@ -53,7 +53,7 @@ def main() -> None:
         done = masked(settings, place, arguments)
     if not done:
         print(f"{arguments.name} is finished already; skipped")
-    losses = [row["valid_loss"] for row in runs.read_csv(place.log) if row["valid_loss"] != "nan"]
+    losses = [row["valid_loss"] for row in storage.read_csv(place.log) if row["valid_loss"] != "nan"]
     print(f"validation loss {losses[0]} → {losses[-1]}; the weights: {place.weights}")
     model = [f"--set {shlex.quote(change)}" for change in arguments.set if change.startswith(("model.", "data."))]
     cli.next_step(

@@ -30,7 +30,7 @@ def main() -> None:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import runs
+    from saltseg import runs, storage
     from saltseg.errors import InputError
     from saltseg.inference import compare, steps
     from saltseg.reporting import figures
@@ -45,18 +45,18 @@ def main() -> None:
     copied = []
     for source in filter(lambda path: path.is_file(), sources):
         copy = target / source.relative_to(run.path)
-        with runs.atomic_path(copy) as beside:
+        with storage.atomic_path(copy) as beside:
             shutil.copyfile(source, beside)
         copied.append(copy)
     finished = run.finished_folds()
     judged = not run.taught_by_all_folds()
-    logs = {fold.number: runs.read_csv(fold.log) for fold in finished} if judged else {}
-    kept = {fold.number: runs.read_json(fold.metrics)["best_epoch"] for fold in finished}
+    logs = {fold.number: storage.read_csv(fold.log) for fold in finished} if judged else {}
+    kept = {fold.number: storage.read_json(fold.metrics)["best_epoch"] for fold in finished}
     if logs:
-        runs.write_atomic(target / "learning_curves.png", figures.learning_curves(logs, kept))
+        storage.write_atomic(target / "learning_curves.png", figures.learning_curves(logs, kept))
     if judged:
         scores = compare.image_scores(run, steps.Place(arguments.input, arguments.output))
-        runs.write_csv(target / "image_scores.csv", scores)
+        storage.write_csv(target / "image_scores.csv", scores)
     print(f"{len(copied) + bool(logs) + judged} files in {target}")
     cli.next_step(f"git add {target}")
 

@@ -24,7 +24,7 @@ def main() -> None:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import runs
+    from saltseg import runs, storage
     from saltseg.errors import InputError
     from saltseg.reporting import report
 
@@ -37,7 +37,7 @@ def main() -> None:
         print(f"note: no dataset in {root}, so the page has no images; --input says where datasets are")
     print(report.write(run, root))
     if arguments.picture:
-        runs.write_atomic(arguments.picture, report.picture(run, root))
+        storage.write_atomic(arguments.picture, report.picture(run, root))
         print(arguments.picture)
     cli.next_step("python scripts/leaderboard.py")
 

@@ -31,7 +31,7 @@ def main() -> int:
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import config, processes, runs
+    from saltseg import config, processes, runs, storage
 
     settings = config.override(experiments.named(arguments.experiment), arguments.set)
     name = arguments.name or runs.default_name(arguments.data, settings.name, arguments.holdout)
@@ -60,13 +60,13 @@ def main() -> int:
         print(f"submission: {run.submission}")
         cli.next_step(f"python scripts/publish.py {name}")
         return 0
-    rule = runs.read_json(run.postprocess)
+    rule = storage.read_json(run.postprocess)
     low, high = rule["cross_fitted"]["interval"]
     print(f"\n{name}, out of fold: {rule['score_at_half']:.4f} at threshold 0.5; "
           f"{rule['cross_fitted']['score']:.4f} ({low:.4f} to {high:.4f}) with a tuned rule, cross-fitted")  # fmt: skip
     print("the submission uses " + ("the tuned rule" if rule["adopted"] == "tuned" else "threshold 0.5"))
     if run.solution_score.is_file():
-        score = runs.read_json(run.solution_score)
+        score = storage.read_json(run.solution_score)
         parts = [f"{part} {score[part]:.4f}" for part in ("public", "private") if score[part] is not None]
         print(f"test score: {score['all']:.4f} ({', '.join(parts)})")
     print(f"report:     {run.report}\nsubmission: {run.submission}")

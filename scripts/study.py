@@ -71,7 +71,7 @@ def train_all(arguments: argparse.Namespace, missing: list[tuple[str, int]]) -> 
 
 def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
     """Train one variant with one seed and leave its record."""
-    from saltseg import runs, studies
+    from saltseg import runs, storage, studies
     from saltseg.inference import steps, study
     from saltseg.training import experiment
 
@@ -81,7 +81,7 @@ def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
     folds = studies.BUDGETS[budget].folds
     experiment.train(settings, arguments.data, run, arguments.input, arguments.output, folds, predict_test=False)
     entry = study.record(run, steps.Place(arguments.input, arguments.output), variant, budget, seed)
-    runs.write_json_lines(record_path(arguments, variant, seed), entry)
+    storage.write_json_lines(record_path(arguments, variant, seed), entry)
 
 
 if __name__ == "__main__":

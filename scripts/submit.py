@@ -41,11 +41,11 @@ def main() -> None:
 
 def decision_rule(run: "RunDir") -> str:
     """The rule that the run has borrowed, in words."""
-    from saltseg import runs
+    from saltseg import storage
     from saltseg.core.postprocess import Rule
     from saltseg.reporting import notes
 
-    return notes.rule_text(Rule.from_dict(runs.read_json(run.borrowed)["rule"]))
+    return notes.rule_text(Rule.from_dict(storage.read_json(run.borrowed)["rule"]))
 
 
 if __name__ == "__main__":

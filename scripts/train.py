@@ -92,14 +92,14 @@ def train_apart(arguments: argparse.Namespace, run: "RunDir", folds: Sequence[in
 
 def print_folds(run: "RunDir") -> None:
     """A line for every finished fold."""
-    from saltseg import runs
+    from saltseg import storage
 
     teacher = run.taught_by_all_folds()
     for fold in run.finished_folds():
         if teacher:
             print(f"fold {fold.number}: no score: its labels come from all folds of {teacher}")
             continue
-        figures = runs.read_json(fold.metrics)
+        figures = storage.read_json(fold.metrics)
         print(
             f"fold {fold.number}: score {figures['score_at_half']:.4f} at threshold 0.5, "
             f"log-loss {figures['log_loss']:.4f}, pixel accuracy {figures['valid_pixel_accuracy']:.4f}, "

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiny_run import TEST, Trained, checkpoint, place, predictions, salt
 
-from saltseg import config, runs
+from saltseg import config, runs, storage
 from saltseg.core import metric
 from saltseg.core.postprocess import Rule
 from saltseg.data.synthetic import write_dataset
@@ -32,13 +32,13 @@ WHY = "tiny-final has no out-of-fold score, its labels come from all folds of ti
 def final(trained: Trained) -> runs.RunDir:
     """The second run that `trained` taught, with test predictions alone: 60, 110 and 160 for salt."""
     run = runs.run_dir(trained.output, "tiny-final")
-    runs.write_atomic(run.config, config.dump(config.override(trained.settings, [*TAUGHT, *FIXED])))
-    runs.write_atomic(run.provenance, trained.run.provenance.read_text())
+    storage.write_atomic(run.config, config.dump(config.override(trained.settings, [*TAUGHT, *FIXED])))
+    storage.write_atomic(run.provenance, trained.run.provenance.read_text())
     for number in range(3):
         found = predictions(TEST, lambda id_: ((60 + 50 * number) * salt(int(id_[1]) + 1)).astype(np.uint8))  # noqa: B023
         runs.save_predictions(run.fold(number).test, found)
         figures = {"fold": number, "views": ["identity"], "seconds": 60.0} | dict.fromkeys(fold.SCORES)
-        runs.write_json(run.fold(number).metrics, figures)
+        storage.write_json(run.fold(number).metrics, figures)
     return run
 
 
@@ -73,7 +73,7 @@ def test_predict_collates_the_test_images_and_nothing_out_of_fold(trained: Train
     steps.predict(final, place(trained))
     assert runs.load_predictions(final.test).of(("t3",)).max() == 124  # (60 + 153 + 160) / 3
     assert list(final.path.rglob("oof.npz")) == []
-    assert runs.read_json(final.fold(1).metrics)["score_at_half"] is None
+    assert storage.read_json(final.fold(1).metrics)["score_at_half"] is None
 
 
 def test_it_is_submitted_with_anothers_rule_which_is_recorded(trained: Trained, final: runs.RunDir) -> None:
@@ -83,18 +83,18 @@ def test_it_is_submitted_with_anothers_rule_which_is_recorded(trained: Trained, 
     with pytest.raises(InputError, match="so no rule: --rule-of tiny-run"):
         steps.submit(trained.run, place(trained), final)
     rule = Rule(threshold=110, min_area=3 * 101)
-    runs.write_json(trained.run.postprocess, {"rule": rule.to_dict()})
+    storage.write_json(trained.run.postprocess, {"rule": rule.to_dict()})
     assert steps.submit(final, place(trained), trained.run) is None
     rows = dict(line.split(",") for line in final.submission.read_text().splitlines()[1:])
     assert {id_ for id_, mask in rows.items() if mask} == {"t2", "t3"}  # three rows and four
-    assert runs.read_json(final.borrowed) == {"rule_of": "tiny-run", "rule": rule.to_dict()}
+    assert storage.read_json(final.borrowed) == {"rule_of": "tiny-run", "rule": rule.to_dict()}
 
 
 def test_any_run_may_borrow_a_rule_and_give_it_back(trained: Trained) -> None:
     steps.predict(trained.run, place(trained))
     lender = runs.run_dir(trained.output, "lender")
-    runs.write_json(lender.postprocess, {"rule": Rule(threshold=255).to_dict()})
-    runs.write_json(trained.run.postprocess, {"rule": Rule().to_dict()})
+    storage.write_json(lender.postprocess, {"rule": Rule(threshold=255).to_dict()})
+    storage.write_json(trained.run.postprocess, {"rule": Rule().to_dict()})
     steps.submit(trained.run, place(trained), lender)
     assert {line.split(",")[1] for line in trained.run.submission.read_text().splitlines()[1:]} == {""}
     assert trained.run.borrowed.is_file()
@@ -159,7 +159,7 @@ def test_the_leaderboard_lists_it_without_a_score_and_says_why(trained: Trained,
     steps.predict(trained.run, place(trained))
     steps.optimise(trained.run, place(trained))
     for number in range(3):
-        runs.write_json(trained.run.fold(number).metrics, {"fold": number, "score_at_half": 1, "seconds": 1})
+        storage.write_json(trained.run.fold(number).metrics, {"fold": number, "score_at_half": 1, "seconds": 1})
     rows = {row.name: row for row in leaderboard.rows(trained.output)}
     row = rows["tiny-final"]
     assert (row.fold_mean, row.at_half, row.naive, row.cross_fitted, row.expected) == (None,) * 5
@@ -241,7 +241,7 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
         for name, _ in figures(json.loads(text)) if path.endswith(".json") else []:
             assert not re.search("score|accuracy|log_loss|valid_loss|cross_fitted", name), (path, name)
     for number in (0, 1):
-        metrics, log = runs.read_json(run.fold(number).metrics), runs.read_csv(run.fold(number).log)
+        metrics, log = storage.read_json(run.fold(number).metrics), storage.read_csv(run.fold(number).log)
         assert [metrics[key] for key in (*fold.SCORES, "valid_loss")] == [None] * 7
         assert metrics["n_pseudo"] == 6
         assert [row["valid_pixel_accuracy"] for row in log] == ["nan"]

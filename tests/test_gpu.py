@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.data.synthetic import write_dataset
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -53,7 +53,7 @@ def test_it_trains_predicts_and_records_its_memory(
     assert done.returncode == 0, done.stderr[-2000:]
     run = runs.run_dir(place / "output", name)
     for fold in run.finished_folds():
-        figures = runs.read_json(fold.metrics)
+        figures = storage.read_json(fold.metrics)
         assert figures["peak_gpu_memory_mb"] > 0
         assert 0 < figures["log_loss"] < 3
     assert 0 <= json.loads(run.postprocess.read_text())["cross_fitted"]["score"] <= 1

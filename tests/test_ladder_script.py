@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from tiny_run import salt, write_table
 
-from saltseg import ladders, runs
+from saltseg import ladders, runs, storage
 from saltseg.core import rle
 from saltseg.inference import compare, steps
 from saltseg.training.task import SaltTask
@@ -87,12 +87,12 @@ def test_a_stopped_ladder_keeps_what_is_finished_and_goes_on_in_the_middle_of_a_
 ) -> None:
     assert list(stages(base)) == ["baseline", "recipe", "pretrained"]
     longer = run(base, "longer").fold(0)
-    assert (longer.last.is_file(), longer.finished(), len(runs.read_csv(longer.log))) == (True, False, 3)
+    assert (longer.last.is_file(), longer.finished(), len(storage.read_csv(longer.log))) == (True, False, 3)
     before = times(base)
     assert in_process.call("ladder", *options(base)) == 0
     said = capsys.readouterr().out
     assert list(stages(base)) == list(ladders.RUNGS)
-    assert len(runs.read_csv(longer.log)) == 4
+    assert len(storage.read_csv(longer.log)) == 4
     assert [line for line in said.splitlines() if "skipped" in line] == [
         f"stage {k} of 7, {name}: finished already; skipped"
         for k, name in enumerate(("baseline", "recipe", "pretrained"), start=1)
@@ -126,7 +126,7 @@ def test_the_figures_are_those_of_the_runs_and_of_compare(base: Path) -> None:
     table = (base / "output" / "published" / "ladder" / "tiny-tiny-score" / "table.md").read_text()
     for name, entry in found.items():
         own = run(base, name)
-        scores = runs.read_json(own.postprocess)
+        scores = storage.read_json(own.postprocess)
         assert (entry["score"], entry["interval"]) == (
             scores["cross_fitted"]["score"],
             scores["cross_fitted"]["interval"],
@@ -152,9 +152,9 @@ def test_stages_learn_from_what_they_say(base: Path) -> None:
     assert [entry.get("n_train") for entry in found.values()] == [16] * 6 + [None]
     assert found["blend"]["members"] == [found[name]["run"] for name in ladders.STAGES["blend"].members]
     assert f"pseudo.teacher:  → {found['student1']['run']}" in found["student2"]["changes"]
-    pretraining = runs.read_json(base / "output" / "pretrained" / found["pretrained"]["run"] / "provenance.json")
+    pretraining = storage.read_json(base / "output" / "pretrained" / found["pretrained"]["run"] / "provenance.json")
     assert (pretraining["method"], pretraining["images"]) == ("masked", 20)
-    metrics = runs.read_json(run(base, "pretrained").fold(1).metrics)
+    metrics = storage.read_json(run(base, "pretrained").fold(1).metrics)
     assert metrics["encoder_weights"].startswith("all weights from file weights.safetensors")
 
 
@@ -204,7 +204,7 @@ def test_the_ladder_of_labels_pretrains_once_and_draws_scores_over_labels(base: 
     names = ["random_100", "masked_100", "masked_300"]
     assert in_process.call("ladder", *options(base, "--ladder", "labels", "--only", ",".join(names))) == 0
     place = base / "output" / "published" / "ladder" / "tiny-tiny-labels"
-    found = {entry["stage"]: entry for entry in runs.read_json(place / "ladder.json")["stages"]}
+    found = {entry["stage"]: entry for entry in storage.read_json(place / "ladder.json")["stages"]}
     assert list(found) == names
     assert [entry["n_train"] for entry in found.values()] == [8, 8, 12]
     assert [entry["gain"] and entry["gain"]["over"] for entry in found.values()] == [None, "random_100", None]

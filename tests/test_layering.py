@@ -21,7 +21,7 @@ BELOW = {
     "cli": {"base"},
     "processes": {"base", "cli"},
 }
-BASE = {"errors", "config", "config_rules", "experiments", "studies", "ladders", "runs", "__init__"}
+BASE = {"errors", "config", "config_rules", "experiments", "studies", "ladders", "runs", "storage", "__init__"}
 MODULES = sorted(SOURCE.rglob("*.py"))
 
 

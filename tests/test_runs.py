@@ -1,8 +1,6 @@
-"""Files under output/: atomic writes, the lock, predictions that carry their ids, runs by name."""
+"""Files under output/: the lock, predictions that carry their ids, runs by name."""
 
-import os
 import signal
-import stat
 import subprocess
 import sys
 import zipfile
@@ -13,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltseg import config, runs
+from saltseg import config, runs, storage
 from saltseg.errors import InputError
 from saltseg.runs import FoldDir, Predictions
 
@@ -22,90 +20,6 @@ def some(*ids: str, fold: list[int] | None = None) -> Predictions:
     """Image k is filled with k."""
     pixels = np.arange(len(ids), dtype=np.uint8)[:, None, None] * np.ones((1, 3, 4), np.uint8)
     return Predictions(np.array(ids), pixels, None if fold is None else np.array(fold))
-
-
-# ---------------------------------------------------------------- atomic writes
-
-
-@pytest.mark.parametrize("before", [None, "old"])
-def test_an_exception_while_writing_leaves_the_old_file_and_no_litter(before: str | None, tmp_path: Path) -> None:
-    path = tmp_path / "result.txt"
-    if before:
-        path.write_text(before)
-
-    def write_half() -> None:
-        with runs.atomic_path(path) as beside:
-            beside.write_text("half")
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        write_half()
-    assert [p.name for p in tmp_path.iterdir()] == ([path.name] if before else [])
-    assert not before or path.read_text() == before
-
-
-def test_the_target_is_never_seen_half_written(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "result.txt"
-    runs.write_atomic(path, "old")
-    with runs.atomic_path(path) as beside:
-        assert beside.parent == path.parent  # a rename is atomic within one file system only
-        beside.write_text("new")
-        assert path.read_text() == "old"
-    assert path.read_text() == "new"
-    assert [p.name for p in path.parent.iterdir()] == ["result.txt"]
-
-
-def test_a_failing_writer_of_predictions_keeps_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    path = tmp_path / "oof.npz"
-    runs.save_predictions(path, some("a"))
-
-    def full(file, **arrays) -> None:  # type: ignore[no-untyped-def]
-        file.write(b"half")
-        raise OSError("no space left on device")
-
-    monkeypatch.setattr(np, "savez_compressed", full)
-    with pytest.raises(OSError, match="no space"):
-        runs.save_predictions(path, some("b"))
-    assert runs.load_predictions(path).ids.tolist() == ["a"]
-    assert [p.name for p in tmp_path.iterdir()] == ["oof.npz"]
-
-
-def test_results_are_as_readable_as_any_file(tmp_path: Path) -> None:
-    before = os.umask(0o027)
-    try:
-        runs.write_atomic(tmp_path / "x", b"\x00")
-    finally:
-        os.umask(before)
-    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
-
-
-def test_text_json_and_csv_are_read_as_written(tmp_path: Path) -> None:
-    runs.write_atomic(tmp_path / "x", "Ä→")
-    assert (tmp_path / "x").read_bytes() == "Ä→".encode()
-    value = {"score": 0.1, "name": "Ä", "rows": [1, None]}
-    runs.write_json(tmp_path / "x.json", value)
-    assert runs.read_json(tmp_path / "x.json") == value
-    runs.write_json_lines(tmp_path / "x.json", value)
-    assert (tmp_path / "x.json").read_text() == '{\n"score": 0.1,\n"name": "Ä",\n"rows": [1, null]\n}\n'
-    assert runs.read_json(tmp_path / "x.json") == value
-    runs.write_csv(tmp_path / "x.csv", [{"a": 1, "b": "x, y"}, {"a": 2, "b": ""}])
-    assert (tmp_path / "x.csv").read_text() == 'a,b\n1,"x, y"\n2,\n'
-    assert runs.read_csv(tmp_path / "x.csv") == [{"a": "1", "b": "x, y"}, {"a": "2", "b": ""}]
-
-
-def test_json_that_is_none_is_neither_written_nor_read(tmp_path: Path) -> None:
-    path = tmp_path / "x.json"
-    runs.write_json(path, 1)
-    with pytest.raises(ValueError, match="JSON compliant"):
-        runs.write_json(path, {"score": float("nan")})
-    assert runs.read_json(path) == 1
-    path.write_bytes(b'{"half": \xff')
-    with pytest.raises(InputError, match=r"x.json is not JSON \(.*\); delete it and run the step again"):
-        runs.read_json(path)
-    with pytest.raises(InputError, match=r"no file .*y.json; run the step that writes it"):
-        runs.read_json(tmp_path / "y.json")
-    with pytest.raises(InputError, match=r"no file .*y.csv; run the step that writes it"):
-        runs.read_csv(tmp_path / "y.csv")
 
 
 # ---------------------------------------------------------------- the lock
@@ -202,6 +116,21 @@ def test_a_pickle_inside_is_refused_and_never_run(tmp_path: Path, monkeypatch: p
     assert not Path("exploded").exists()
 
 
+def test_a_failing_writer_of_predictions_keeps_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = tmp_path / "oof.npz"
+    runs.save_predictions(path, some("a"))
+
+    def full(file, **arrays) -> None:  # type: ignore[no-untyped-def]
+        file.write(b"half")
+        raise OSError("no space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(OSError, match="no space"):
+        runs.save_predictions(path, some("b"))
+    assert runs.load_predictions(path).ids.tolist() == ["a"]
+    assert [p.name for p in tmp_path.iterdir()] == ["oof.npz"]
+
+
 @pytest.mark.parametrize("content", [b"", b"PK", b"not an archive at all", b"\x80\x04N."])
 def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
@@ -272,22 +201,22 @@ def test_a_run_without_networks_says_why(tmp_path: Path) -> None:
 
 
 def finished(run: runs.RunDir, *numbers: int) -> runs.RunDir:
-    runs.write_atomic(run.config, config.dump(config.Config()))
-    runs.write_json(run.provenance, {"dataset": "tgs"})
+    storage.write_atomic(run.config, config.dump(config.Config()))
+    storage.write_json(run.provenance, {"dataset": "tgs"})
     for number in numbers:
-        runs.write_json(run.fold(number).metrics, {"fold": number})
+        storage.write_json(run.fold(number).metrics, {"fold": number})
     return run
 
 
 def test_finished_folds_are_those_with_metrics_in_the_order_of_numbers(tmp_path: Path) -> None:
     run = finished(runs.run_dir(tmp_path, "x"), 10, 2, 0)
-    runs.write_atomic(run.fold(1).network, b"weights")  # still training
+    storage.write_atomic(run.fold(1).network, b"weights")  # still training
     assert [fold.number for fold in run.finished_folds()] == [0, 2, 10]
 
 
 def test_a_copy_of_a_fold_is_no_fold(tmp_path: Path) -> None:
     run = finished(runs.run_dir(tmp_path, "x"), 0)
-    runs.write_json(run.path / "fold_0.bak" / "metrics.json", {})
+    storage.write_json(run.path / "fold_0.bak" / "metrics.json", {})
     assert [fold.number for fold in run.finished_folds()] == [0]
 
 

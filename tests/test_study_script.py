@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from saltseg import runs
+from saltseg import storage
 from saltseg.data import synthetic
 
 SCRIPT = Path(__file__).parents[1] / "scripts" / "study.py"
@@ -29,7 +29,7 @@ def test_variants_are_trained_once_side_by_side_and_one_failure_stops_no_other(t
     assert "folds.train_images is 48; fold 0 has 40" in log.read_text()
     folder = tmp_path / "output" / "published" / "study" / "tiny-tiny"
     assert {path.name for path in folder.iterdir()} == {"images_eighth-0.json", "fcn_same_operations-0.json"}
-    record = runs.read_json(folder / "images_eighth-0.json")
+    record = storage.read_json(folder / "images_eighth-0.json")
     assert (record["n_train"], record["n"], record["folds"]) == (3, 40, [0, 1])
     assert record["changes"] == ["folds.train_images: 24 → 3", "train.epochs: 4 → 32"]
     before = {path: path.stat().st_mtime_ns for path in folder.iterdir()}

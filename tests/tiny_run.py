@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 import torch
 
-from saltseg import config, runs
+from saltseg import config, runs, storage
 from saltseg.core import rle
 from saltseg.data import competition
 from saltseg.inference import steps
@@ -56,11 +56,11 @@ class Trained:
 
     def write_settings(self, settings: config.Config) -> None:
         """Replace the run's configuration."""
-        runs.write_atomic(self.run.config, config.dump(settings))
+        storage.write_atomic(self.run.config, config.dump(settings))
 
     def write_provenance(self) -> None:
         """Record the dataset and the folds as they are now."""
-        runs.write_json(
+        storage.write_json(
             self.run.provenance,
             {
                 "dataset": "tiny",
@@ -108,7 +108,7 @@ def make(base: Path) -> Trained:
         runs.save_predictions(fold.oof, predictions(ids, lambda id_: (20 + 180 * salt(ROWS[id_])).astype(np.uint8)))
         of_test = predictions(TEST, lambda id_: ((100 + 50 * number) * salt(int(id_[1]) + 1)).astype(np.uint8))  # noqa: B023
         runs.save_predictions(fold.test, of_test)
-        runs.write_json(fold.metrics, {"fold": number, "views": ["identity"], "score_at_half": 1.0})
+        storage.write_json(fold.metrics, {"fold": number, "views": ["identity"], "score_at_half": 1.0})
     return made
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_run import ROWS, TRAIN, Trained, checkpoint, place, predictions, salt, write_table
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.core import rle
 from saltseg.errors import InputError
 from saltseg.inference import compare, steps
@@ -14,7 +14,7 @@ def test_another_dataset_is_judged_by_the_mean_of_the_folds_under_the_runs_rule(
     """Folds say 0.1, 0.2 and 0.6 of every pixel: 0.3 on average, salt everywhere at 60/255, nowhere at one half."""
     for number, probability in enumerate((0.1, 0.2, 0.6)):
         checkpoint(trained, number, probability)
-    runs.write_json(trained.run.postprocess, {"rule": {"threshold": 60, "min_area": 0}})
+    storage.write_json(trained.run.postprocess, {"rule": {"threshold": 60, "min_area": 0}})
     other = trained.input / "other"
     true = {"e0": 0, "e1": 101, "e2": 101, "e3": 80}
     write_table(other / "train.csv", [["id", "rle_mask"], *([id_, rle.encode(salt(n))] for id_, n in true.items())])
@@ -40,7 +40,7 @@ def test_another_dataset_is_judged_by_the_mean_of_the_folds_under_the_runs_rule(
 def another(trained: Trained, name: str, order: tuple[str, ...], missed: str) -> runs.RunDir:
     """A run with the perfect predictions of ``trained`` but for one tile, which it calls empty."""
     run = runs.run_dir(trained.output, name)
-    runs.write_json(run.provenance, trained.run.read_provenance())
+    storage.write_json(run.provenance, trained.run.read_provenance())
     made = predictions(order, lambda id_: (0 if id_ == missed else 200) * salt(ROWS[id_]))
     fold = np.array([int(id_[1]) for id_ in order])
     runs.save_predictions(run.oof, runs.Predictions(made.ids, made.probabilities, fold))
@@ -95,6 +95,6 @@ def test_only_images_that_both_predicted_count(trained: Trained) -> None:
 
 def test_runs_on_other_folds_are_not_compared(trained: Trained) -> None:
     other = another(trained, "other", TRAIN, missed="d0")
-    runs.write_json(other.provenance, other.read_provenance() | {"folds_hash": "x"})
+    storage.write_json(other.provenance, other.read_provenance() | {"folds_hash": "x"})
     with pytest.raises(InputError, match=r"tiny-run and other differ in folds_hash; only runs on the same folds"):
         compare.compare(trained.run, other, place(trained))

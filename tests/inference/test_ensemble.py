@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_run import SAMPLE, TEST, TRAIN, Trained, place
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.core import selection, thresholds
 from saltseg.errors import InputError
 from saltseg.inference import ensemble, steps
@@ -25,8 +25,8 @@ def copied(trained: Trained, name: str, brighter: int = 0, noise: bool = False) 
         if noise:
             values = np.random.default_rng(0).integers(0, 256, values.shape).astype(np.uint8)
         runs.save_predictions(path, runs.Predictions(found.ids[::-1], values, turned))
-    runs.write_atomic(other.config, trained.run.config.read_text())
-    runs.write_atomic(other.provenance, trained.run.provenance.read_text())
+    storage.write_atomic(other.config, trained.run.config.read_text())
+    storage.write_atomic(other.provenance, trained.run.provenance.read_text())
     return other
 
 
@@ -79,10 +79,10 @@ def test_runs_of_other_data_or_folds_do_not_blend(trained: Trained) -> None:
     steps.predict(trained.run, place(trained))
     other, target = copied(trained, "other"), blend_dir(trained)
     facts = other.read_provenance()
-    runs.write_json(other.provenance, facts | {"dataset_hash": "0" * 64})
+    storage.write_json(other.provenance, facts | {"dataset_hash": "0" * 64})
     with pytest.raises(InputError, match=r"runs to blend differ in dataset_hash: "):
         ensemble.blend_runs([trained.run, other], target, place(trained))
-    runs.write_json(other.provenance, facts)
+    storage.write_json(other.provenance, facts)
     oof = runs.load_predictions(other.oof)
     runs.save_predictions(other.oof, runs.Predictions(oof.ids, oof.probabilities, np.roll(oof.fold, 1)))
     with pytest.raises(InputError, match=r"trained on different folds; their average would leak"):
@@ -152,7 +152,7 @@ def test_a_blend_with_fitted_weights_asks_for_the_rule_they_were_fitted_for(
 ) -> None:
     found_weights(monkeypatch, gain=0.1)
     for run in pair:
-        runs.write_atomic(run.config, run.config.read_text().replace("decision: tuned", "decision: half"))
+        storage.write_atomic(run.config, run.config.read_text().replace("decision: tuned", "decision: half"))
     plain, fitted = (runs.RunDir(trained.output / "blends" / name) for name in ("plain", "fitted"))
     ensemble.blend_runs(pair, plain, place(trained))
     ensemble.blend_runs(pair, fitted, place(trained), "fitted")

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from tiny_run import Trained, place
 
-from saltseg import config, experiments, runs
+from saltseg import config, experiments, runs, storage
 from saltseg.core.metric import bootstrap_interval
 from saltseg.errors import InputError
 from saltseg.inference import levers, steps
@@ -134,12 +134,12 @@ def test_the_noise_of_a_gain_is_that_between_its_seeds() -> None:
 def test_a_record_holds_every_image_in_id_order(trained: Trained) -> None:
     steps.predict(trained.run, place(trained))
     for fold in trained.run.finished_folds():
-        runs.write_json(
+        storage.write_json(
             fold.metrics,
-            runs.read_json(fold.metrics)
+            storage.read_json(fold.metrics)
             | {"n_train": 8, "images_per_second": 0.8, "peak_memory_mb": 7 + fold.number, "git_commit": "abc"},
         )
-    runs.write_json(trained.run.provenance, trained.run.read_provenance() | {"command": "x", "machine": "y"})
+    storage.write_json(trained.run.provenance, trained.run.read_provenance() | {"command": "x", "machine": "y"})
     broken = runs.load_predictions(trained.run.fold(1).oof)
     wrong = np.where(broken.ids[:, None, None] == "b1", 0, broken.probabilities).astype(np.uint8)
     runs.save_predictions(trained.run.fold(1).oof, runs.Predictions(broken.ids, wrong))  # b1 holds salt: scores 0

@@ -15,7 +15,7 @@ from PIL import Image
 from tiny_run import Trained
 from torch import Tensor, nn
 
-from saltseg import config, runs
+from saltseg import config, storage
 from saltseg.core import rle
 from saltseg.errors import InputError
 from saltseg.inference import folder, predict, tta
@@ -288,7 +288,7 @@ def sections(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> tuple[Trained
 def test_a_folder_is_predicted_with_the_rule_scaled_to_the_size(sections: tuple[Trained, Path]) -> None:
     trained, images = sections
     # 606 pixels of a tile are 143 of 40x60 and 1212 of 202x101: the first keeps its 600, the second loses its 1010.
-    runs.write_json(trained.run.postprocess, {"rule": {"threshold": 100, "min_area": 606}})
+    storage.write_json(trained.run.postprocess, {"rule": {"threshold": 100, "min_area": 606}})
     target = trained.output / "predictions" / "x"
     assert folder.predict_folder(trained.run, images, target) == 2
     assert sorted(path.name for path in target.iterdir()) == [

@@ -9,7 +9,7 @@ import pytest
 import tiny_run
 from tiny_run import Trained
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.config import Config, PseudoConfig, TrainConfig
 from saltseg.data.competition import Images
 from saltseg.errors import InputError
@@ -38,7 +38,7 @@ def taught(trained: Trained, images: np.ndarray, probabilities: np.ndarray, numb
     path = folder(trained.output, images)
     read = pseudo.read(path)
     record = {"folder": str(path), "n": len(images), "hash": pseudo.fingerprint(read)}
-    runs.write_json(trained.run.pseudo, record)
+    storage.write_json(trained.run.pseudo, record)
     stored = runs.Predictions(np.array([f"u{k}" for k in range(len(images))][::-1]), probabilities[::-1])
     runs.save_predictions(trained.run.fold(number).pseudo, stored)
     return trained.run

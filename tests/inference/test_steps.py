@@ -9,7 +9,7 @@ import pytest
 import torch
 from tiny_run import FOLDS, ROWS, SAMPLE, TEST, TRAIN, Trained, checkpoint, place, predictions, salt, write_table
 
-from saltseg import config, runs
+from saltseg import config, runs, storage
 from saltseg.core import rle
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
@@ -150,7 +150,7 @@ def test_other_views_predict_every_fold_anew(trained: Trained, monkeypatch: pyte
         ("0", 51), ("1", 102), ("2", 204),
     }  # fmt: skip
     assert (runs.load_predictions(trained.run.test).probabilities == 119).all()
-    figures = [runs.read_json(trained.run.fold(number).metrics) for number in range(FOLDS)]
+    figures = [storage.read_json(trained.run.fold(number).metrics) for number in range(FOLDS)]
     assert [entry["views"] for entry in figures] == [["identity", "hflip"]] * 3
     # One tile of four is empty, one full: salt nowhere scores the first, salt everywhere the second.
     assert [entry["score_at_half"] for entry in figures] == [0.25, 0.25, 0.25]
@@ -158,7 +158,7 @@ def test_other_views_predict_every_fold_anew(trained: Trained, monkeypatch: pyte
 
 @pytest.mark.parametrize("views", [["hflip"], []], ids=["other views", "interrupted"])
 def test_folds_of_unlike_views_are_not_mixed(views: list[str], trained: Trained) -> None:
-    runs.write_json(trained.run.fold(1).metrics, {"fold": 1, "views": views})
+    storage.write_json(trained.run.fold(1).metrics, {"fold": 1, "views": views})
     with pytest.raises(InputError, match=r"tiny-run were predicted with different views; .*--views identity$"):
         steps.predict(trained.run, place(trained))
 
@@ -206,7 +206,7 @@ def test_optimise_joins_by_id_and_finds_the_rule(order: tuple[str, ...], trained
     assert found["naive"]["score"] == found["cross_fitted"]["score"] == 1
     assert (found["adopted"], found["n"], found["folds"]) == ("tuned", 12, [0, 1, 2])
     assert found["rule"]["threshold"] <= 100
-    assert runs.read_json(trained.run.postprocess) == found
+    assert storage.read_json(trained.run.postprocess) == found
 
 
 def half(trained: Trained) -> dict:
@@ -219,7 +219,7 @@ def test_an_experiment_that_asks_for_one_half_gets_it(trained: Trained) -> None:
     found = half(trained)
     assert found["rule"] == HALF.to_dict()
     assert found["adopted"].startswith("half")
-    assert runs.read_json(trained.run.postprocess) == found
+    assert storage.read_json(trained.run.postprocess) == found
     assert found["cross_fitted"]["score"] == 1  # told all the same
 
 
@@ -259,7 +259,7 @@ def test_optimise_before_predict_says_so(trained: Trained) -> None:
 def ready(trained: Trained, threshold: int = 128, min_area: int = 0, ids: tuple[str, ...] = TEST) -> None:
     """Test tile k: k + 1 rows of 150."""
     runs.save_predictions(trained.run.test, predictions(ids, lambda id_: 150 * salt(int(id_[1]) + 1)))
-    runs.write_json(trained.run.postprocess, {"rule": {"threshold": threshold, "min_area": min_area}})
+    storage.write_json(trained.run.postprocess, {"rule": {"threshold": threshold, "min_area": min_area}})
 
 
 def submitted(path: Path) -> dict[str, str]:
@@ -293,7 +293,7 @@ def test_the_rule_decides_the_masks(trained: Trained) -> None:
 
 def test_the_gate_decides_by_the_presence_of_the_test_images(trained: Trained) -> None:
     ready(trained)
-    runs.write_json(trained.run.postprocess, {"rule": Rule(gate=100).to_dict()})
+    storage.write_json(trained.run.postprocess, {"rule": Rule(gate=100).to_dict()})
     with pytest.raises(InputError, match=r"the rule's gate of 100/255 .* the predictions do not say"):
         steps.submit(trained.run, place(trained))
     made = runs.load_predictions(trained.run.test)
@@ -315,7 +315,7 @@ def test_the_solution_scores_the_submission(trained: Trained) -> None:
     assert score["all"] == pytest.approx(0.4)
     assert score["public"] == pytest.approx(0.5)
     assert score["private"] == pytest.approx(0.3)
-    assert runs.read_json(trained.run.solution_score) == score
+    assert storage.read_json(trained.run.solution_score) == score
 
 
 def test_an_incomplete_submission_is_not_written(trained: Trained) -> None:

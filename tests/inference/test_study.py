@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from tiny_run import Trained, place
 
-from saltseg import config, runs, studies
+from saltseg import config, runs, storage, studies
 from saltseg.config import Config, DataConfig, ModelConfig
 from saltseg.inference import study
 
@@ -87,10 +87,10 @@ def test_a_record_agrees_with_the_predictions_it_is_about(trained: Trained) -> N
     for number, fold in enumerate(trained.run.finished_folds()):
         figures = {"n_train": 8, "images_per_second": 1, "peak_memory_mb": 7, "git_commit": "abc"}
         figures |= {"train_pixel_accuracy": 0.5 + number / 10, "train_score_at_half": 1, "valid_pixel_accuracy": 1}
-        runs.write_json(fold.metrics, runs.read_json(fold.metrics) | figures)
+        storage.write_json(fold.metrics, storage.read_json(fold.metrics) | figures)
         rows = [{"epoch": 1, "train_loss": 0.5, "valid_loss": "nan", "learning_rate": 0.1}]
-        runs.write_csv(fold.log, [*rows, {"epoch": 2, "train_loss": 0.4, "valid_loss": number, "learning_rate": 0}])
-    runs.write_json(trained.run.provenance, trained.run.read_provenance() | {"command": "x", "machine": "y"})
+        storage.write_csv(fold.log, [*rows, {"epoch": 2, "train_loss": 0.4, "valid_loss": number, "learning_rate": 0}])
+    storage.write_json(trained.run.provenance, trained.run.read_provenance() | {"command": "x", "machine": "y"})
     broken = runs.load_predictions(trained.run.fold(1).oof)
     wrong = broken.probabilities.copy()
     wrong[broken.ids == "b1"] = 0  # 20 rows of salt missed

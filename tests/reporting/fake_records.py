@@ -1,6 +1,6 @@
 """Records of the case study as inference/study.py makes them, of ten images with numbers to reckon with by hand."""
 
-from saltseg import runs, studies
+from saltseg import storage, studies
 from saltseg.reporting import case_records
 
 N = 10
@@ -49,5 +49,5 @@ def entry(variant="base", seed=0, half="5", fitted="5", budget="cpu", **changed)
 def read(folder, *entries, budget="cpu"):
     """The study of these records, which are left in ``folder``."""
     for made in entries:
-        runs.write_json_lines(folder / f"{made['variant']}-{made['seed']}.json", made)
+        storage.write_json_lines(folder / f"{made['variant']}-{made['seed']}.json", made)
     return case_records.read(folder, "fake", budget)

@@ -7,7 +7,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from saltseg import config, experiments, runs
+from saltseg import config, experiments, runs, storage
 from saltseg.core import decision, submission
 from saltseg.data.competition import Labelled
 
@@ -70,7 +70,7 @@ def log_rows(shift: float = 0.0) -> list[dict[str, float]]:
 def write_fold(fold: runs.FoldDir, labelled: Labelled, probabilities: np.ndarray) -> None:
     """Log, predictions for four training tiles, metrics. TTA gain 0.02 in fold 0 and 0.04 in fold 1."""
     number = fold.number
-    runs.write_csv(fold.log, log_rows(0.01 * number))
+    storage.write_csv(fold.log, log_rows(0.01 * number))
     other = slice(4, 8) if number == 0 else slice(0, 4)
     runs.save_predictions(fold.train, runs.Predictions(np.array(IDS[other]), probabilities[other]))
     score = (0.9, 0.175)[number]
@@ -92,7 +92,7 @@ def write_fold(fold: runs.FoldDir, labelled: Labelled, probabilities: np.ndarray
         "images_per_second": 12.5,
         "peak_memory_mb": 1234,
     }
-    runs.write_json(fold.metrics, figures)
+    storage.write_json(fold.metrics, figures)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Fake:
 
 def reset(run: runs.RunDir, *assignments: str) -> None:
     """Change settings in the run's config.yaml: "train.keep=last"."""
-    runs.write_atomic(run.config, config.dump(config.override(run.read_config(), assignments)))
+    storage.write_atomic(run.config, config.dump(config.override(run.read_config(), assignments)))
 
 
 def make_blend(fake: Fake, name: str, members: list[str], **facts: object) -> runs.RunDir:
@@ -122,7 +122,7 @@ def make_blend(fake: Fake, name: str, members: list[str], **facts: object) -> ru
     blend.path.mkdir(parents=True)
     for source in (fake.run.config, fake.run.oof, fake.run.postprocess):
         shutil.copy(source, blend.path)
-    runs.write_json(blend.provenance, fake.run.read_provenance() | {"members": members} | facts)
+    storage.write_json(blend.provenance, fake.run.read_provenance() | {"members": members} | facts)
     return blend
 
 
@@ -133,13 +133,13 @@ def make(base: Path, name: str = "small", dataset: str = "tgs-tiny", synthetic: 
     if not (base / "input" / dataset).exists():
         write_dataset(base / "input" / dataset, labelled)
     settings = replace(experiments.named("unet"), name="a <b>bold</b> one", folds=config.FoldsConfig(count=2))
-    runs.write_atomic(run.config, config.dump(settings))
+    storage.write_atomic(run.config, config.dump(settings))
     nasty = "python scripts/train.py --name '<script>alert(\"x\")</script>'"
     facts = {"dataset": dataset, "dataset_hash": "ab" * 32, "synthetic": synthetic, "command": nasty}
-    runs.write_json(run.provenance, runs.provenance() | facts)
+    storage.write_json(run.provenance, runs.provenance() | facts)
     fold = np.repeat([0, 1], 4)
     for number in (0, 1):
         write_fold(run.fold(number), labelled, probabilities)
     runs.save_predictions(run.oof, runs.Predictions(np.array(IDS), probabilities, fold))
-    runs.write_json(run.postprocess, decision.summarise(IDS, probabilities, labelled.masks, fold))
+    storage.write_json(run.postprocess, decision.summarise(IDS, probabilities, labelled.masks, fold))
     return Fake(base / "output", base / "input", run, labelled, probabilities)

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from fake_run import make_blend, reset
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.errors import InputError
 from saltseg.reporting import facts, leaderboard, page
 
@@ -18,9 +18,9 @@ SCRIPT = Path(__file__).parents[2] / "scripts" / "leaderboard.py"
 
 def rescore(run, score, adopted="tuned"):
     """Set the cross-fitted score, with an interval of 0.01 to either side."""
-    found = runs.read_json(run.postprocess)
+    found = storage.read_json(run.postprocess)
     found["cross_fitted"] |= {"score": score, "interval": [score - 0.01, score + 0.01]}
-    runs.write_json(run.postprocess, found | {"adopted": adopted})
+    storage.write_json(run.postprocess, found | {"adopted": adopted})
 
 
 @pytest.mark.parametrize(
@@ -61,7 +61,7 @@ def test_without_tuning_the_expectation_is_that_of_one_half(fake):
 
 def test_one_view_has_no_gain_and_one_fold_no_spread(fake):
     metrics = fake.run.fold(0).metrics
-    runs.write_json(metrics, runs.read_json(metrics) | {"views": ["identity"]})
+    storage.write_json(metrics, storage.read_json(metrics) | {"views": ["identity"]})
     fake.run.fold(1).metrics.unlink()
     row = leaderboard.row(fake.run)
     assert (row.tta_gain, row.fold_spread, row.folds) == (None, None, "1/2")
@@ -70,7 +70,7 @@ def test_one_view_has_no_gain_and_one_fold_no_spread(fake):
 def test_simulated_data_has_no_place_on_the_board(make_run):
     fake = make_run("demo", dataset="layers", synthetic=True)
     rescore(fake.run, 0.95)
-    runs.write_json(fake.run.solution_score, {"all": 0.7, "public": 0.71, "private": 0.69})
+    storage.write_json(fake.run.solution_score, {"all": 0.7, "public": 0.71, "private": 0.69})
     row = leaderboard.row(fake.run)
     assert (row.expected, row.standing, row.public, row.private) == (None, None, 0.71, 0.69)
     assert "2018" not in leaderboard.table([row])
@@ -106,7 +106,7 @@ def test_what_a_blend_is_made_of_stands_below_the_table(make_run):
     shutil.copytree(fake.run.path, blend.path)
 
     def shown(**facts):
-        runs.write_json(blend.provenance, fake.run.read_provenance() | facts)
+        storage.write_json(blend.provenance, fake.run.read_provenance() | facts)
         lines = leaderboard.table(leaderboard.rows(fake.output)).splitlines()
         return lines[lines.index("blends:") + 1 : lines.index("", lines.index("blends:"))]
 
@@ -187,7 +187,7 @@ def test_the_page(fake):
 
 def test_a_name_from_a_file_is_escaped(make_run):
     fake = make_run("x")
-    runs.write_json(fake.run.provenance, fake.run.read_provenance() | {"dataset": "<i>tiny</i>"})
+    storage.write_json(fake.run.provenance, fake.run.read_provenance() | {"dataset": "<i>tiny</i>"})
     text = leaderboard.html(leaderboard.rows(fake.output))
     assert "&lt;i&gt;tiny&lt;/i&gt;" in text
     assert "<i>tiny" not in text
@@ -216,8 +216,8 @@ def test_only_the_competitions_data_has_a_place_on_its_board(make_run):
     """Somebody's own survey, even one that is not simulated, is not expected anywhere on the board of 2018."""
     own = make_run("own")
     rescore(own.run, 0.85)
-    runs.write_json(own.run.provenance, own.run.read_provenance() | {"dataset": "north-sea"})
+    storage.write_json(own.run.provenance, own.run.read_provenance() | {"dataset": "north-sea"})
     row = leaderboard.row(own.run)
     assert (row.cross_fitted, row.expected, row.standing) == (0.85, None, None)
-    runs.write_json(own.run.provenance, own.run.read_provenance() | {"dataset": "tgs"})
+    storage.write_json(own.run.provenance, own.run.read_provenance() | {"dataset": "tgs"})
     assert leaderboard.row(own.run).expected == pytest.approx(0.8665)

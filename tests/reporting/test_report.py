@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from fake_run import make_blend, reset
 
-from saltseg import runs
+from saltseg import storage
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
 from saltseg.reporting import facts, notes, report
@@ -60,7 +60,7 @@ def test_text_from_files_is_escaped(fake, undrawn):
 
 
 def test_headline_and_gap(fake, undrawn):
-    found = runs.read_json(fake.run.postprocess)
+    found = storage.read_json(fake.run.postprocess)
     text = text_of(report.build(fake.run, fake.root))
     assert found["score_at_half"] == pytest.approx(4.3 / 8)  # the sum of the eight scores by hand
     assert "score at 0.5 0.5375" in text
@@ -75,7 +75,7 @@ def test_headline_and_gap(fake, undrawn):
 def test_a_solution_is_shown_and_its_absence_said(fake, undrawn):
     assert "no known solution here" in text_of(report.build(fake.run, fake.root))
     score = {"all": 0.5, "public": 0.61234, "private": 0.45678, "n": 9, "n_public": 3, "n_private": 6}
-    runs.write_json(fake.run.solution_score, score | {"per_coverage": []})
+    storage.write_json(fake.run.solution_score, score | {"per_coverage": []})
     text = text_of(report.build(fake.run, fake.root))
     assert "private score 0.4568 public 0.6123; solution of 9 test images" in text
     assert "no known solution" not in text
@@ -246,7 +246,7 @@ def test_what_to_look_at_in_the_curves_follows_the_schedule(fake):
 
 
 def record(fold, **figures):
-    runs.write_json(fold.metrics, runs.read_json(fold.metrics) | figures)
+    storage.write_json(fold.metrics, storage.read_json(fold.metrics) | figures)
 
 
 def test_the_network_is_shown_with_the_origin_of_its_weights_and_every_setting_that_was_changed(fake, undrawn):
@@ -286,28 +286,30 @@ def test_figures_that_no_fold_recorded_have_no_row(fake, undrawn):
 
 
 def test_steps_of_the_rule_are_shown_with_what_each_was_worth(fake, undrawn):
-    found = runs.read_json(fake.run.postprocess)
+    found = storage.read_json(fake.run.postprocess)
     assert [row["step"] for row in found["steps"]] == ["threshold", "minimum area", "hole filling", "hysteresis"]
     steps = [
         {"step": "threshold", "adopted": True, "score": 0.6, "gain": {"mean": 0.0625, "interval": [0.05, 0.08]}},
         {"step": "hysteresis", "adopted": False, "score": 0.59, "gain": {"mean": -0.01, "interval": [-0.03, 0]}},
     ]
-    runs.write_json(fake.run.postprocess, found | {"steps": steps, "adopted": "tuned"})
+    storage.write_json(fake.run.postprocess, found | {"steps": steps, "adopted": "tuned"})
     text = text_of(report.build(fake.run, fake.root))
     assert "threshold 0.6000 +0.0625 +0.0500 to +0.0800 yes hysteresis 0.5900 −0.0100 −0.0300 to +0.0000 no" in text
     assert "None of them is in use" not in text
     assert "Of 2 steps of the rule those stayed that raised this very score: a choice that flatters it" in text
-    runs.write_json(fake.run.postprocess, found | {"steps": steps, "adopted": "half", "why": "the experiment says so"})
+    storage.write_json(
+        fake.run.postprocess, found | {"steps": steps, "adopted": "half", "why": "the experiment says so"}
+    )
     text = text_of(report.build(fake.run, fake.root))
     assert "None of them is in use: the experiment says so." in text
     assert "those stayed that raised" not in text
 
 
 def test_results_from_before_there_were_steps_are_shown_without_them(fake, undrawn):
-    found = runs.read_json(fake.run.postprocess)
+    found = storage.read_json(fake.run.postprocess)
     del found["steps"]
     old = {"threshold": 100, "min_area": 7}
-    runs.write_json(fake.run.postprocess, found | {"adopted": "tuned", "rule": old})
+    storage.write_json(fake.run.postprocess, found | {"adopted": "tuned", "rule": old})
     text = text_of(report.build(fake.run, fake.root))
     assert "What each step of the rule is worth" not in text
     assert "those stayed that raised" not in text
@@ -325,10 +327,10 @@ def test_a_rule_in_words():
 
 
 def test_notes_of_a_partial_simulated_run_cross_fitted_on_random_parts(fake):
-    found = runs.read_json(fake.run.postprocess)
+    found = storage.read_json(fake.run.postprocess)
     gain = {"mean": 0.01, "interval": [0.002, 0.02]}
-    runs.write_json(fake.run.postprocess, found | {"cross_fit_groups": "random parts", "tuning_gain": gain})
-    runs.write_json(fake.run.provenance, fake.run.read_provenance() | {"synthetic": True})
+    storage.write_json(fake.run.postprocess, found | {"cross_fit_groups": "random parts", "tuning_gain": gain})
+    storage.write_json(fake.run.provenance, fake.run.read_provenance() | {"synthetic": True})
     fake.run.fold(1).metrics.unlink()
     sentences = notes.honest(facts.read(fake.run))
     assert sentences[0].startswith("The data is simulated")

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from saltseg import config, runs
+from saltseg import config, storage
 from saltseg.data.competition import Images
 from saltseg.data.synthetic import write_dataset
 from saltseg.errors import InputError
@@ -53,7 +53,7 @@ def pretrained(method: str, place: Path, *changes: str, stop_at: int | None = No
 
 def rows(found: PretrainedDir) -> list[dict[str, str]]:
     """The log without wall-clock times."""
-    return [{k: v for k, v in row.items() if "second" not in k} for row in runs.read_csv(found.log)]
+    return [{k: v for k, v in row.items() if "second" not in k} for row in storage.read_csv(found.log)]
 
 
 # Masked-image modelling
@@ -151,7 +151,7 @@ def test_interrupted_it_ends_with_the_same_weights(tmp_path: Path, method: str, 
     assert len(rows(whole)) == 3
     expected = {"weights.safetensors", "config.yaml", "provenance.json", "log.csv", "tensorboard", ".lock"}
     assert {path.name for path in broken.path.iterdir()} == expected
-    assert runs.read_json(broken.provenance)["method"] == method
+    assert storage.read_json(broken.provenance)["method"] == method
     before = broken.weights.stat().st_mtime_ns
     assert pretrained(method, tmp_path / "broken", *changes).weights.stat().st_mtime_ns == before  # finished
     with pytest.raises(InputError, match=r"broken exists and differs \(train.seed: 0 → 4\); choose another --name"):
@@ -233,6 +233,6 @@ def test_the_script_leaves_the_test_images_out_and_says_what_comes_next(
         f"next: python scripts/train.py {tmp_path / 'mine.yaml'} --set model.dropout=0 --data tiny "
         f"--set train.start_from=file:{weights} --name p"
     )
-    recorded = runs.read_json(weights.parent / "provenance.json")
+    recorded = storage.read_json(weights.parent / "provenance.json")
     assert (recorded["images"], recorded["left_out"], recorded["dataset"]) == (17, 2, "tiny")
     assert "contract1.0.weight" in load_file(weights)

@@ -12,7 +12,7 @@ import tiny_fold
 import torch
 from torch.optim.swa_utils import AveragedModel
 
-from saltseg import config, experiments, runs
+from saltseg import config, experiments, runs, storage
 from saltseg.data.dataset import UNKNOWN
 from saltseg.data.synthetic import write_dataset
 from saltseg.errors import InputError
@@ -68,7 +68,7 @@ def test_an_interrupted_student_ends_with_the_same_weights(tmp_path: Path) -> No
         fold.run(settings, data, broken, "broken")
     fold.run(settings, data, broken, "broken")
     tiny_fold.assert_equal(tiny_fold.weights(unbroken.network), tiny_fold.weights(broken.network))
-    assert runs.read_json(broken.metrics)["n_pseudo"] == 50
+    assert storage.read_json(broken.metrics)["n_pseudo"] == 50
     alone = runs.FoldDir(tmp_path / "fold_2")
     fold.run(settings, tiny_fold.data(), alone, "alone")
     assert not torch.equal(
@@ -162,7 +162,7 @@ def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_f
     settings = config.override(experiments.named("unet"), changes)
     run = runs.run_dir(tmp_path / "output", "own")
     experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [0])
-    assert runs.read_json(run.fold(0).metrics)["n_pseudo"] == 6
+    assert storage.read_json(run.fold(0).metrics)["n_pseudo"] == 6
     assert pseudo.own_images(replace(settings.pseudo, limit=3)).ids == pseudo.own_images(settings.pseudo).ids[:3]
     next(extra.iterdir()).unlink()
     with pytest.raises(InputError, match=r"run 'own' exists and differs \(unlabelled_hash: changed\)"):
@@ -187,7 +187,7 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
         train("none", "pseudo.teacher=teacher")
     student = train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.start_from=teacher")
     for number in (0, 1):
-        figures = runs.read_json(student.fold(number).metrics)
+        figures = storage.read_json(student.fold(number).metrics)
         assert figures["n_pseudo"] == 4
         assert figures["encoder_weights"] == f"all weights from teacher, fold {number}"
     # Other folds: the teacher's networks have seen what this student is judged by.
@@ -203,7 +203,7 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
 def test_weights_are_taken_over_before_the_first_step(tmp_path: Path) -> None:
     settings = tiny_fold.settings("train.epochs=1", "train.keep=last", "train.schedule=constant")
     first = runs.RunDir(tmp_path / "first")
-    runs.write_atomic(first.config, config.dump(settings))
+    storage.write_atomic(first.config, config.dump(settings))
     fold.run(settings, tiny_fold.data(), first.fold(0), "first")
     still = config.override(settings, ["train.learning_rate=1e-30", "train.seed=5"])
     second = runs.FoldDir(tmp_path / "second" / "fold_0")

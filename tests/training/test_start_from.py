@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.config import Config
 from saltseg.data.competition import Images
 from saltseg.data.synthetic import write_dataset
@@ -61,7 +61,7 @@ def test_an_experiment_starts_its_folds_from_a_file_or_is_refused_at_once(tmp_pa
         experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", wanted=[0])
         return run
 
-    figures = runs.read_json(train("fine", start).fold(0).metrics)
+    figures = storage.read_json(train("fine", start).fold(0).metrics)
     assert figures["encoder_weights"].startswith("all weights from file w.safetensors (sha256 ")
     for changes, message in (
         ((start, "model.filters=3"), r"holds contract1.0.weight of shape \(2, 1, 3, 3\); the network's is \(3, 1, 3, "),

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from saltseg.core import metric, rle
 from saltseg.errors import InputError
-from saltseg.runs import write_atomic
+from saltseg.storage import write_atomic
 
 COLUMNS = ("id", "rle_mask")
 USAGES = ("Public", "Private")

@@ -15,7 +15,7 @@ import pandas as pd
 from saltseg.config import FoldsConfig
 from saltseg.core.metric import coverage_class
 from saltseg.errors import InputError
-from saltseg.runs import write_atomic
+from saltseg.storage import write_atomic
 
 
 @dataclass(frozen=True)

@@ -5,7 +5,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.core import decision, metric, thresholds
 from saltseg.core.areas import areas
 from saltseg.core.postprocess import HALF, Rule
@@ -40,7 +40,7 @@ def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
             members = networks.load_networks(settings, fold)
             parts.append(networks.predictions(members, labelled.ids, labelled.images, settings, progress=bar.update))
     found = blend.mean(parts)
-    rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
+    rule = Rule.from_dict(storage.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
     at_half, ruled = HALF.apply(found.probabilities), rule.apply(found.probabilities, found.presence)
     values = metric.average_precision(ruled, labelled.masks)
     return {

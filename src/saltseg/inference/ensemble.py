@@ -7,7 +7,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from saltseg import config, runs
+from saltseg import config, runs, storage
 from saltseg.core import metric, selection, thresholds
 from saltseg.data import competition
 from saltseg.errors import InputError
@@ -60,8 +60,8 @@ def blend_runs(
     settings = replace(settings, name="blend of " + ", ".join(run.name for run in members))
     runs.save_predictions(target.oof, oof)
     runs.save_predictions(target.test, test)
-    runs.write_atomic(target.config, config.dump(settings))
-    runs.write_json(target.provenance, runs.provenance(**facts, **found))
+    storage.write_atomic(target.config, config.dump(settings))
+    storage.write_json(target.provenance, runs.provenance(**facts, **found))
     return found
 
 

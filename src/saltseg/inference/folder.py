@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 from tqdm import tqdm
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.core import rle
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.data import competition, image_files
@@ -32,7 +32,7 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
     finished = run.trained_folds()
     images = competition.read_folder(images_dir)
     settings = run.read_config()
-    rule = Rule.from_dict(runs.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
+    rule = Rule.from_dict(storage.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
     networks = [network for fold in finished for network in predict.load_networks(settings, fold)]
     target.parent.mkdir(parents=True, exist_ok=True)
     beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from saltseg import config, experiments, ladders, runs
+from saltseg import config, experiments, ladders, storage
 from saltseg.inference import compare
 from saltseg.inference.steps import Place
 from saltseg.runs import RunDir
@@ -17,8 +17,8 @@ def record(stage: str, budget: str, run: RunDir, below: RunDir | None, place: Pl
     what the run says that it changes in its experiment. seconds: training of the folds. n_train, n_pseudo: images of
     the first fold. A blend has members instead of these.
     """
-    scores, origin = runs.read_json(run.postprocess), run.read_provenance()
-    folds = [runs.read_json(fold.metrics) for fold in run.finished_folds()]
+    scores, origin = storage.read_json(run.postprocess), run.read_provenance()
+    folds = [storage.read_json(fold.metrics) for fold in run.finished_folds()]
     trained = ladders.experiment(stage, budget)
     gain = None
     if below is not None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 
-from saltseg import config, experiments, runs
+from saltseg import config, experiments, storage
 from saltseg.core import decision, metric, thresholds
 from saltseg.core.areas import areas, log_loss
 from saltseg.core.postprocess import HALF
@@ -55,7 +55,7 @@ def figures(run: RunDir, place: Place) -> dict[str, Any]:
     at_half = counted.average_precision(HALF)
     fitted = thresholds.cross_fit_areas(counted, group).average_precision
     whole = decision.cross_fit(decision.Labelled(oof.probabilities, true, group, oof.presence))
-    of_fold = [runs.read_json(fold.metrics) for fold in folds]
+    of_fold = [storage.read_json(fold.metrics) for fold in folds]
     origin = run.read_provenance()
     memory = [f.get("peak_gpu_memory_mb") or f["peak_memory_mb"] or 0 for f in of_fold]
     return {
@@ -202,7 +202,7 @@ def gain_noise(found: Sequence[Worth]) -> float | None:
 
 def read(folder: Path) -> list[dict[str, Any]]:
     """All records of a folder, in the order of their names."""
-    return [runs.read_json(path) for path in sorted(folder.glob("*-*.json"))]
+    return [storage.read_json(path) for path in sorted(folder.glob("*-*.json"))]
 
 
 def markdown(

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.config import PseudoConfig
 from saltseg.core.postprocess import HALF
 from saltseg.data import competition
@@ -50,10 +50,10 @@ def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
     run.demand_score(LEAKS)
     images = read(folder, limit)
     settings = run.read_config()
-    if run.pseudo.is_file() and runs.read_json(run.pseudo)["hash"] != fingerprint(images):
+    if run.pseudo.is_file() and storage.read_json(run.pseudo)["hash"] != fingerprint(images):
         raise InputError(f"{run.name} has labelled other images; remove {run.pseudo} and its fold_*/pseudo.npz first")
     record = {"folder": str(folder), "limit": limit, "n": len(images.ids), "hash": fingerprint(images)}
-    runs.write_json(run.pseudo, record)
+    storage.write_json(run.pseudo, record)
     for fold in finished:
         if fold.pseudo.is_file():
             continue
@@ -135,7 +135,7 @@ def of_fold(
             raise InputError(
                 f"{run.name} has labelled no images for fold {teacher.number}; run scripts/pseudo_label.py {run.name}"
             )
-    recorded = runs.read_json(run.pseudo)
+    recorded = storage.read_json(run.pseudo)
     images = read(Path(recorded["folder"]), recorded.get("limit"))
     if fingerprint(images) != recorded["hash"]:
         raise InputError(f"{recorded['folder']} has changed since {run.name} labelled it; restore it or label anew")

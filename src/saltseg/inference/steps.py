@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from saltseg import config, runs
+from saltseg import config, runs, storage
 from saltseg.core import decision, metric, submission
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.data import competition, folds
@@ -56,7 +56,7 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
     again = [fold for fold in finished if views or not ((fold.oof.is_file() or not judged) and fold.test.is_file())]
     if again:
         _predict_folds(again, settings, root, table)
-    used = {tuple(runs.read_json(fold.metrics)["views"]) for fold in finished}
+    used = {tuple(storage.read_json(fold.metrics)["views"]) for fold in finished}
     if len(used) > 1 or () in used:
         raise InputError(
             f"folds of {run.name} were predicted with different views; make them alike: "
@@ -91,8 +91,8 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
     for fold in again:
         members = networks.load_networks(settings, fold)
         validating = table.split(fold.number, settings.folds)[1] if judged else np.array([], int)
-        figures = runs.read_json(fold.metrics)
-        runs.write_json(fold.metrics, figures | {"views": []})  # should this stop half-way, predict() will notice
+        figures = storage.read_json(fold.metrics)
+        storage.write_json(fold.metrics, figures | {"views": []})  # should this stop half-way, predict() will notice
         total, score = len(validating) + len(test.ids), {}
         with tqdm(desc=f"fold {fold.number}: predicting", total=total, unit="img", mininterval=1) as bar:
             for path, ids, images in (
@@ -103,7 +103,7 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
                 runs.save_predictions(path, found)
                 if path == fold.oof:
                     score["score_at_half"] = metric.score(HALF.apply(found.probabilities), labelled.masks[validating])
-        runs.write_json(fold.metrics, figures | {"views": list(settings.predict.views)} | score)
+        storage.write_json(fold.metrics, figures | {"views": list(settings.predict.views)} | score)
 
 
 def optimise(run: RunDir, place: Place) -> dict[str, Any]:
@@ -129,7 +129,7 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
             "rule": HALF.to_dict(),
             "per_coverage": metric.per_coverage(at_half, metric.coverage_class(true)),
         }
-    runs.write_json(run.postprocess, summary)
+    storage.write_json(run.postprocess, summary)
     return summary
 
 
@@ -143,16 +143,16 @@ def submit(run: RunDir, place: Place, rule_of: RunDir | None = None) -> dict[str
         run.demand_score("so no rule of its own: python scripts/submit.py {run} --rule-of {teacher}")
     else:
         rule_of.demand_score("so no rule: --rule-of {teacher}")
-    rule = Rule.from_dict(runs.read_json((rule_of or run).postprocess)["rule"])
+    rule = Rule.from_dict(storage.read_json((rule_of or run).postprocess)["rule"])
     test = runs.load_predictions(run.test)
     sample = [row[0] for row in competition.read_columns(root / "sample_submission.csv", ("id",))]
     submission.write(run.submission, test.ids, rule.apply(test.probabilities, test.presence), sample)
     if rule_of is None:
         run.borrowed.unlink(missing_ok=True)
     else:
-        runs.write_json(run.borrowed, {"rule_of": rule_of.name, "rule": rule.to_dict()})
+        storage.write_json(run.borrowed, {"rule_of": rule_of.name, "rule": rule.to_dict()})
     if not (root / "solution.csv").is_file():
         return None
     score = submission.score(run.submission, root / "solution.csv").to_dict()
-    runs.write_json(run.solution_score, score)
+    storage.write_json(run.solution_score, score)
     return score

@@ -9,7 +9,7 @@ from scipy.ndimage import distance_transform_edt
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from saltseg import runs, studies
+from saltseg import storage, studies
 from saltseg.config import Config
 from saltseg.core.areas import areas
 from saltseg.core.postprocess import HALF
@@ -37,7 +37,7 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
     oof = blend.collate(folds)
     true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
     counted = areas(oof.probabilities, true)
-    of_fold = [runs.read_json(fold.metrics) for fold in folds]
+    of_fold = [storage.read_json(fold.metrics) for fold in folds]
     salt = counted.true > 0
 
     def mean(key: str) -> float:
@@ -62,7 +62,7 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
         "images_with_salt": int(salt.sum()),
         "boundary": errors_by_distance(HALF.apply(oof.probabilities), true),
         **cost(run.read_config()),
-        "curves": [_curve(runs.read_csv(fold.log)) for fold in folds],
+        "curves": [_curve(storage.read_csv(fold.log)) for fold in folds],
         "train": {name: mean(f"train_{name}") for name in ("pixel_accuracy", "score_at_half")},
         "valid": {name: mean(name) for name in ("score_at_half",)} | {"pixel_accuracy": mean("valid_pixel_accuracy")},
     }

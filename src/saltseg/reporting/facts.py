@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.config import Config
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
@@ -146,7 +146,7 @@ class Facts:
 
     def logs(self) -> dict[int, list[dict[str, str]]]:
         """Rows of log.csv of every fold that finished an epoch, unfinished folds included."""
-        logs = {fold.number: runs.read_csv(fold.log) for fold in self.run.folds() if fold.log.is_file()}
+        logs = {fold.number: storage.read_csv(fold.log) for fold in self.run.folds() if fold.log.is_file()}
         return {fold: rows for fold, rows in sorted(logs.items()) if rows}
 
 
@@ -156,7 +156,7 @@ def read(run: runs.RunDir) -> Facts:
         run=run,
         provenance=run.read_provenance(),
         settings=run.read_config() if run.config.is_file() and _kind(run) == "run" else None,
-        metrics=[runs.read_json(fold.metrics) for fold in run.finished_folds()],
+        metrics=[storage.read_json(fold.metrics) for fold in run.finished_folds()],
         postprocess=_optional(run.postprocess, "cross_fitted"),
         solution=_optional(run.solution_score, "all"),
         keeps=_keeps(run),
@@ -185,7 +185,7 @@ def _keeps(run: runs.RunDir, above: frozenset[str] = frozenset()) -> dict[str, s
 def _optional(path: Path, key: str) -> dict[str, Any] | None:
     if not path.is_file():
         return None
-    found = runs.read_json(path)
+    found = storage.read_json(path)
     if not isinstance(found, dict) or key not in found:
         raise InputError(f"{path} has no {key!r}; delete it and run the step that writes it again")
     return found

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from pathlib import Path
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.errors import InputError
 from saltseg.reporting import facts as facts_of
 from saltseg.reporting import figures, notes, page
@@ -208,5 +208,5 @@ def html(found: Sequence[Row]) -> str:
 def write(output_dir: Path, found: Sequence[Row]) -> Path:
     """Write the page to ``leaderboard.html`` under `output_dir`; returns its path."""
     path = output_dir / "leaderboard.html"
-    runs.write_atomic(path, html(found))
+    storage.write_atomic(path, html(found))
     return path

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from saltseg import config, runs
+from saltseg import config, runs, storage
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.reporting import facts as facts_of
@@ -57,7 +57,7 @@ def build(run: runs.RunDir, root: Path) -> str:
 
 def write(run: runs.RunDir, root: Path) -> Path:
     """Build the page and write it to ``report.html`` of the run; returns its path."""
-    runs.write_atomic(run.report, build(run, root))
+    storage.write_atomic(run.report, build(run, root))
     return run.report
 
 

@@ -13,7 +13,8 @@ from torch.optim.swa_utils import update_bn
 from tqdm import tqdm
 
 from saltseg.config import TrainConfig
-from saltseg.runs import FoldDir, atomic_path, write_csv
+from saltseg.runs import FoldDir
+from saltseg.storage import atomic_path, write_csv
 
 Row = dict[str, float]  # one epoch
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saltseg import config, runs
+from saltseg import config, runs, storage
 from saltseg.data import competition, folds
 from saltseg.data.dataset import UNKNOWN
 from saltseg.errors import InputError
@@ -49,8 +49,8 @@ def prepare(
                 f"choose another --name, or remove {run.path}"
             )
         return
-    runs.write_atomic(run.config, config.dump(settings))
-    runs.write_json(run.provenance, runs.provenance(**facts))
+    storage.write_atomic(run.config, config.dump(settings))
+    storage.write_json(run.provenance, runs.provenance(**facts))
 
 
 def _demand_no_fold(source: str, dataset_hash: str) -> None:

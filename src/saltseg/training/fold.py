@@ -28,7 +28,8 @@ from saltseg.errors import InputError
 from saltseg.inference import predict
 from saltseg.inference.pseudo import LEAKS, Pseudo
 from saltseg.models import losses, zoo
-from saltseg.runs import FoldDir, Predictions, RunDir, provenance, save_predictions, write_json
+from saltseg.runs import FoldDir, Predictions, RunDir, provenance, save_predictions
+from saltseg.storage import write_json
 from saltseg.training import loop
 from saltseg.training.callbacks import Row
 from saltseg.training.task import SaltTask, start_file, take_over

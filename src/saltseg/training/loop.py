@@ -20,7 +20,8 @@ from tqdm import tqdm
 from saltseg.config import Config
 from saltseg.errors import InputError
 from saltseg.inference import predict
-from saltseg.runs import FoldDir, atomic_path
+from saltseg.runs import FoldDir
+from saltseg.storage import atomic_path
 from saltseg.training.callbacks import EpochLog, KeepWeights, Progress, Row
 from saltseg.training.optimisation import Averaging
 from saltseg.training.task import SaltTask

@@ -19,7 +19,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from saltseg import config, runs
+from saltseg import config, runs, storage
 from saltseg.config import Config
 from saltseg.core.geometry import Fit
 from saltseg.data import stream
@@ -135,7 +135,7 @@ def _run(
         training, validating, images = batches(seed)
         loop.fit(settings, place, place.path.name, make_task, training, validating, images)
         kept = place.networks(settings.train)
-        with runs.atomic_path(place.weights) as beside:
+        with storage.atomic_path(place.weights) as beside:
             save_file({name: tensor.contiguous() for name, tensor in weight_sources.read(kept[-1]).items()}, beside)
         for path in (*kept, place.last):  # the weights are in one file now, and there is nothing to go on with
             path.unlink(missing_ok=True)
@@ -145,10 +145,10 @@ def _run(
 def _same(settings: Config, place: PretrainedDir, facts: dict[str, Any]) -> None:
     """Write configuration and provenance, or raise InputError where those that are there are another pretraining's."""
     if not place.provenance.is_file():
-        runs.write_atomic(place.config, config.dump(settings))
-        runs.write_json(place.provenance, runs.provenance(**facts))
+        storage.write_atomic(place.config, config.dump(settings))
+        storage.write_json(place.provenance, runs.provenance(**facts))
         return
-    before = runs.read_json(place.provenance)
+    before = storage.read_json(place.provenance)
     changed = [f"{key}: {before.get(key)} → {value}" for key, value in facts.items() if before.get(key) != value]
     changed += config.differences(config.load(place.config.read_text(encoding="utf-8"), str(place.config)), settings)
     if changed:

@@ -1,0 +1,80 @@
+"""Files that are whole or not there: written beside their target and renamed, read with one line for what is damaged.
+
+So a reader never sees half a file, and a killed writer loses nothing.
+"""
+
+import csv
+import io
+import json
+import os
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from saltseg.errors import InputError
+
+
+@contextmanager
+def atomic_path(path: Path) -> Iterator[Path]:
+    """A path beside ``path`` to write to; renamed onto it on success, removed on failure."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
+    os.close(handle)
+    beside = Path(name)
+    try:
+        yield beside
+        umask = os.umask(0)
+        os.umask(umask)
+        beside.chmod(0o666 & ~umask)  # mkstemp is private; results are as readable as any file
+        beside.replace(path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def write_atomic(path: Path, data: bytes | str) -> None:
+    """Write ``data`` (text as UTF-8) so that ``path`` holds the old or the new content, never half."""
+    with atomic_path(path) as beside:
+        beside.write_bytes(data.encode() if isinstance(data, str) else data)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write readable JSON atomically; NaN is refused."""
+    write_atomic(path, json.dumps(value, indent=2, allow_nan=False, ensure_ascii=False) + "\n")
+
+
+def write_json_lines(path: Path, mapping: dict[str, Any]) -> None:
+    """`write_json` with one line per key, for mappings with long lists; `read_json` reads it."""
+    lines = (f'"{key}": {json.dumps(value, allow_nan=False, ensure_ascii=False)}' for key, value in mapping.items())
+    write_atomic(path, "{\n" + ",\n".join(lines) + "\n}\n")
+
+
+def read_json(path: Path) -> Any:
+    """Read JSON; raises InputError with the way out."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; run the step that writes it (scripts/run.py does all in order)") from None
+    except ValueError as error:
+        raise InputError(f"{path} is not JSON ({error}); delete it and run the step again") from None
+
+
+def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
+    """Write rows (all with the keys of the first) as CSV atomically."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, fieldnames=list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    write_atomic(path, text.getvalue())
+
+
+def read_csv(path: Path) -> list[dict[str, str]]:
+    """Read CSV rows as text."""
+    try:
+        with path.open(newline="", encoding="utf-8") as file:
+            return list(csv.DictReader(file))
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; run the step that writes it") from None
+    except (OSError, UnicodeDecodeError, csv.Error) as error:
+        raise InputError(f"{path} is not a readable CSV file ({error}); delete it and run the step again") from None

@@ -1,0 +1,76 @@
+"""Files that are whole or not there, and what is said about those that cannot be read."""
+
+import os
+import stat
+from pathlib import Path
+
+import pytest
+
+from saltseg import storage
+from saltseg.errors import InputError
+
+
+@pytest.mark.parametrize("before", [None, "old"])
+def test_an_exception_while_writing_leaves_the_old_file_and_no_litter(before: str | None, tmp_path: Path) -> None:
+    path = tmp_path / "result.txt"
+    if before:
+        path.write_text(before)
+
+    def write_half() -> None:
+        with storage.atomic_path(path) as beside:
+            beside.write_text("half")
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        write_half()
+    assert [p.name for p in tmp_path.iterdir()] == ([path.name] if before else [])
+    assert not before or path.read_text() == before
+
+
+def test_the_target_is_never_seen_half_written(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "result.txt"
+    storage.write_atomic(path, "old")
+    with storage.atomic_path(path) as beside:
+        assert beside.parent == path.parent  # a rename is atomic within one file system only
+        beside.write_text("new")
+        assert path.read_text() == "old"
+    assert path.read_text() == "new"
+    assert [p.name for p in path.parent.iterdir()] == ["result.txt"]
+
+
+def test_results_are_as_readable_as_any_file(tmp_path: Path) -> None:
+    before = os.umask(0o027)
+    try:
+        storage.write_atomic(tmp_path / "x", b"\x00")
+    finally:
+        os.umask(before)
+    assert stat.S_IMODE((tmp_path / "x").stat().st_mode) == 0o640
+
+
+def test_text_json_and_csv_are_read_as_written(tmp_path: Path) -> None:
+    storage.write_atomic(tmp_path / "x", "Ä→")
+    assert (tmp_path / "x").read_bytes() == "Ä→".encode()
+    value = {"score": 0.1, "name": "Ä", "rows": [1, None]}
+    storage.write_json(tmp_path / "x.json", value)
+    assert storage.read_json(tmp_path / "x.json") == value
+    storage.write_json_lines(tmp_path / "x.json", value)
+    assert (tmp_path / "x.json").read_text() == '{\n"score": 0.1,\n"name": "Ä",\n"rows": [1, null]\n}\n'
+    assert storage.read_json(tmp_path / "x.json") == value
+    storage.write_csv(tmp_path / "x.csv", [{"a": 1, "b": "x, y"}, {"a": 2, "b": ""}])
+    assert (tmp_path / "x.csv").read_text() == 'a,b\n1,"x, y"\n2,\n'
+    assert storage.read_csv(tmp_path / "x.csv") == [{"a": "1", "b": "x, y"}, {"a": "2", "b": ""}]
+
+
+def test_json_that_is_none_is_neither_written_nor_read(tmp_path: Path) -> None:
+    path = tmp_path / "x.json"
+    storage.write_json(path, 1)
+    with pytest.raises(ValueError, match="JSON compliant"):
+        storage.write_json(path, {"score": float("nan")})
+    assert storage.read_json(path) == 1
+    path.write_bytes(b'{"half": \xff')
+    with pytest.raises(InputError, match=r"x.json is not JSON \(.*\); delete it and run the step again"):
+        storage.read_json(path)
+    with pytest.raises(InputError, match=r"no file .*y.json; run the step that writes it"):
+        storage.read_json(tmp_path / "y.json")
+    with pytest.raises(InputError, match=r"no file .*y.csv; run the step that writes it"):
+        storage.read_csv(tmp_path / "y.csv")
