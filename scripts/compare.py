@@ -4,7 +4,8 @@
 
 Under threshold 0.5; with a threshold and a minimum area of each run's own; with its whole decision rule, as it would be
 submitted. The last two are cross-fitted. A difference whose interval holds zero is no detectable difference. Two seeds
-of one recipe differ by 0.001 to 0.002 after long trainings, by 0.007 (measured) after short ones.
+of one recipe differ by 0.001 to 0.002 after long trainings; after short ones scores scatter by 0.007 to 0.009 (one
+sigma, RESULTS.md), which the interval does not hold.
 """
 
 from saltseg import cli

@@ -14,17 +14,19 @@ score, from the handwritten U-Net to a blend:
   student2    the same once more, labelled by student1
   blend       the mean of the three before
 
-self_training, ways to learn from images without labels, each as long as `longer`: `student1` with sure labels only,
-with soft ones, labelled images after the others instead of beside them, a network that is its own teacher.
+self_training, ways to learn from images without labels, each with as many steps as `longer`: as `student1` with the
+surest half of the images, with probabilities as labels, with labelled images after the others instead of beside them,
+and a network that is its own teacher.
 
 labels, what a start is worth with 100, 300, 1,000 and all labels: random weights, pretraining on simulated tiles,
-masked-image pretraining, ImageNet weights; 0.4 of the images validate. Draws a picture.
+masked-image pretraining, ImageNet weights. About as many steps for all; 0.4 of the images validate.
 
 Each stage is made by the scripts that make a run, so all of it can be looked at, compared and continued as usual. What
 is finished is skipped; stopped at any moment, the same command goes on. Scores are out of fold and cross-fitted, gains
-are paired with their 95 % intervals. Stages and budgets are in src/saltseg/ladders.py: cpu takes an hour and a half on
-two cores for either of the three (500 images to train on, 1,000 unlabelled ones, 10 epochs), gpu is the real thing
-(five folds, full length, all images). Records, table and picture: output/published/ladder/DATASET-BUDGET-LADDER.
+are paired with their 95 % intervals. Stages and budgets are in src/saltseg/ladders.py. cpu is a rehearsal of an hour
+and a half to two on two cores, for each of the three (1,000 images without labels; score and self_training: 500
+labelled ones, 10 epochs, two folds); gpu is the real thing (full length, all images, five folds but for labels).
+Records, table and picture: output/published/ladder/DATASET-BUDGET-LADDER.
 """
 
 import argparse
@@ -38,8 +40,6 @@ from saltseg import cli
 
 if TYPE_CHECKING:
     from saltseg.runs import RunDir
-
-OF_THIS_CALL = ("name", "pseudo.images", "train.start_from")  # settings that say where things lie
 
 
 def main() -> int:
@@ -65,13 +65,14 @@ def main() -> int:
         if stage in wanted:
             print(line, flush=True)
     if len(found) < len(stages):
-        again = ["--data", arguments.data, "--images", str(arguments.images), "--budget", arguments.budget]
-        cli.next_step(f"python scripts/ladder.py {shlex.join([*again, '--ladder', arguments.ladder])}")
+        again = ("data", "images", "ladder", "budget", "parallel", "input", "output")
+        options = [part for name in again for part in (f"--{name}", str(getattr(arguments, name)))]
+        cli.next_step(f"python scripts/ladder.py {shlex.join(options)}")
     elif arguments.ladder == "score":
         best = max(found, key=lambda entry: entry["score"])
         cli.next_step(f"python scripts/publish.py {best['run']}")
     else:
-        cli.next_step(f"git add {folder(arguments)}")
+        cli.next_step(f"git add {shlex.quote(str(folder(arguments)))}")
     return 0
 
 
@@ -82,10 +83,7 @@ def climb(arguments: argparse.Namespace, stage: str) -> int:
     where = ["--input", str(arguments.input), "--output", str(arguments.output)]
     for script, *options in commands(arguments, stage):
         if script == "blend":
-            blend = run_of(arguments, stage)
-            if blend.provenance.is_file():  # made, and stopped afterwards
-                continue
-            shutil.rmtree(blend.path, ignore_errors=True)  # stopped half-way
+            shutil.rmtree(run_of(arguments, stage).path, ignore_errors=True)  # stopped half-way, or of earlier members
         parallel = ["--parallel", str(arguments.parallel)] if script == "run" else []
         code = processes.call([str(Path(__file__).with_name(f"{script}.py")), *options, *parallel, *where])
         if code:
@@ -119,16 +117,17 @@ def write(arguments: argparse.Namespace, found: list[dict[str, Any]]) -> str:
     from saltseg.reporting import rungs
 
     place, draw = folder(arguments), rungs.curves if arguments.ladder == "labels" else rungs.chart
-    known = {"dataset": arguments.data, "budget": arguments.budget, "ladder": arguments.ladder, "stages": found}
-    storage.write_json(place / "ladder.json", known)
+    known = {name: getattr(arguments, name) for name in ("data", "budget", "ladder", "images_hash")}
+    storage.write_json(place / "ladder.json", known | {"stages": found})
     storage.write_atomic(place / "table.md", ladder.markdown(found) + "\n")
     storage.write_atomic(place / "ladder.png", draw(found))
     return ladder.line(found[-1])
 
 
-def folder(arguments: argparse.Namespace) -> Path:
-    """Where records, table and picture are."""
-    return arguments.output / "published" / "ladder" / f"{arguments.data}-{arguments.budget}-{arguments.ladder}"
+def folder(arguments: argparse.Namespace, ladder: str = "") -> Path:
+    """Where records, table and picture of a ladder are; by default of the one that is climbed."""
+    name = f"{arguments.data}-{arguments.budget}-{ladder or arguments.ladder}"
+    return arguments.output / "published" / "ladder" / name
 
 
 def run_of(arguments: argparse.Namespace, stage: str) -> "RunDir":
@@ -142,29 +141,50 @@ def run_of(arguments: argparse.Namespace, stage: str) -> "RunDir":
 def is_finished(arguments: argparse.Namespace, stage: str) -> bool:
     """Whether all folds are trained, and the last file is written.
 
-    Raises InputError for a run that was trained with other settings than the stage has now.
+    Raises InputError for a run that is not what the stage would be now: other settings, an earlier teacher.
     """
-    from saltseg import config, ladders
-    from saltseg.errors import InputError
+    from saltseg import ladders
+    from saltseg.inference import ladder
 
-    run = run_of(arguments, stage)
-    if ladders.STAGES[stage].members:
-        return run.report.is_file()
-    if not (run.config.is_file() and run.report.is_file()):
+    run, rung = run_of(arguments, stage), ladders.STAGES[stage]
+    if rung.members:
+        return ladder.blend_is_current(run, [run_of(arguments, member) for member in rung.members])
+    if not run.provenance.is_file():
         return False
-    settings, now = run.read_config(), ladders.settings_of(commands(arguments, stage)[-1])
-    changed = [line for line in config.differences(settings, now) if line.split(":")[0] not in OF_THIS_CALL]
-    if changed:
-        raise InputError(f"{run.name} is another training ({'; '.join(changed[:3])}); remove {run.path}")
-    return len(run.finished_folds()) == (1 if settings.folds.scheme == "holdout" else settings.folds.count)
+    settings = ladders.settings_of(commands(arguments, stage)[-1])
+    start = settings.train.start_from.removeprefix("file:")
+    pretraining = Path(start).with_name("provenance.json") if rung.pretraining else None
+    ladder.demand_current(run, settings, [run_of(arguments, needed) for needed in rung.needs], pretraining)
+    folds = 1 if settings.folds.scheme == "holdout" else settings.folds.count
+    return run.report.is_file() and len(run.finished_folds()) == folds
 
 
 def check(arguments: argparse.Namespace) -> None:
-    """Refuse a dataset or a folder that is not there, before hours of training."""
+    """Refuse what would stop the ladder after hours: no dataset, too few labels, other images than before."""
+    from saltseg import ladders, storage
     from saltseg.data import competition
+    from saltseg.errors import InputError
+    from saltseg.inference import pseudo
 
-    competition.dataset_root(arguments.input, arguments.data)
-    competition.read_folder(arguments.images, limit=1)
+    labelled = len(competition.train_ids(competition.dataset_root(arguments.input, arguments.data)))
+    for stage in ladders.LADDERS[arguments.ladder]:
+        if ladders.STAGES[stage].members or (arguments.only != "all" and stage not in arguments.only.split(",")):
+            continue
+        folds = ladders.settings_of(commands(arguments, stage)[-1]).folds
+        left = labelled * (1 - folds.holdout if folds.scheme == "holdout" else 1 - 1 / folds.count)
+        if folds.train_images > left:
+            raise InputError(
+                f"{stage} trains on {folds.train_images} images, and {arguments.data} leaves {int(left)} beside those "
+                "that validate; leave it out with --only, or take another --budget"
+            )
+    images = pseudo.read(arguments.images, ladders.BUDGETS[arguments.budget].unlabelled)
+    arguments.images_hash = pseudo.fingerprint(images)
+    for other in ladders.LADDERS:
+        path = folder(arguments, other) / "ladder.json"
+        if path.is_file() and storage.read_json(path)["images_hash"] != arguments.images_hash:
+            raise InputError(
+                f"{path} was made with other images than those of {arguments.images}; remove its runs and it"
+            )
 
 
 def parsed() -> argparse.Namespace:

@@ -4,6 +4,8 @@ import json
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -16,7 +18,7 @@ from tiny_run import salt, write_table
 
 from saltseg import ladders, runs, storage
 from saltseg.core import rle
-from saltseg.inference import compare, steps
+from saltseg.inference import compare, ladder, steps
 from saltseg.training.task import SaltTask
 
 pytestmark = pytest.mark.slow
@@ -126,11 +128,9 @@ def test_the_figures_are_those_of_the_runs_and_of_compare(base: Path) -> None:
     table = (base / "output" / "published" / "ladder" / "tiny-tiny-score" / "table.md").read_text()
     for name, entry in found.items():
         own = run(base, name)
-        scores = storage.read_json(own.postprocess)
-        assert (entry["score"], entry["interval"]) == (
-            scores["cross_fitted"]["score"],
-            scores["cross_fitted"]["interval"],
-        )
+        values = compare.whole_rule(own, place)
+        assert entry["score"] == values.mean()
+        assert entry["tenths"] == "".join(f"{round(10 * value):x}" for value in values)
         assert (entry["run"], entry["n"]) == (own.name, 40)
         network = "" if name == "blend" else " (`unet`)" if name == "baseline" else " (`recipe_lite0`)"
         assert f"| `{name}` | {ladders.STAGES[name].what}{network} | {entry['score']:.4f} [" in table
@@ -141,6 +141,7 @@ def test_the_figures_are_those_of_the_runs_and_of_compare(base: Path) -> None:
         paired = compare.compare(run(base, over), own, place)["whole_rule"]
         wanted = {"over": over, "difference": paired["difference"], "interval": paired["interval"]}
         assert entry["gain"] == wanted
+        assert wanted["difference"] == pytest.approx(entry["score"] - found[over]["score"])
         assert f"{paired['difference']:+.4f} [" in table
     assert len({entry["score"] for entry in found.values()}) > 3
     assert sum(entry["gain"]["difference"] != 0 for entry in found.values() if entry["gain"]) > 2
@@ -170,20 +171,72 @@ def test_a_blend_that_was_stopped_half_way_is_made_again(base: Path) -> None:
     }
 
 
+def test_a_blend_of_others_or_of_earlier_networks_is_made_again(base: Path) -> None:
+    blend = run(base, "blend")
+    good = blend.read_provenance()
+    members = [run(base, name) for name in ladders.STAGES["blend"].members]
+    assert ladder.blend_is_current(blend, members)
+    with changed(blend.provenance, {"created": "2020-01-01T00:00:00+00:00"}):
+        assert not ladder.blend_is_current(blend, members)
+    storage.write_json(blend.provenance, good | {"members": ["other", "runs"]})
+    assert in_process.call("ladder", *options(base, "--only", "blend")) == 0
+    assert blend.read_provenance()["members"] == good["members"]
+
+
 def test_a_script_that_fails_stops_the_ladder_and_is_named(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    student = run(base, "student2")
-    student.report.unlink()
-    shutil.move(base / "tiles", base / "elsewhere")
-    (base / "tiles").mkdir()
-    shutil.copy(next((base / "elsewhere").iterdir()), base / "tiles")  # other images than those that were labelled
+    run(base, "student2").report.unlink()
+    labelled = run(base, "student1").pseudo
+    before = storage.read_json(labelled)
+    storage.write_json(labelled, before | {"hash": "of other images"})
     try:
         assert in_process.call("ladder", *options(base, "--only", "student2")) == 2
     finally:
-        shutil.rmtree(base / "tiles")
-        shutil.move(base / "elsewhere", base / "tiles")
+        storage.write_json(labelled, before)
     said = capsys.readouterr().err.splitlines()
     assert said[-1] == "student2 is not finished; the same command goes on with it"
     assert "has labelled other images" in said[-2]
+
+
+def test_what_learnt_from_something_else_than_is_there_now_is_refused(
+    base: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def refused(message: str) -> None:
+        assert in_process.call("ladder", *options(base)) == 2
+        assert message in capsys.readouterr().err
+
+    longer, later = run(base, "longer").fold(1).metrics, {"finished": "2999-01-01T00:00:00+00:00"}
+    with changed(longer, later):
+        student = run(base, "student1")
+        refused(
+            f"{student.name} learnt from an earlier {run(base, 'longer').name} than there is now; remove {student.path}"
+        )
+    pretrained = run(base, "pretrained")
+    made = base / "output" / "pretrained" / pretrained.name / "provenance.json"
+    with changed(made, {"created": "2999-01-01T00:00:00+00:00"}):
+        refused(f"{pretrained.name} learnt from an earlier pretraining {pretrained.name} than there is now")
+    shutil.copy(base / "tiles" / "u0.png", base / "tiles" / "a.png")
+    try:
+        refused(f"ladder.json was made with other images than those of {base / 'tiles'}")
+    finally:
+        (base / "tiles" / "a.png").unlink()
+
+
+def test_too_few_labels_are_refused_before_anything_is_trained(base: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    places = options(base)
+    places[places.index("tiny", places.index("--budget"))] = "cpu"
+    assert in_process.call("ladder", *places) == 2
+    assert "baseline trains on 500 images, and tiny leaves 20 beside those that validate" in capsys.readouterr().err
+
+
+@contextmanager
+def changed(path: Path, values: dict[str, Any]) -> Iterator[None]:
+    """A JSON file that says something else for a moment."""
+    before = storage.read_json(path)
+    storage.write_json(path, before | values)
+    try:
+        yield
+    finally:
+        storage.write_json(path, before)
 
 
 def test_a_finished_stage_that_is_another_training_now_is_refused(

@@ -1,10 +1,12 @@
 """The whole ladder as plain data: stages, the ladders that they make up, and the budgets to climb on.
 
 scripts/ladder.py climbs. All trainings of a budget share folds and seed, and each has a fixed length, so that no epoch
-is chosen on the images that report the score. A stage that learns from images without labels is measured over one
-that takes as many steps without them: what those images give, and not what training longer gives.
+is chosen on the images that report the score. Self-training is measured over a training that takes as many steps
+without it: what further images give, and not what further steps give. Pretraining comes on top of the steps of what it
+is measured over.
 """
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
@@ -63,14 +65,16 @@ RUNGS: Mapping[str, Stage] = {
 # probabilities as labels, so soft labels are compared under cross-entropy.
 VARIANTS: Mapping[str, Stage] = {
     "confident": Stage(
-        "`student1`, but only tiles that `longer` is sure of", "student1", ("pseudo.confidence=0.95",),
+        "`student1` with the half of the tiles that `longer` is surest of", "student1", ("pseudo.surest=0.5",),
         teacher="longer",
     ),
     "taught_only": Stage(
         "all of its tiles labelled by `longer`, half as long", settings=("pseudo.share=1",), teacher="longer",
     ),
     "fine_tuned": Stage("`taught_only`, then as long on labelled tiles", "longer", start="taught_only"),
-    "own_teacher": Stage("half of its tiles labelled by the average of its own weights", "longer", (OWN_TEACHER,)),
+    "own_teacher": Stage(
+        "half of its tiles labelled by the average of its own weights, from the first step on", "longer", (OWN_TEACHER,)
+    ),
     "hard_labels": Stage("`student1` under cross-entropy", "student1", (CROSS_ENTROPY,), teacher="longer"),
     "soft_labels": Stage(
         "`hard_labels` with probabilities as labels", "hard_labels", (CROSS_ENTROPY, "pseudo.labels=soft"),
@@ -140,7 +144,7 @@ BUDGETS: Mapping[str, Budget] = {
         "recipe_lite0",
         ("folds.count=2", "folds.train_images=500", "train.epochs=10", "train.batch_size=16"),
         baseline=FIXED_LENGTH,
-        recipes=("train.warmup=1",),
+        recipes=("train.warmup=1", "train.ema=0.98"),  # of 300 steps; 0.99 would hold 4 % of the first one's weights
         pretraining={"synthetic": ("train.epochs=3",), "masked": ("train.epochs=12",)},
         unlabelled=1000,
         labels=_labels((48, 16, 5, 3)),
@@ -159,7 +163,7 @@ BUDGETS: Mapping[str, Budget] = {
         ("data.fit=resize", "data.size=32", "folds.count=2", "folds.train_images=16", "train.epochs=2",
          "train.batch_size=8", "train.learning_rate=0.01"),
         baseline=("model.filters=2", *FIXED_LENGTH),
-        recipes=("model.weights=none", "train.warmup=0", "train.ema=0.5"),
+        recipes=("train.warmup=0", "train.ema=0.5"),
         unlabelled=20,
         labels={name: (f"folds.train_images={count}",) for name, count in zip(LABELS, (8, 12, 16, 0), strict=True)},
     ),
@@ -209,7 +213,8 @@ def commands(
 ) -> list[list[str]]:
     """The scripts that make a stage and their options, in order: ``[["run", "unet", "--data", ...], ...]``.
 
-    images: the folder of images without labels. pretrained: the folder that pretrainings leave their weights in.
+    images: the folder of images without labels. pretrained: the folder that pretrainings leave their weights in. Paths
+    are quoted, since settings are read as YAML.
     """
     found, rung = BUDGETS[budget], STAGES[stage]
     name, trained = run_name(dataset, budget, stage), experiment(stage, budget)
@@ -223,7 +228,7 @@ def commands(
         source = ["--data", dataset, *unlabelled] if rung.pretraining == "masked" else []
         settings = [*found.every, *found.recipes, *rung.settings, *found.pretraining.get(rung.pretraining, ())]
         before.append(["pretrain", trained, "--method", rung.pretraining, *source, "--name", weights, *_set(settings)])
-        own.append(f"train.start_from=file:{pretrained}/{weights}/weights.safetensors")
+        own.append(f"train.start_from={json.dumps(f'file:{pretrained}/{weights}/weights.safetensors')}")
     if rung.teacher:
         teacher = run_name(dataset, budget, rung.teacher)
         before.append(["pseudo_label", teacher, *unlabelled])
@@ -231,7 +236,7 @@ def commands(
     if rung.start:
         own.append(f"train.start_from={run_name(dataset, budget, rung.start)}")
     if OWN_TEACHER in own:
-        own += [f"pseudo.images={images}", f"pseudo.limit={found.unlabelled or 0}"]
+        own += [f"pseudo.images={json.dumps(images)}", f"pseudo.limit={found.unlabelled or 0}"]
     return [*before, ["run", trained, "--data", dataset, "--name", name, *_set(own)]]
 
 

@@ -112,17 +112,13 @@ def test_only_the_first_images_by_name_are_labelled_and_those_are_learnt_from(tr
         pseudo.of_fold(trained.run, 1, TEACH, NONE, NONE)
 
 
-def test_unsure_images_are_left_out(trained: Trained) -> None:
+def test_the_surest_images_are_kept_in_their_order(trained: Trained) -> None:
     values = (255, 0, 128, 230)  # mean |2p - 1|: 1, 1, 0.004, 0.804
     probabilities = np.stack([np.full((101, 101), value) for value in values]).astype(np.uint8)
     run = taught(trained, noise(4), probabilities)
-    found = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", confidence=0.8), NONE, NONE)
-    assert found.ids == ("u0", "u1", "u3")
-    found = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", confidence=0.81), NONE, NONE)
-    assert found.ids == ("u0", "u1")
-    only = taught(trained, noise(1), probabilities[2:3])
-    with pytest.raises(InputError, match=r"pseudo.confidence is 0.5: no image is left; lower it"):
-        pseudo.of_fold(only, 1, PseudoConfig(teacher="tiny-run", confidence=0.5), NONE, NONE)
+    for share, kept in ((1.0, "0123"), (0.75, "013"), (0.5, "01"), (0.01, "0")):
+        found = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", surest=share), NONE, NONE)
+        assert found.ids == tuple(f"u{k}" for k in kept)
 
 
 def test_a_validation_or_test_image_under_another_name_is_left_out(trained: Trained) -> None:

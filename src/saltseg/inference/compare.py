@@ -62,17 +62,33 @@ def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
     Enough to compare runs image by image when their predictions are gone.
     """
     oof = runs.load_predictions(run.oof)
-    ids = np.sort(oof.ids)
-    rows = oof.rows(ids)
-    counted = areas(oof.probabilities[rows], competition.read_train(place.root(run)).masks_of(ids.tolist()))
+    oof = blend.in_order(oof, np.sort(oof.ids))
+    ids, groups = oof.ids, _groups(oof)
+    counted = areas(oof.probabilities, competition.read_train(place.root(run)).masks_of(ids.tolist()))
     assert oof.fold is not None
-    fold = oof.fold[rows]
-    group = fold if len(np.unique(fold)) > 1 else thresholds.random_parts(len(ids))
-    fitted = thresholds.cross_fit_areas(counted, group).average_precision
+    fitted = thresholds.cross_fit_areas(counted, groups).average_precision
     return [
         {"id": id_, "fold": int(k), "at_half": f"{half:.1f}", "cross_fitted": f"{score:.1f}"}
-        for id_, k, half, score in zip(ids.tolist(), fold, counted.average_precision(HALF), fitted, strict=True)
+        for id_, k, half, score in zip(ids.tolist(), oof.fold, counted.average_precision(HALF), fitted, strict=True)
     ]
+
+
+def whole_rule(run: RunDir, place: Place) -> np.ndarray:
+    """What every out-of-fold image scores under the run's whole decision rule, cross-fitted: float64 (N,), in id order.
+
+    Raises InputError for a run without an honest score.
+    """
+    run.demand_score("nothing to score: python scripts/ladder.py takes {teacher}")
+    oof = runs.load_predictions(run.oof)
+    oof = blend.in_order(oof, np.sort(oof.ids))
+    true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
+    return decision.cross_fit(decision.Labelled(oof.probabilities, true, _groups(oof), oof.presence))
+
+
+def _groups(oof: runs.Predictions) -> np.ndarray:
+    """What to cross-fit over: the folds, or random parts where there is one."""
+    assert oof.fold is not None
+    return oof.fold if len(np.unique(oof.fold)) > 1 else thresholds.random_parts(len(oof.ids))
 
 
 def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
@@ -95,10 +111,8 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
         raise InputError(f"{one.name} and {other.name} share {len(ids)} out-of-fold images; train a fold of both")
     labelled = competition.read_train(place.root(one))
     true = labelled.masks_of(ids.tolist())
-    assert first.fold is not None
-    fold_of_id = dict(zip(first.ids.tolist(), first.fold.tolist(), strict=True))
-    fold = np.array([fold_of_id[id_] for id_ in ids.tolist()])
-    group = fold if len(np.unique(fold)) > 1 else thresholds.random_parts(len(ids))
+    parts = [blend.in_order(first, ids), blend.in_order(second, ids)]
+    group = _groups(parts[0])
 
     def paired(values: list[np.ndarray]) -> dict[str, Any]:
         difference = values[1] - values[0]
@@ -109,10 +123,7 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
             "interval": list(metric.bootstrap_interval(difference)),
         }
 
-    both = [
-        decision.Labelled(p.probabilities, true, group, p.presence)
-        for p in (blend.in_order(first, ids), blend.in_order(second, ids))
-    ]
+    both = [decision.Labelled(p.probabilities, true, group, p.presence) for p in parts]
     return {
         "n": len(ids),
         "at_half": paired([images.areas(HALF).average_precision(HALF) for images in both]),

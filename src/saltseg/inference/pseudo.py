@@ -123,7 +123,7 @@ def of_fold(
     test: np.ndarray,
     every: Sequence[int] = (),
 ) -> Pseudo:
-    """What fold ``number`` learns from without labels: the labels of the teacher's fold that are confident enough.
+    """What fold ``number`` learns from without labels: the labels that the teacher's fold is surest of.
 
     labelled, test: see `unlabelled`, which says what images are left out. every: all folds of the table; with
     ``config.all_folds`` the labels are the mean of what these say, and the student has no honest score.
@@ -141,9 +141,8 @@ def of_fold(
         raise InputError(f"{recorded['folder']} has changed since {run.name} labelled it; restore it or label anew")
     allowed = unlabelled(images, config, labelled, test)
     found = blend.mean([runs.load_predictions(teacher.pseudo) for teacher in teachers]).of(allowed.ids)
-    kept = np.flatnonzero(np.abs(2.0 * found - 255).mean(axis=(1, 2)) / 255 >= config.confidence)
-    if len(kept) == 0:
-        raise InputError(f"pseudo.confidence is {config.confidence}: no image is left; lower it")
+    sure = np.array([np.abs(2.0 * image - 255).mean() for image in found])
+    kept = np.sort(np.argsort(-sure, kind="stable")[: max(1, round(config.surest * len(sure)))])
     masks = HALF.apply(found[kept]) if config.labels == "hard" else found[kept]
     return Pseudo(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks)
 

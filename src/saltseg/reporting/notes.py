@@ -161,7 +161,7 @@ def _noise(facts: Facts) -> list[str]:
     return [
         f"With {facts.postprocess['n']:,} images the interval is {high - low:.3f} wide. It covers the "
         "choice of images only: another random seed moves a score as well, by 0.001 to 0.002 in long trainings of "
-        "2018's teams, by 0.007 in this project's short ones."
+        "2018's teams, by 0.007 to 0.009 (one sigma) in this project's short ones."
     ]
 
 

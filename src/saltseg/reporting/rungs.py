@@ -42,7 +42,10 @@ def chart(entries: Entries) -> bytes:
     dress(axes, "mAP out of fold, cross-fitted, 95 % interval", "")
     axes.xaxis.label.set_fontsize(9)
     axes.grid(False, axis="y")
-    axes.set_title(f"{entries[0]['n']:,} images", fontsize=8.5, color=INK, loc="left")
+    title = (
+        f"{entries[0]['n']:,} images, one training each; green, red: the paired interval over images leaves zero out"
+    )
+    axes.set_title(title, fontsize=7.5, color=INK, loc="left")
     return png(figure)
 
 

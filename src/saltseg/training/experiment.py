@@ -54,15 +54,28 @@ def prepare(
 
 
 def _demand_no_fold(source: str, dataset_hash: str) -> None:
-    """Refuse the weights of one fold of a run on the same data: they learnt from what validates the other folds."""
+    """Refuse weights that one fold of a run on the same data left, or that were trained on from such weights.
+
+    They learnt from what validates the other folds. Found by the config.yaml that a run or a pretraining keeps beside
+    its weights; a file that was copied elsewhere is beyond this.
+    """
     if not source.startswith("file:"):
         return
-    trained = runs.RunDir(Path(source.removeprefix("file:")).expanduser().resolve().parent.parent)
-    if trained.provenance.is_file() and trained.read_provenance().get("dataset_hash") == dataset_hash:
-        raise InputError(
-            f"{source} learnt from images that validate other folds of the same data; "
-            f"train.start_from={trained.name} starts each fold from its own"
-        )
+    path = Path(source.removeprefix("file:")).expanduser().resolve()
+    for place in (runs.RunDir(path.parent.parent), runs.RunDir(path.parent)):  # of a run's fold, of a pretraining
+        if not (place.config.is_file() and place.provenance.is_file()):
+            continue
+        if place.read_provenance().get("dataset_hash") == dataset_hash:
+            raise InputError(
+                f"{source} learnt from images that validate other folds of the same data; "
+                f"train.start_from={place.name} starts each fold from its own"
+            )
+        earlier = place.read_config()
+        start = earlier.train.start_from
+        if start and not start.startswith("file:"):  # a run beside it, fold by fold
+            start = f"file:{place.path.parent / start / 'fold_0' / 'network.ckpt'}"
+        for before in (start, earlier.model.weights):
+            _demand_no_fold(before, dataset_hash)
 
 
 def begin(
