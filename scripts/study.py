@@ -11,10 +11,15 @@ training that fails does not stop the others. scripts/case_study.py makes the do
 """
 
 import argparse
+import os
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from saltseg import cli
+
+if TYPE_CHECKING:
+    from saltseg.runs import RunDir
 
 
 def main() -> int:
@@ -48,14 +53,36 @@ def main() -> int:
         if failed:
             print(f"not finished: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
             return 1
-    cli.next_step(f"python scripts/case_study.py --data {arguments.data} --budget {arguments.budget}")
+    if cli.PART_OF_RUN not in os.environ:
+        average_folds(arguments, seeds[0])
+        cli.next_step(f"python scripts/case_study.py --data {arguments.data} --budget {arguments.budget}")
     return 0
+
+
+def average_folds(arguments: argparse.Namespace, seed: int) -> None:
+    """Leave what averaging the folds of the baseline gives, where its networks and images for that are at hand."""
+    from saltseg import storage, studies
+    from saltseg.inference import steps, study
+
+    path = record_path(arguments, studies.BASE, seed).with_name("ensemble.json")
+    run = run_of(arguments, studies.BASE, seed)
+    if not path.is_file() and record_path(arguments, studies.BASE, seed).is_file() and run.finished_folds():
+        found = study.ensemble(run, steps.Place(arguments.input, arguments.output))
+        if found is not None:
+            storage.write_json(path, found)
 
 
 def record_path(arguments: argparse.Namespace, variant: str, seed: int) -> Path:
     """Where a training leaves its record."""
     series = f"{arguments.data}-{arguments.budget}"
     return arguments.output / "published" / "study" / series / f"{variant}-{seed}.json"
+
+
+def run_of(arguments: argparse.Namespace, variant: str, seed: int) -> "RunDir":
+    """Where a training is, or will be."""
+    from saltseg import runs
+
+    return runs.RunDir(arguments.output / "study" / f"{arguments.data}-{arguments.budget}" / f"{variant}-{seed}")
 
 
 def train_all(arguments: argparse.Namespace, missing: list[tuple[str, int]]) -> list[str]:
@@ -71,12 +98,12 @@ def train_all(arguments: argparse.Namespace, missing: list[tuple[str, int]]) -> 
 
 def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
     """Train one variant with one seed and leave its record."""
-    from saltseg import runs, storage, studies
+    from saltseg import storage, studies
     from saltseg.inference import steps, study
     from saltseg.training import experiment
 
     budget = arguments.budget
-    run = runs.RunDir(arguments.output / "study" / f"{arguments.data}-{budget}" / f"{variant}-{seed}")
+    run = run_of(arguments, variant, seed)
     settings = studies.settings(variant, budget, seed)
     folds = studies.BUDGETS[budget].folds
     experiment.train(settings, arguments.data, run, arguments.input, arguments.output, folds, predict_test=False)

@@ -1,11 +1,15 @@
 """What the study records of a variant: errors by distance by hand, costs by hand, a whole record of a small run."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
-from tiny_run import Trained, place
+from tiny_run import Trained, checkpoint, place
 
 from saltseg import config, runs, storage, studies
 from saltseg.config import Config, DataConfig, ModelConfig
+from saltseg.core import metric
+from saltseg.data import competition, folds
 from saltseg.inference import study
 
 
@@ -113,3 +117,35 @@ def test_a_record_agrees_with_the_predictions_it_is_about(trained: Trained) -> N
     assert entry["train"] == {"pixel_accuracy": pytest.approx(0.6), "score_at_half": 1}
     assert (entry["variant"], entry["budget"], entry["seed"], entry["folds"]) == ("no_skips", "tiny", 3, [0, 1, 2])
     assert entry["changes"] == ["model.skip: concat → none"]
+
+
+def test_folds_are_averaged_on_the_images_that_trained_none_of_them(trained: Trained) -> None:
+    """Folds say 0.1, 0.6 and 0.95 of every pixel: two of three mark all of it, and their mean, 0.55, does, too."""
+    for number, probability in enumerate((0.1, 0.6, 0.95)):
+        checkpoint(trained, number, probability)
+    settings = replace(trained.settings, folds=replace(trained.settings.folds, train_images=2))
+    settings = replace(settings, train=replace(settings.train, keep="last", schedule="constant"))
+    trained.write_settings(settings)
+    labelled = competition.read_train(trained.root)
+    table = folds.read_table(trained.table, labelled.ids)
+    seen = {int(i) for number in range(3) for i in table.split(number, settings.folds)[0]}
+    unseen = [i for i in range(12) if i not in seen]
+    assert 2 <= len(unseen) < 12
+    full = metric.average_precision(np.ones((len(unseen), 101, 101)), labelled.masks[unseen])
+    none = metric.average_precision(np.zeros((len(unseen), 101, 101)), labelled.masks[unseen])
+    assert full.mean() != none.mean()
+
+    found = study.ensemble(trained.run, place(trained))
+    assert found is not None
+    assert (found["n"], found["folds"]) == (len(unseen), [0, 1, 2])
+    assert found["at_half"]["alone"] == pytest.approx((none.mean() + 2 * full.mean()) / 3)
+    assert found["at_half"]["together"] == pytest.approx(full.mean())
+    assert found["at_half"]["gain"] == pytest.approx((full.mean() - none.mean()) / 3)
+    low, high = found["at_half"]["interval"]
+    assert low <= found["at_half"]["gain"] <= high
+    tuned = found["cross_fitted"]
+    assert tuned["gain"] == pytest.approx(tuned["together"] - tuned["alone"])
+    assert none.mean() <= tuned["alone"]  # the fold that marks nothing at 0.5 does better with a threshold of its own
+
+    trained.write_settings(trained.settings)  # the folds have seen all images between them, and chose their epochs
+    assert study.ensemble(trained.run, place(trained)) is None

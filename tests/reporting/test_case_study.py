@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from fake_records import entry, read
 
-from saltseg import studies
+from saltseg import storage, studies
 from saltseg.reporting import case_figures, case_study, gains
 from saltseg.reporting.case_data import Dataset
 
@@ -43,6 +43,21 @@ def test_every_variant_is_told_and_every_picture_is_shown_once(tmp_path, undrawn
     assert "**45 times its operations**" in text
     assert "\n\n\n" not in text
     assert not re.search(r"nan|None|Undefined|\{\{|\{%", text)
+
+
+def test_the_mean_of_folds_is_told_where_it_was_measured(tmp_path, undrawn) -> None:
+    assert "It is left for a test set." in case_study.render(read(tmp_path, entry()), None, [], TEMPLATE)
+    rules = {"alone": 0.6, "together": 0.64, "gain": 0.04, "interval": [0.01, 0.07]}
+    measured = {"n": 1629, "folds": [0, 1], "at_half": rules, "cross_fitted": rules | {"interval": [-0.01, 0.07]}}
+    storage.write_json(tmp_path / "ensemble.json", measured)
+    text = " ".join(case_study.render(read(tmp_path, entry()), None, [], TEMPLATE).split())
+    assert "1,629 images trained none of the 2 networks" in text
+    assert (
+        "one network alone scores 0.600 on average and their mean 0.640 at 0.5: better by 0.040 [+0.010, +0.070]."
+        in text
+    )
+    assert "no detectable difference: +0.040 [−0.010, +0.070]." in text
+    assert "left for a test set" not in text
 
 
 def test_two_records_make_a_document_that_says_what_is_missing(tmp_path, undrawn) -> None:

@@ -11,10 +11,11 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from saltseg import storage, studies
 from saltseg.config import Config
+from saltseg.core import metric, thresholds
 from saltseg.core.areas import areas
 from saltseg.core.postprocess import HALF
-from saltseg.data import competition
-from saltseg.inference import blend, levers
+from saltseg.data import competition, folds
+from saltseg.inference import blend, levers, predict
 from saltseg.inference.steps import Place
 from saltseg.models import zoo
 from saltseg.models.network import outputs
@@ -33,11 +34,11 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
     `errors_by_distance`; `cost`; curves: rows of each fold's log; train and valid: means of the folds' figures on a
     sample of their own training images and on their validation images, at 0.5.
     """
-    folds = run.finished_folds()
-    oof = blend.collate(folds)
+    finished = run.finished_folds()
+    oof = blend.collate(finished)
     true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
     counted = areas(oof.probabilities, true)
-    of_fold = [storage.read_json(fold.metrics) for fold in folds]
+    of_fold = [storage.read_json(fold.metrics) for fold in finished]
     salt = counted.true > 0
 
     def mean(key: str) -> float:
@@ -48,7 +49,7 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
         "budget": budget,
         "seed": seed,
         "changes": studies.changes(variant, budget),
-        "folds": [fold.number for fold in folds],
+        "folds": [fold.number for fold in finished],
         **levers.figures(run, place),
         "pixel_accuracy": float((HALF.apply(oof.probabilities) == true).mean()),
         "thresholds": {
@@ -62,9 +63,46 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
         "images_with_salt": int(salt.sum()),
         "boundary": errors_by_distance(HALF.apply(oof.probabilities), true),
         **cost(run.read_config()),
-        "curves": [_curve(storage.read_csv(fold.log)) for fold in folds],
+        "curves": [_curve(storage.read_csv(fold.log)) for fold in finished],
         "train": {name: mean(f"train_{name}") for name in ("pixel_accuracy", "score_at_half")},
         "valid": {name: mean(name) for name in ("score_at_half",)} | {"pixel_accuracy": mean("valid_pixel_accuracy")},
+    }
+
+
+def ensemble(run: RunDir, place: Place) -> dict[str, Any] | None:
+    """What averaging the networks of a run's folds gives, on the images that none of them was trained on.
+
+    There are such images where folds train on a part of theirs (``folds.train_images``), and the epoch that is kept is
+    no choice. Returns ``{"n", "folds", "at_half", "cross_fitted"}``, ready for JSON, the last two with the score of one
+    network ``alone`` (mean over folds) and of all ``together``, the paired ``gain`` and its 95 % ``interval``;
+    cross_fitted: a threshold and a minimum area of its own for each, fitted on other images. None where there are fewer
+    than two folds or images.
+    """
+    settings, finished = run.read_config(), run.trained_folds()
+    labelled = competition.read_train(place.root(run))
+    table = folds.read_table(
+        folds.table_path(place.output_dir, run.read_provenance()["dataset"], settings.folds), labelled.ids
+    )
+    trained = {int(i) for fold in finished for i in table.split(fold.number, settings.folds)[0]}
+    unseen = np.array([i for i in range(len(labelled.ids)) if i not in trained])
+    if len(finished) < 2 or len(unseen) < 2 or settings.train.keep == "best":
+        return None
+    ids, images, true = [labelled.ids[i] for i in unseen], labelled.images[unseen], labelled.masks[unseen]
+    alone = [predict.predictions(predict.load_networks(settings, f), ids, images, settings) for f in finished]
+    every = [areas(found.probabilities, true) for found in (*alone, blend.mean(alone))]
+    parts = thresholds.random_parts(len(ids))
+
+    def paired(scores: list[np.ndarray]) -> dict[str, Any]:
+        one, together = np.mean(scores[:-1], axis=0), scores[-1]
+        gain, interval = together - one, metric.bootstrap_interval(together - one)
+        figures = {"alone": one.mean(), "together": together.mean(), "gain": gain.mean()}
+        return {name: float(value) for name, value in figures.items()} | {"interval": list(interval)}
+
+    return {
+        "n": len(ids),
+        "folds": [fold.number for fold in finished],
+        "at_half": paired([counted.average_precision(HALF) for counted in every]),
+        "cross_fitted": paired([thresholds.cross_fit_areas(counted, parts).average_precision for counted in every]),
     }
 
 

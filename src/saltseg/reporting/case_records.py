@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from saltseg import config, studies
+from saltseg import config, storage, studies
 from saltseg.core import metric
 from saltseg.errors import InputError
 from saltseg.inference import levers
@@ -43,6 +43,9 @@ class Study:
     records: Mapping[str, Sequence[Record]]
     worth: Mapping[str, Worth]
     noise: float | None
+    ensemble: Mapping[str, Any] | None = (
+        None  # what averaging the folds of base gives: saltseg.inference.study.ensemble
+    )
 
     def measured(self, variants: Sequence[str]) -> list[str]:
         """Those of ``variants`` that have a record."""
@@ -78,6 +81,13 @@ class Study:
         of_seed = {entry["seed"]: entry for entry in self.records[partner(variant)]}
         pairs = [(entry, of_seed[entry["seed"]]) for entry in self.records[variant] if entry["seed"] in of_seed]
         return _gain([_scores(one, "at_half") - _scores(other, "at_half") for one, other in pairs])
+
+    def ensemble_gain(self, rule: str) -> Gain | None:
+        """What averaging the folds of base gives, at_half or cross_fitted; None where nobody measured it."""
+        if self.ensemble is None:
+            return None
+        low, high = self.ensemble[rule]["interval"]
+        return self.ensemble[rule]["gain"], low, high
 
     def gain_of_tuned_rule(self) -> Gain:
         """What the tuned rule, cross-fitted, gives base over threshold 0.5."""
@@ -120,7 +130,9 @@ def read(folder: Path, data: str, budget: str) -> Study:
         raise InputError(f"no record of {BASE!r} in {folder}, with which all are compared: {command} --only {BASE}")
     as_levers = [{**entry, "lever": entry["variant"], "experiment": "study", "settings": {}} for entry in found]
     worth = {variant: _worth(as_levers, variant) for variant in records}
-    return Study(data, budget, records, worth, levers.seed_noise(as_levers))
+    path = folder / "ensemble.json"
+    ensemble = storage.read_json(path) if path.is_file() else None
+    return Study(data, budget, records, worth, levers.seed_noise(as_levers), ensemble)
 
 
 def _check(entry: Record, first: Record, folder: Path, budget: str, command: str) -> None:
