@@ -25,7 +25,8 @@ Each stage is made by the scripts that make a run, so all of it can be looked at
 is finished is skipped; stopped at any moment, the same command goes on. Scores are out of fold and cross-fitted, gains
 are paired with their 95 % intervals. Stages and budgets are in src/saltseg/ladders.py. cpu is a rehearsal of an hour
 and a half to two on two cores, for each of the three (1,000 images without labels; score and self_training: 500
-labelled ones, 10 epochs, two folds); gpu is the real thing (full length, all images, five folds but for labels).
+labelled ones, 10 epochs, two folds); gpu is the real thing (full length, all images, five folds but for labels), and
+gpu_offline the same with an encoder whose ImageNet weights come without a model hub.
 Records, table and picture: output/published/ladder/DATASET-BUDGET-LADDER.
 """
 

@@ -87,7 +87,14 @@ EXPERIMENTS: dict[str, Config] = {
             name="recipe_lite0",
             train=replace(LITE0.train, epochs=14, batch_size=16, loss="symmetric_lovasz"),
         ),
-        # The same loss with what the field reports to help a ResNet34, for a GPU.
+        # The same at full length with a larger encoder and smp's own decoder, for a GPU that reaches no model hub.
+        replace(
+            LITE0,
+            name="recipe_lite2",
+            model=replace(LITE0.model, encoder="tu-tf_efficientnet_lite2", decoder_channels=()),
+            train=replace(LITE0.train, loss="symmetric_lovasz"),
+        ),
+        # The same loss with what the field reports to help a ResNet34, for a GPU and a model hub.
         baseline(
             "recipe_resnet34",
             {"loss": "symmetric_lovasz"},

@@ -10,6 +10,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise
+from typing import Any
 
 from saltseg.config import Config, override, unknown
 from saltseg.errors import InputError
@@ -137,6 +138,12 @@ def _labels(epochs: Sequence[int]) -> Mapping[str, tuple[str, ...]]:
 
 
 FIXED_LENGTH = ("train.schedule=cosine", "train.keep=last")
+FULL: dict[str, Any] = {
+    "baseline": FIXED_LENGTH,
+    "looks": 5,
+    "pretraining": {"synthetic": ("train.epochs=20",), "masked": ("train.epochs=30",)},
+    "labels": _labels((480, 160, 50, 30)),
+}
 BUDGETS: Mapping[str, Budget] = {
     # A rehearsal: an hour and a half on two cores. Few images to train on leave many to judge by, since differences are
     # small: of 3,000 labelled images 1,500 validate in either fold.
@@ -149,14 +156,9 @@ BUDGETS: Mapping[str, Budget] = {
         unlabelled=1000,
         labels=_labels((48, 16, 5, 3)),
     ),
-    # Everything: five folds, full length, all images.
-    "gpu": Budget(
-        "recipe_resnet34",
-        baseline=FIXED_LENGTH,
-        looks=5,
-        pretraining={"synthetic": ("train.epochs=20",), "masked": ("train.epochs=30",)},
-        labels=_labels((480, 160, 50, 30)),
-    ),
+    # Everything: five folds, full length, all images; with a model hub, and without one.
+    "gpu": Budget("recipe_resnet34", **FULL),
+    "gpu_offline": Budget("recipe_lite2", **FULL),
     # For tests and for a look at what comes out.
     "tiny": Budget(
         "recipe_lite0",
