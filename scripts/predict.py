@@ -2,7 +2,10 @@
 
   python scripts/predict.py tgs-unet                       collate the folds: out-of-fold and mean test predictions
   python scripts/predict.py tgs-unet --views identity      predict again with other test-time views
-  python scripts/predict.py tgs-unet --images my_section   any folder of images, any size: masks as PNG and CSV
+  python scripts/predict.py tgs-unet --images my_section   any folder of images: masks as PNG and CSV
+
+--images takes PNG, JPG, TIF and BMP files, grey, 8 or 16 bit, up to 4 megapixels each, as they are: no grey value is
+stretched. Runs with model.extra_channels are for tiles only. --to must not exist yet.
 
 Probabilities are stored at the tiles' own 101x101 pixels together with their ids (oof.npz, test.npz).
 """

@@ -9,7 +9,8 @@
   python scripts/prepare_data.py --source kaggle
   python scripts/prepare_data.py --source ~/data/tgs --name tgs
 
-What is already there is left as it is; --overwrite replaces it (of a link only the link).
+The same data is not made again; other data of that name is refused, --overwrite replaces it (of a link only the link).
+A FOLDER must hold train.zip and test.zip unpacked, as train/images and so on.
 """
 
 import argparse

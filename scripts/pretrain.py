@@ -1,7 +1,7 @@
 """Pretrain a network where no ImageNet weights can be had; fine-tune it with train.py.
 
-  python scripts/pretrain.py unet --method synthetic --name unet-sim              on the simulator's tiles and masks
-  python scripts/pretrain.py unet --method masked --images input/tgs/unlabelled/images --data tgs --name unet-masked
+  python scripts/pretrain.py unet --method synthetic --epochs 5 --name unet-sim   on the simulator's tiles and masks
+  python scripts/pretrain.py unet --method masked --images FOLDER --data tgs --name unet-masked
   python scripts/pretrain.py unet_resnet34 --method synthetic --set model.weights=none --name resnet34-sim
   python scripts/train.py unet --data tgs --set train.start_from=file:output/pretrained/unet-sim/weights.safetensors
 

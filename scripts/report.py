@@ -4,8 +4,8 @@ One HTML file that works offline: learning curves with the learning rate, the cu
 precision and recall, scores by coverage and by fold, and the best, median and worst training and validation
 images. What the run does not have yet is named on the page.
 
-    python scripts/report.py demo
-    python scripts/report.py unet --input /data/seismic
+    python scripts/report.py synthetic-demo
+    python scripts/report.py tgs-unet --input /data/seismic
 
 The images come from the dataset that the run was trained on, input/<dataset>.
 """

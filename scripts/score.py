@@ -4,7 +4,7 @@ Prints the score of all images, of the public third and of the private rest, and
 of the true mask is salt, from 0 (none) to 10 (more than 90 %). A file that Kaggle would refuse is refused,
 with row and reason.
 
-    python scripts/score.py output/runs/demo/submission.csv input/synthetic/solution.csv
+    python scripts/score.py output/runs/synthetic-demo/submission.csv input/synthetic/solution.csv
 """
 
 from pathlib import Path

@@ -68,7 +68,7 @@ def test_stages_differ_in_what_they_say_and_in_nothing_else(budget: str) -> None
         ("longer", twice),
         ("student1", [f"pseudo.teacher:  → {name}-longer"]),
         ("student2", [f"pseudo.teacher:  → {name}-student1"]),
-        ("confident", [f"pseudo.teacher:  → {name}-longer", "pseudo.surest: 1.0 → 0.5"]),
+        ("confident", [f"pseudo.teacher:  → {name}-longer", "pseudo.confidence: 0.0 → 0.5"]),
         ("taught_only", [f"pseudo.teacher:  → {name}-longer", "pseudo.share: 0.5 → 1.0"]),
         ("fine_tuned", [f"train.start_from:  → {name}-taught_only"]),
         (

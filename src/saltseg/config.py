@@ -107,7 +107,7 @@ class PseudoConfig:
     limit: int = 0  # teacher=self: only the first so many of them, by file name; 0: all
     labels: Literal["hard", "soft"] = "hard"  # masks at one half, or probabilities (no Lovász loss takes those)
     share: float = 0.5  # of the images of an epoch; every labelled image is shown once an epoch, unless this is 1
-    surest: float = 1.0  # share of the images kept, those whose pixels have the largest mean |2 p - 1|
+    confidence: float = 0.0  # share of the images left out, those whose pixels have the smallest mean |2 p - 1|
     transduction: bool = False  # keep images of the test set, too
     all_folds: bool = False  # labels averaged over all folds of the teacher: for a final submission, without a score
 

@@ -66,7 +66,7 @@ RUNGS: Mapping[str, Stage] = {
 # probabilities as labels, so soft labels are compared under cross-entropy.
 VARIANTS: Mapping[str, Stage] = {
     "confident": Stage(
-        "`student1` with the half of the tiles that `longer` is surest of", "student1", ("pseudo.surest=0.5",),
+        "`student1` with the half of the tiles that `longer` is surest of", "student1", ("pseudo.confidence=0.5",),
         teacher="longer",
     ),
     "taught_only": Stage(
@@ -211,12 +211,17 @@ def changes(stage: str, budget: str) -> list[str]:
 
 
 def commands(
-    stage: str, budget: str, dataset: str, images: str, pretrained: str = "output/pretrained"
+    stage: str,
+    budget: str,
+    dataset: str,
+    images: str,
+    pretrained: str = "output/pretrained",
+    transduction: bool = False,
 ) -> list[list[str]]:
     """The scripts that make a stage and their options, in order: ``[["run", "unet", "--data", ...], ...]``.
 
-    images: the folder of images without labels. pretrained: the folder that pretrainings leave their weights in. Paths
-    are quoted, since settings are read as YAML.
+    images: the folder of images without labels. pretrained: the folder that pretrainings leave their weights in.
+    transduction: learn from test images that are in the folder, too. Paths are quoted: settings are read as YAML.
     """
     found, rung = BUDGETS[budget], STAGES[stage]
     name, trained = run_name(dataset, budget, stage), experiment(stage, budget)
@@ -225,20 +230,21 @@ def commands(
         return [["blend", *members, "--name", name], *([step, name] for step in ("optimise", "submit", "report"))]
     limit = [] if found.unlabelled is None else ["--limit", str(found.unlabelled)]
     unlabelled, own, before = ["--images", images, *limit], changes(stage, budget), list[list[str]]()
+    known = ["pseudo.transduction=true"] if transduction else []
     if rung.pretraining:
         weights = run_name(dataset, budget, rung.pretraining if rung.labels else stage)  # one for all numbers of labels
         source = ["--data", dataset, *unlabelled] if rung.pretraining == "masked" else []
-        settings = [*found.every, *found.recipes, *rung.settings, *found.pretraining.get(rung.pretraining, ())]
+        settings = [*found.every, *found.recipes, *rung.settings, *found.pretraining.get(rung.pretraining, ()), *known]
         before.append(["pretrain", trained, "--method", rung.pretraining, *source, "--name", weights, *_set(settings)])
         own.append(f"train.start_from={json.dumps(f'file:{pretrained}/{weights}/weights.safetensors')}")
     if rung.teacher:
         teacher = run_name(dataset, budget, rung.teacher)
         before.append(["pseudo_label", teacher, *unlabelled])
-        own.append(f"pseudo.teacher={teacher}")
+        own += [f"pseudo.teacher={teacher}", *known]
     if rung.start:
         own.append(f"train.start_from={run_name(dataset, budget, rung.start)}")
     if OWN_TEACHER in own:
-        own += [f"pseudo.images={json.dumps(images)}", f"pseudo.limit={found.unlabelled or 0}"]
+        own += [f"pseudo.images={json.dumps(images)}", f"pseudo.limit={found.unlabelled or 0}", *known]
     return [*before, ["run", trained, "--data", dataset, "--name", name, *_set(own)]]
 
 

@@ -116,8 +116,8 @@ def test_the_surest_images_are_kept_in_their_order(trained: Trained) -> None:
     values = (255, 0, 128, 230)  # mean |2p - 1|: 1, 1, 0.004, 0.804
     probabilities = np.stack([np.full((101, 101), value) for value in values]).astype(np.uint8)
     run = taught(trained, noise(4), probabilities)
-    for share, kept in ((1.0, "0123"), (0.75, "013"), (0.5, "01"), (0.01, "0")):
-        found = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", surest=share), NONE, NONE)
+    for share, kept in ((0.0, "0123"), (0.25, "013"), (0.5, "01"), (0.99, "0")):
+        found = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", confidence=share), NONE, NONE)
         assert found.ids == tuple(f"u{k}" for k in kept)
 
 

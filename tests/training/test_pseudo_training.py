@@ -133,7 +133,7 @@ def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupt
     [
         ("pseudo.images=", r"pseudo.images is ''; it must be given with teacher=self, and only then"),
         ("train.ema=0", r"train.ema is 0.0; it must be above 0 with pseudo.teacher=self: that is the teacher"),
-        ("pseudo.surest=0.5", r"pseudo.surest is 0.5; it must be 1 with teacher=self"),
+        ("pseudo.confidence=0.5", r"pseudo.confidence is 0.5; it must be 0 with teacher=self"),
         ("pseudo.teacher=other", r"pseudo.images is 'u'; it must be given with teacher=self, and only then"),
     ],
 )

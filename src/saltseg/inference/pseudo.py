@@ -142,7 +142,7 @@ def of_fold(
     allowed = unlabelled(images, config, labelled, test)
     found = blend.mean([runs.load_predictions(teacher.pseudo) for teacher in teachers]).of(allowed.ids)
     sure = np.array([np.abs(2.0 * image - 255).mean() for image in found])
-    kept = np.sort(np.argsort(-sure, kind="stable")[: max(1, round(config.surest * len(sure)))])
+    kept = np.sort(np.argsort(-sure, kind="stable")[: max(1, round((1 - config.confidence) * len(sure)))])
     masks = HALF.apply(found[kept]) if config.labels == "hard" else found[kept]
     return Pseudo(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks)
 
@@ -153,14 +153,14 @@ def unlabelled(
     """``images`` but those whose pixels are one of ``labelled`` or ``test``, both uint8 (N, 101, 101).
 
     So no validation or test image comes in by another name (``config.transduction`` lets the test set in). Constant
-    tiles stay: they are many, and alike. Raises InputError when no image is left.
+    tiles stay: they are many, and alike. Raises InputError when no other image is left.
     """
     known = {_key(image) for image in (*labelled, *(test[:0] if config.transduction else test))}
     kept = [i for i, image in enumerate(images.images) if np.ptp(image) == 0 or _key(image) not in known]
-    if not kept:
+    if all(np.ptp(images.images[i]) == 0 for i in kept):
         raise InputError(
-            "all of the images are labelled or test images; give others, or --set pseudo.transduction=true for the "
-            "test set's"
+            "all of the images are labelled or test images, or of one grey value throughout; give others, or --set "
+            "pseudo.transduction=true for the test set's"
         )
     return competition.Images(tuple(images.ids[i] for i in kept), images.images[kept])
 
