@@ -109,6 +109,14 @@ def test_trainings_with_more_and_fewer_labels_take_about_as_many_steps() -> None
         assert max(counts) < 1.2 * min(counts)
 
 
+def test_test_images_come_in_when_they_are_asked_for_and_wherever_images_without_labels_are() -> None:
+    for stage in TRAINED:
+        plain, allowed = (ladders.commands(stage, "cpu", "tgs", "tiles", transduction=asked) for asked in (False, True))
+        learns = any(name in ("pseudo_label", "pretrain") for name, *_ in plain) or stage == "own_teacher"
+        assert ("pseudo.transduction=true" in sum(allowed, [])) == learns
+        assert "pseudo.transduction=true" not in sum(plain, [])
+
+
 def test_starts_differ_in_the_weights_alone() -> None:
     random = settings("random_300", "cpu")
     assert random.model.weights == "none"

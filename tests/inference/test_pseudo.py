@@ -142,6 +142,8 @@ def test_one_pixel_makes_another_image_and_none_left_is_refused() -> None:
     assert np.array_equal(left.images, pixels[[0, 2, 3]])
     with pytest.raises(InputError, match="all of the images are labelled or test images"):
         pseudo.unlabelled(Images(("b",), pixels[1:2]), PseudoConfig(), NONE, pixels)
+    with pytest.raises(InputError, match="or of one grey value throughout"):  # of a whole test set these are left
+        pseudo.unlabelled(Images(("b", "c"), pixels[1:3]), PseudoConfig(), NONE, pixels)
 
 
 def test_labels_of_other_images_than_those_in_the_folder_are_refused(trained: Trained) -> None:
