@@ -58,6 +58,7 @@ def render(study: Study, dataset: Dataset | None, pictures: Collection[str], tem
         half=HALF.threshold,
         near=case_pixels.NEAR,
         far=case_pixels.FAR,
+        best=lambda variants: max(variants, key=lambda variant: study.worth[variant].cross_fitted),
         picture=picture,
         table=lambda variants: case_tables.table(study, variants),
         answers=lambda variants, brief=False: case_tables.answers(study, variants, brief),
