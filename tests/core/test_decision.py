@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 
 from saltseg.core import decision, metric, thresholds
+from saltseg.core.areas import areas
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
 
@@ -286,3 +287,18 @@ def test_summary_wants_every_id_once() -> None:
     for ids in (["a", "b", "c", "c"], ["a", "b", "c"]):
         with pytest.raises(InputError, match="its own id, two at least: 3 ids for 4 images"):
             decision.summarise(ids, images.probabilities, images.true, None)
+
+
+def test_many_images_are_counted_in_stacks_and_give_what_one_pass_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.integers(0, 256, (10, 12, 12)).astype(np.uint8)
+    true, groups = (probabilities > 140).astype(np.uint8), np.arange(10) % 2
+    rule = Rule(fill_holes=True, high=179)
+    whole = areas(rule.shape(probabilities), true)
+    monkeypatch.setattr(decision, "_CHUNK", 3)
+    counted = decision.Labelled(probabilities, true, groups, None).areas(rule)
+    for name in ("intersection", "predicted", "true"):
+        assert np.array_equal(getattr(counted, name), getattr(whole, name))
+    search = thresholds.surface(counted)
+    monkeypatch.setattr(thresholds, "_CHUNK", 4)
+    assert np.array_equal(thresholds.surface(counted), search)

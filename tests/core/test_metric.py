@@ -182,3 +182,14 @@ def test_bootstrap_refuses_what_is_not_one_finite_value_an_image() -> None:
             metric.bootstrap_interval(values)
     with pytest.raises(InputError, match=r"between 0 and 1: 95"):
         metric.bootstrap_interval([1.0], level=95)
+
+
+@pytest.mark.parametrize("height", [255, 256, 300])
+def test_tall_masks_and_many_of_them_are_counted_to_the_last_pixel(height: int) -> None:
+    """Columns are summed as bytes where they fit, images in stacks."""
+    full = np.ones((130, height, 2), np.uint8)
+    almost = full.copy()
+    almost[:, : height // 2] = 0
+    assert metric.coverage(full).tolist() == [1.0] * 130
+    assert (metric.per_image(almost, full)["recall"] == (height - height // 2) / height).all()
+    assert metric.average_precision(full, full).tolist() == [1.0] * 130

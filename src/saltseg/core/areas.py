@@ -6,7 +6,8 @@ cumulative sums, the intersection and the predicted area at all thresholds. The 
 scores and the log loss follow from these counts without touching a pixel again.
 """
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, fields
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -39,8 +40,13 @@ class Areas:
         """Pixels of an image: those with a probability of at least 0."""
         return int(self.predicted[0, 0])
 
-    def take(self, index: NDArray) -> "Areas":
-        """The images chosen by an index or boolean array."""
+    @classmethod
+    def concatenate(cls, parts: Sequence["Areas"]) -> "Areas":
+        """Those of several stacks of images, one after the other."""
+        return cls(*(np.concatenate([getattr(part, f.name) for part in parts]) for f in fields(cls)))
+
+    def take(self, index: NDArray | slice) -> "Areas":
+        """The images chosen by a slice, an index or a boolean array."""
         return Areas(self.intersection[index], self.predicted[index], self.true[index])
 
     def emptied(self, empty: NDArray[np.bool_]) -> "Areas":

@@ -19,6 +19,7 @@ from saltseg.core.postprocess import HALF, Rule, as_quantised
 from saltseg.core.thresholds import Search
 from saltseg.errors import InputError
 
+_CHUNK = 1024  # images at once: hole filling and hysteresis hold several copies of them
 HIGHS = (128, 153, 179, 204, 230)  # 0.5, 0.6 ... 0.9
 GATES = (13, 26, 51, 77, 102, 128, 153, 179, 204)  # 0.05, 0.1, 0.2 ... 0.8
 
@@ -54,7 +55,11 @@ class Labelled:
         """
         shape = Rule(fill_holes=rule.fill_holes, high=rule.high)
         if shape not in self._counted:
-            self._counted[shape] = areas(shape.shape(self.probabilities), self.true)
+            true, size = np.asarray(self.true), len(self.probabilities)
+            stacks = [slice(begin, begin + _CHUNK) for begin in range(0, size, _CHUNK)]
+            self._counted[shape] = Areas.concatenate(
+                [areas(shape.shape(self.probabilities[part]), true[part]) for part in stacks]
+            )
         counted = self._counted[shape]
         return counted.emptied(rule.gated(len(counted.true), self.presence)) if rule.gate else counted
 

@@ -18,6 +18,7 @@ from numpy.typing import ArrayLike, NDArray
 from saltseg.core.rle import as_masks
 from saltseg.errors import InputError
 
+_CHUNK = 64  # images counted at once: they stay in the processor's cache
 Float = NDArray[np.float64]
 Integer = NDArray[np.int64]
 
@@ -206,11 +207,18 @@ def _areas(predicted: ArrayLike, true: ArrayLike) -> tuple[Integer, Integer, Int
     first, second = as_masks(predicted, "predicted"), as_masks(true, "true")
     if first.shape != second.shape:
         raise InputError(f"predicted and true differ in shape: {first.shape}, {second.shape}; match by id")
-    return _count(first & second), _count(first), _count(second)
+    counts = np.empty((3, len(first)), np.int64)
+    for begin in range(0, len(first), _CHUNK):
+        part = slice(begin, begin + _CHUNK)
+        one, other = first[part], second[part]
+        counts[:, part] = _count(one & other), _count(one), _count(other)
+    return counts[0], counts[1], counts[2]
 
 
 def _count(masks: NDArray[np.uint8]) -> Integer:
-    return masks.sum(axis=(1, 2), dtype=np.int64)
+    """Salt pixels of each image. Columns of up to 255 pixels are summed as bytes, a dozen at a time."""
+    columns = masks.sum(axis=1, dtype=np.uint8 if masks.shape[1] <= 255 else np.int64)
+    return columns.sum(axis=1, dtype=np.int64)
 
 
 def _ratios(common: NDArray, predicted: NDArray, true: NDArray) -> dict[str, Float]:

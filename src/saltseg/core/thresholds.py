@@ -23,6 +23,7 @@ from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
 
 THRESHOLD_REACH = 8  # 255ths to either side: 0.03 in probability
+_CHUNK = 4096  # images whose scores under all thresholds are held at once
 AREA_REACH = 3  # pixels to either side, plus a tenth of the area itself
 
 
@@ -209,12 +210,15 @@ def plateau(scores: NDArray) -> tuple[Rule, float]:
 def surface(counted: Areas) -> NDArray[np.int64]:
     """Sum over the images of ten times the score under each rule: int64 (255, H W + 1)."""
     size = counted.pixels + 1
-    predicted = counted.predicted[:, 1:]
-    tenths = metric.tenths_from_areas(counted.intersection[:, 1:], predicted, counted.true[:, None])
-    if_empty = np.where(counted.true == 0, 10, 0)
-    key = predicted + size * np.arange(255)
-    gain = np.bincount(key.ravel(), (if_empty[:, None] - tenths).ravel(), minlength=255 * size)
-    total = np.empty((255, size), np.int64)  # sums of whole numbers below 2**53: exact in bincount's float64
-    total[:, 0] = tenths.sum(axis=0)
+    gain = np.zeros(255 * size)  # sums of whole numbers below 2**53: exact in float64
+    total = np.zeros((255, size), np.int64)
+    for begin in range(0, len(counted.true), _CHUNK):
+        part = counted.take(slice(begin, begin + _CHUNK))
+        predicted = part.predicted[:, 1:]
+        tenths = metric.tenths_from_areas(part.intersection[:, 1:], predicted, part.true[:, None])
+        if_empty = np.where(part.true == 0, 10, 0)
+        key = predicted + size * np.arange(255)
+        gain += np.bincount(key.ravel(), (if_empty[:, None] - tenths).ravel(), minlength=255 * size)
+        total[:, 0] += tenths.sum(axis=0)
     total[:, 1:] = total[:, :1] + gain.reshape(255, size)[:, :-1].cumsum(axis=1).astype(np.int64)
     return total
