@@ -1,6 +1,7 @@
 """Fixtures for tests of any layer."""
 
 import os
+import signal
 from pathlib import Path
 
 import pytest
@@ -8,6 +9,9 @@ import tiny_run
 
 # The CPU, also where there is a GPU: bit-equal results are promised there only. Child processes inherit it.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+# A shell's background job ignores Ctrl-C, and child processes inherit that; tests send it to theirs.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture

@@ -62,7 +62,7 @@ def test_errors_near_and_far_from_the_boundary(tmp_path) -> None:
     found = boundary_errors(read(tmp_path, entry(), entry(seed=1)), "base")
     assert found.rate == pytest.approx([0.1, 0.2, 0.3, 0.4, 0.1, 0])
     assert (found.near, found.far) == (pytest.approx(10 / 40), pytest.approx(10 / 160))
-    assert found.near_of_all == pytest.approx(10 / 20)
+    assert found.far_of_all == pytest.approx(10 / 20)
 
 
 def test_a_share_of_nothing_is_not_defined(tmp_path) -> None:
@@ -70,7 +70,7 @@ def test_a_share_of_nothing_is_not_defined(tmp_path) -> None:
     without_salt = {"true_pixels": 0, "images_with_salt": 0}
     study = read(tmp_path, entry(boundary=nowhere, **without_salt))
     found = boundary_errors(study, "base")
-    assert np.isnan([found.rate[0], found.far, found.near_of_all]).all()
+    assert np.isnan([found.rate[0], found.far, found.far_of_all]).all()
     assert found.near == 0
     curve = threshold_curve(study, "base")
     assert np.isnan([*curve.recall, *curve.missed_share, curve.area]).all()

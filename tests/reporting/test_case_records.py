@@ -6,6 +6,7 @@ from fake_records import entry, read
 from saltseg import studies
 from saltseg.errors import InputError
 from saltseg.reporting import case_tables
+from saltseg.reporting.case_records import Stop, stops
 
 
 def test_gains_are_paired_with_base_or_with_the_narrow_network(tmp_path) -> None:
@@ -52,7 +53,7 @@ def test_gains_are_taken_seed_by_seed_and_averaged_over_shared_seeds(tmp_path) -
     # gains 0.2 and -0.1: variance 0.045; the mean of two has its root over √2
     assert study.sigma("add") == pytest.approx((0.045 / 2) ** 0.5)
     assert case_tables.answers(study, ["add"], brief=True).endswith(
-        "better by 0.050 [+0.050, +0.050], within two sigma of the noise between seeds"
+        "higher by 0.050 [+0.050, +0.050], within the noise between trainings"
     )
 
 
@@ -107,3 +108,59 @@ def test_what_the_budget_has_no_images_for_is_not_lacking(tmp_path) -> None:
 def test_records_that_do_not_serve_are_refused(tmp_path, entries, message) -> None:
     with pytest.raises(InputError, match=message):
         read(tmp_path, *entries)
+
+
+FOLDS = {"image_folds": "0000011111"}
+
+
+def test_the_noise_of_training_is_what_folds_disagree_by_beyond_what_images_explain(tmp_path) -> None:
+    """Gains of 0.1 and 0.3 in every image of a fold: variance 0.02 of a fold's gain, 0.01 of their mean."""
+    study = read(
+        tmp_path,
+        entry(**FOLDS),
+        entry("add", fitted="6666688888", **FOLDS),
+        entry("max", fitted="6666666666", **FOLDS),  # no disagreement
+        entry("flip_tta", fitted="9999911111", **FOLDS),  # networks of base: no training of its own
+    )
+    assert study.fold_gains("add") == pytest.approx((0.1, 0.3))
+    assert study.training_noise("cross_fitted") == pytest.approx((0.01 / 2) ** 0.5)
+    assert study.sigma("add") == study.training_noise("cross_fitted")
+    assert study.sigma("flip_tta") is None
+    assert "(by fold +0.100, +0.300)" in case_tables.answers(study, ["add"])
+    assert case_tables.answers(study, ["max"], brief=True).endswith("within the noise between trainings")
+    spread = read(tmp_path / "spread", entry(**FOLDS), entry("add", fitted="5555a5555a", **FOLDS))
+    assert spread.training_noise("cross_fitted") == 0  # images explain more than the folds disagree by
+
+
+def test_without_folds_in_the_records_nothing_is_said_of_training_noise(tmp_path) -> None:
+    study = read(tmp_path, entry(), entry("add", fitted="6666688888"))
+    assert (study.fold_gains("add"), study.training_noise("cross_fitted"), study.silent("add")) == ((), None, [])
+
+
+def test_a_training_that_marks_nothing_makes_comparisons_void_and_other_seeds_are_taken(tmp_path) -> None:
+    silent = {"half": "57575a000a", "fitted": "3333333333"}  # in fold 1 every image scores 0 or 1
+    study = read(
+        tmp_path,
+        entry(**FOLDS),
+        entry("narrow", **silent, **FOLDS),
+        entry("narrow", seed=1, fitted="4444444444", **FOLDS),
+        entry("narrow", seed=2, fitted="6666666666", **FOLDS),
+        entry("narrow", seed=3, **silent, **FOLDS),
+        entry("fcn_same_parameters", fitted="7777777777", **FOLDS),
+    )
+    assert study.silent("narrow") == [1]
+    assert study.silent("fcn_same_parameters") == study.silent("base") == []
+    assert study.gain_over_other_seeds("fcn_same_parameters") == pytest.approx((0.2,) * 3)
+    assert study.training_noise("cross_fitted") is None  # nothing else is left to judge it by
+    assert "void, since at 0.5 nothing at all is marked by `narrow` in fold 1" in case_tables.answers(
+        study, ["fcn_same_parameters"]
+    )
+    assert study.noise is None  # seeds of narrow alone say nothing about base
+
+
+def test_where_patience_would_have_ended_a_training() -> None:
+    losses = {2: 0.5, 4: 0.4, 6: 0.45, 8: 0.41, 10: 0.39, 12: 0.6}
+    rows = [{"epoch": float(epoch), "valid_loss": loss} for epoch, loss in losses.items()]
+    made = {"folds": [3], "curves": [rows]}
+    assert stops(made, patience=4) == [Stop(3, lowest=10, loss=0.39, last=0.6, stopped=8)]
+    assert stops(made, patience=6) == [Stop(3, lowest=10, loss=0.39, last=0.6, stopped=12)]

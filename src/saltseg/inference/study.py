@@ -28,7 +28,8 @@ TIMED = 16  # images of a batch whose prediction is timed
 def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> dict[str, Any]:
     """Everything about a finished variant that the document shows, ready for JSON.
 
-    Beside `levers.figures`: pixel_accuracy at 0.5; thresholds: for "salt where the probability is at least t 255ths",
+    Beside `levers.figures`: image_folds: the place in ``folds`` of the fold that each image validated in, a digit each,
+    in id order; pixel_accuracy at 0.5; thresholds: for "salt where the probability is at least t 255ths",
     t = 0 … 255, the pixels ``intersection`` and ``predicted`` over all images, and the images ``missed`` (salt, none
     predicted) and ``invented`` (no salt, some predicted); pixels, true_pixels, images_with_salt; boundary: see
     `errors_by_distance`; `cost`; curves: rows of each fold's log; train and valid: means of the folds' figures on a
@@ -36,6 +37,7 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
     """
     finished = run.finished_folds()
     oof = blend.collate(finished)
+    assert oof.fold is not None
     true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
     counted = areas(oof.probabilities, true)
     of_fold = [storage.read_json(fold.metrics) for fold in finished]
@@ -50,6 +52,7 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
         "seed": seed,
         "changes": studies.changes(variant, budget),
         "folds": [fold.number for fold in finished],
+        "image_folds": "".join(map(str, np.searchsorted([fold.number for fold in finished], oof.fold))),
         **levers.figures(run, place),
         "pixel_accuracy": float((HALF.apply(oof.probabilities) == true).mean()),
         "thresholds": {

@@ -59,6 +59,8 @@ def charted(study: Study) -> dict[str, Figure]:
         "calibration": case_pixel_figures.calibration(improves),
         "boundary": case_pixel_figures.boundary({variant: boundary_errors(study, variant) for variant in known(SKIPS)}),
     }
+    if "images_eighth" in study.records:
+        figures["overfitting"] = case_training_figures.training_curves(study.records["images_eighth"][0])
     if len(known(IMAGES)) > 1:
         figures["images"] = case_training_figures.images(study, known(IMAGES))
     if len(known(NECESSARY)) > 1:

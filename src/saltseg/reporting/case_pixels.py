@@ -127,6 +127,11 @@ class Calibration:
     pixels: np.ndarray
     error: float
 
+    @property
+    def predicted_mean(self) -> float:
+        """The mean prediction over all pixels."""
+        return float(np.nansum(self.predicted * self.pixels) / self.pixels.sum())
+
 
 def calibration(curve: ThresholdCurve) -> Calibration:
     """How often pixels of each predicted probability are salt (Guo et al. 2017, arXiv 1706.04599)."""
@@ -142,16 +147,19 @@ def calibration(curve: ThresholdCurve) -> Calibration:
 class BoundaryErrors:
     """Errors at 0.5 by distance to the true boundary, in images that have one.
 
-    distance: pixels, int (D,), below 0 outside the salt; rate: share of wrong pixels at each, float64 (D,). near, far:
-    that share within `NEAR` and beyond `FAR` pixels of the boundary; near_of_all: share of all errors that lie near.
+    distance: pixels, int (D,), below 0 outside the salt; rate: share of wrong pixels at each, float64 (D,). near,
+    between, far: that share within `NEAR` pixels of the boundary, from there to `FAR`, and beyond; between_outside: of
+    ``between`` outside the salt; far_of_all: share of all errors that lie far.
     NaN without pixels or errors.
     """
 
     distance: np.ndarray
     rate: np.ndarray
     near: float
+    between: float
     far: float
-    near_of_all: float
+    between_outside: float
+    far_of_all: float
 
 
 def boundary_errors(study: Study, variant: str) -> BoundaryErrors:
@@ -161,10 +169,14 @@ def boundary_errors(study: Study, variant: str) -> BoundaryErrors:
     pixels, errors = (np.sum([entry[key] for entry in entries], axis=0) for key in ("pixels", "errors"))
 
     near, far = np.abs(distance) <= NEAR, np.abs(distance) > FAR
+    between = ~near & ~far
+    outside = between & (distance < 0)
     return BoundaryErrors(
         distance,
         rate=_share(errors, pixels),
         near=float(_share(errors[near].sum(), pixels[near].sum())),
+        between=float(_share(errors[between].sum(), pixels[between].sum())),
         far=float(_share(errors[far].sum(), pixels[far].sum())),
-        near_of_all=float(_share(errors[near].sum(), errors.sum())),
+        between_outside=float(_share(errors[outside].sum(), pixels[outside].sum())),
+        far_of_all=float(_share(errors[far].sum(), errors.sum())),
     )

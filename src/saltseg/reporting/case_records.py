@@ -35,7 +35,7 @@ class Study:
     """Records of one dataset and budget: variant → its records in the order of seeds, and what it is worth.
 
     worth: `levers.Worth`, its gains against `partner`; without gains where that was trained with other seeds or not
-    at all. noise: see `levers.seed_noise`.
+    at all. noise: see `levers.seed_noise`, None unless base has several seeds.
     """
 
     data: str
@@ -69,10 +69,67 @@ class Study:
         """Score at 0.5 on training images minus that on validation images, mean over seeds."""
         return self.side(variant, "train")[1] - self.side(variant, "valid")[1]
 
-    def sigma(self, variant: str) -> float | None:
-        """Standard deviation of the variant's mean gain from seed to seed, pooled over all variants, if known."""
-        noise = levers.gain_noise(list(self.worth.values()))
-        return None if noise is None else noise / len(self.worth[variant].by_seed) ** 0.5
+    def sigma(self, variant: str, rule: str = "cross_fitted") -> float | None:
+        """Standard deviation of the variant's mean gain between trainings, if known.
+
+        Where there are several seeds, from seed to seed, pooled over all variants (of the tuned score alone); else
+        `training_noise`. None for a variant that is the same network as base.
+        """
+        if not _is_retrained(self.records[variant][0]):
+            return None
+        if self.noise is not None:
+            noise = levers.gain_noise(list(self.worth.values())) if rule == "cross_fitted" else None
+            return None if noise is None else noise / len(self.worth[variant].by_seed) ** 0.5
+        return self.training_noise(rule)
+
+    def fold_gains(self, variant: str, rule: str = "cross_fitted") -> tuple[float, ...]:
+        """The mean gain in each fold; () without a gain, or where records do not say which fold an image was in."""
+        parts = self._fold_differences(variant, rule)
+        return tuple(float(part.mean()) for part in parts)
+
+    def training_noise(self, rule: str) -> float | None:
+        """Standard deviation of a gain between trainings, judged by how far the folds disagree.
+
+        Folds are separate trainings. What their gains differ by more than images alone explain is the noise of
+        training, pooled over the variants with a training of their own. None with one fold, and without such a variant.
+        """
+        excess = []
+        for variant in self.records:
+            parts = self._fold_differences(variant, rule)
+            void = self.silent(variant) or self.silent(partner(variant)) if parts else True
+            if len(parts) < 2 or void or not _is_retrained(self.records[variant][0]):
+                continue
+            total = np.var([part.mean() for part in parts], ddof=1) / len(parts)
+            excess.append(total - sum(part.var(ddof=1) / len(part) for part in parts) / len(parts) ** 2)
+        return float(np.sqrt(max(0.0, np.mean(excess)))) if excess else None
+
+    def silent(self, variant: str) -> list[int]:
+        """Folds whose network marks nothing at 0.5 in any image; of the seeds that are compared with its partner's."""
+        shared = set(range(100)) if variant == BASE else {e["seed"] for e in self.records[partner(variant)]}
+        return sorted({fold for entry in self.records[variant] if entry["seed"] in shared for fold in _silent(entry)})
+
+    def gain_over_other_seeds(self, variant: str) -> Gain | None:
+        """The tuned gain over the mean of its partner's trainings with other seeds that mark something in every fold.
+
+        Paired by image alone. None where there is no such training.
+        """
+        seeds = {entry["seed"] for entry in self.records[variant]}
+        heard = [e for e in self.records[partner(variant)] if e["seed"] not in seeds and not _silent(e)]
+        if not heard:
+            return None
+        others = np.mean([_scores(entry, "cross_fitted") for entry in heard], axis=0)
+        return _gain([_scores(entry, "cross_fitted") - others for entry in self.records[variant]])
+
+    def _fold_differences(self, variant: str, rule: str) -> list[np.ndarray]:
+        if variant == BASE or self.worth[variant].gain_cross_fitted is None:
+            return []
+        of_seed = {entry["seed"]: entry for entry in self.records[partner(variant)]}
+        pairs = [(entry, of_seed[entry["seed"]]) for entry in self.records[variant] if entry["seed"] in of_seed]
+        folds = _folds(pairs[0][0])
+        if folds is None:
+            return []
+        mean = np.mean([_scores(one, rule) - _scores(other, rule) for one, other in pairs], axis=0)
+        return [mean[folds == place] for place in np.unique(folds)]
 
     def gain_at_half(self, variant: str) -> Gain | None:
         """What a variant gives over its `partner` at threshold 0.5; None where `worth` has no gain either."""
@@ -99,10 +156,55 @@ def _scores(entry: Record, rule: str) -> np.ndarray:
     return np.array([int(digit, 16) for digit in entry[f"tenths_{rule}"]]) / 10
 
 
+def _folds(entry: Record) -> np.ndarray | None:
+    """The place in ``folds`` of each image's fold, int (images,); None in records that do not say."""
+    return np.array([int(digit) for digit in entry["image_folds"]]) if "image_folds" in entry else None
+
+
+def _silent(entry: Record) -> list[int]:
+    """Folds in which every image scores 0 or 1 at 0.5, as without any network."""
+    scores, folds = _scores(entry, "at_half"), _folds(entry)
+    if folds is None:
+        return []
+    return [number for place, number in enumerate(entry["folds"]) if np.isin(scores[folds == place], (0, 1)).all()]
+
+
+def _is_retrained(entry: Record) -> bool:
+    """Whether a variant has networks of its own; what changes the prediction alone has base's."""
+    return any(not change.startswith("predict.") for change in entry["changes"])
+
+
 def _gain(differences: Sequence[np.ndarray]) -> Gain:
     """Of differences (images,), one array per seed: the mean over seeds, image by image, and its interval."""
     mean = np.mean(differences, axis=0)
     return float(mean.mean()), *metric.bootstrap_interval(mean)
+
+
+@dataclass(frozen=True)
+class Stop:
+    """Where a fold's validation loss was lowest (epoch, value), its last value, and where patience would have ended."""
+
+    fold: int
+    lowest: int
+    loss: float
+    last: float
+    stopped: int
+
+
+def stops(entry: Record, patience: int = config.Config().train.stop_patience) -> list[Stop]:
+    """What an early stop after ``patience`` epochs without a better loss would have done, fold by fold."""
+    found = []
+    for fold, rows in zip(entry["folds"], entry["curves"], strict=True):
+        lowest = min(rows, key=lambda row: row["valid_loss"])
+        best, since, end = float("inf"), 0.0, rows[-1]["epoch"]
+        for row in rows:
+            if row["valid_loss"] < best:
+                best, since = row["valid_loss"], row["epoch"]
+            elif row["epoch"] - since >= patience:
+                end = row["epoch"]
+                break
+        found.append(Stop(fold, int(lowest["epoch"]), lowest["valid_loss"], rows[-1]["valid_loss"], int(end)))
+    return found
 
 
 def partner(variant: str) -> str:
@@ -132,7 +234,8 @@ def read(folder: Path, data: str, budget: str) -> Study:
     worth = {variant: _worth(as_levers, variant) for variant in records}
     path = folder / "ensemble.json"
     ensemble = storage.read_json(path) if path.is_file() else None
-    return Study(data, budget, records, worth, levers.seed_noise(as_levers), ensemble)
+    noise = levers.seed_noise(as_levers) if len(records[BASE]) > 1 else None
+    return Study(data, budget, records, worth, noise, ensemble)
 
 
 def _check(entry: Record, first: Record, folder: Path, budget: str, command: str) -> None:

@@ -1,5 +1,6 @@
 """What the study's records say, in words and in Markdown tables."""
 
+import math
 from collections.abc import Sequence
 
 import numpy as np
@@ -7,6 +8,7 @@ import numpy as np
 from saltseg.reporting.case_records import PARTNERS, Gain, Study, partner
 from saltseg.studies import BASE
 
+NORMAL_95 = 1.96  # half the width of a 95 % interval in standard deviations
 COLUMNS = (
     "variant", "log-loss", "pixel accuracy", "score at 0.5", "gain [95 %]", "score, tuned rule", "gain [95 %]",
     "parameters", "GFLOP", "ms / image", "s / epoch", "MiB",
@@ -14,14 +16,17 @@ COLUMNS = (
 
 
 def verdict(gain: Gain | None, sigma: float | None = None) -> str:
-    """A gain in words. sigma: its standard deviation between trainings, if known."""
+    """A gain in words. sigma: its standard deviation between trainings, if known; its interval is over images."""
     if gain is None:
         return "not compared: no training of what it is compared with has the same seed"
     difference, low, high = gain
     if low <= 0 <= high:
         return f"no detectable difference: {interval(gain)}"
-    doubt = "" if sigma is None or abs(difference) >= 2 * sigma else ", within two sigma of the noise between seeds"
-    return f"{'better' if low > 0 else 'worse'} by {abs(difference):.3f} [{signed(low)}, {signed(high)}]{doubt}"
+    if sigma is not None and abs(difference) < 2 * math.hypot(sigma, (high - low) / (2 * NORMAL_95)):
+        word, doubt = "higher" if low > 0 else "lower", ", within the noise between trainings"
+    else:
+        word, doubt = "better" if low > 0 else "worse", ""
+    return f"{word} by {abs(difference):.3f} [{signed(low)}, {signed(high)}]{doubt}"
 
 
 def interval(gain: Gain | None) -> str:
@@ -35,8 +40,8 @@ def signed(value: float, digits: int = 3) -> str:
 
 
 def points(share: float) -> str:
-    """A difference of shares in percentage points."""
-    return f"{signed(100 * share, 1)} percentage points"
+    """A difference of shares in percentage points; a dash for what is not defined."""
+    return f"{signed(100 * share, 1)} percentage points" if np.isfinite(share) else "–"
 
 
 def percent(share: float) -> str:
@@ -75,9 +80,18 @@ def answers(study: Study, variants: Sequence[str], brief: bool = False) -> str:
         tuned = study.worth[variant].gain_cross_fitted
         found = verdict(tuned, study.sigma(variant))
         if tuned is not None and not brief:
-            found = f"with the tuned rule {found}; at 0.5 {verdict(study.gain_at_half(variant))}"
+            half = verdict(study.gain_at_half(variant), study.sigma(variant, "at_half"))
+            found = f"with the tuned rule {found}{_of_folds(study, variant)}; at 0.5 {half}"
+        if silent := [name for name in (variant, partner(variant)) if study.silent(name)]:
+            where = ", ".join(f"`{name}` in fold {' and '.join(map(str, study.silent(name)))}" for name in silent)
+            found = f"void, since at 0.5 nothing at all is marked by {where} (by the numbers: {found})"
         lines.append(f"- `{variant}` against `{partner(variant)}`: {found}")
     return "\n".join(lines)
+
+
+def _of_folds(study: Study, variant: str) -> str:
+    gains = study.fold_gains(variant)
+    return f" (by fold {', '.join(map(signed, gains))})" if len(gains) > 1 else ""
 
 
 def missing(study: Study, variants: Sequence[str]) -> str:

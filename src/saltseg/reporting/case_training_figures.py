@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 
+import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
@@ -15,7 +16,10 @@ from saltseg.studies import BASE
 
 
 def training_curves(entry: Record) -> Figure:
-    """Losses of a record per epoch above (training dashed), learning rate below, one colour per fold."""
+    """Losses of a record per epoch above (training dashed), learning rate below, one colour per fold.
+
+    A peak far above 95 of 100 losses is cut off, so that the others can be told apart.
+    """
     figure = new_figure((CHART[0], CHART[1] + 0.4))
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     handles = [
@@ -31,6 +35,10 @@ def training_curves(entry: Record) -> Figure:
         losses.plot(epoch, valid, linewidth=1.8, **line)
         rates.plot(epoch, rate, **line)
         handles.append(Line2D([], [], color=line_colour(place), linewidth=3, label=f"fold {fold}"))
+    every = [row[key] for rows in entry["curves"] for row in rows for key in ("train_loss", "valid_loss")]
+    usual = float(np.quantile(every, 0.95))
+    if max(every) > 1.5 * usual:
+        losses.set_ylim(0, 1.15 * usual)
     dress(losses, "", "log-loss")
     dress(rates, "epoch", "learning rate")
     rates.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
