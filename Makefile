@@ -33,7 +33,7 @@ lint: $(VENV)/installed-test  ## style and types
 	$(BIN)/mypy
 
 test: lint  ## lint, type check and the whole test suite
-	$(BIN)/python -m pytest
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
 
 bench: $(VENV)/installed-test  ## speed of everything as ratios; a quarter of an hour with nothing else running
 	$(BIN)/python benchmarks/bench.py

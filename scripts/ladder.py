@@ -49,10 +49,10 @@ def main() -> int:
     from saltseg import ladders
 
     arguments = parsed()
-    check(arguments)
     stages = ladders.LADDERS[arguments.ladder]
     finished = [stage for stage in stages if is_finished(arguments, stage)]
     wanted = ladders.chosen(arguments.ladder, None if arguments.only == "all" else arguments.only.split(","), finished)
+    check(arguments, wanted)
     found: list[dict[str, Any]] = []
     for number, stage in enumerate(stages, start=1):
         if stage in wanted:
@@ -165,7 +165,7 @@ def is_finished(arguments: argparse.Namespace, stage: str) -> bool:
     return run.report.is_file() and len(run.finished_folds()) == folds
 
 
-def check(arguments: argparse.Namespace) -> None:
+def check(arguments: argparse.Namespace, wanted: list[str]) -> None:
     """Refuse what would stop the ladder after hours: no dataset, too few labels, other images than before."""
     from saltseg import ladders, storage
     from saltseg.data import competition
@@ -173,9 +173,8 @@ def check(arguments: argparse.Namespace) -> None:
     from saltseg.inference import pseudo
 
     labelled = len(competition.train_ids(competition.dataset_root(arguments.input, arguments.data)))
-    for stage in ladders.LADDERS[arguments.ladder]:
-        if ladders.STAGES[stage].members or (arguments.only != "all" and stage not in arguments.only.split(",")):
-            continue
+    images = pseudo.read(arguments.images, ladders.BUDGETS[arguments.budget].unlabelled)
+    for stage in (stage for stage in wanted if not ladders.STAGES[stage].members):
         folds = ladders.settings_of(commands(arguments, stage)[-1]).folds
         left = labelled * (1 - folds.holdout if folds.scheme == "holdout" else 1 - 1 / folds.count)
         if folds.train_images > left:
@@ -183,7 +182,6 @@ def check(arguments: argparse.Namespace) -> None:
                 f"{stage} trains on {folds.train_images} images, and {arguments.data} leaves {int(left)} beside those "
                 "that validate; leave it out with --only, or take another --budget"
             )
-    images = pseudo.read(arguments.images, ladders.BUDGETS[arguments.budget].unlabelled)
     arguments.images_hash = pseudo.fingerprint(images)
     for other in ladders.LADDERS:
         path = folder(arguments, other) / "ladder.json"
