@@ -158,6 +158,12 @@ def test_a_training_that_marks_nothing_makes_comparisons_void_and_other_seeds_ar
     assert study.noise is None  # seeds of narrow alone say nothing about base
 
 
+def test_a_variant_without_its_partner_is_told_and_not_called_void(tmp_path) -> None:
+    study = read(tmp_path, entry(**FOLDS), entry("fcn_same_parameters", **FOLDS))
+    assert study.silent("narrow") == study.silent("fcn_same_parameters") == []
+    assert "not compared" in case_tables.answers(study, ["fcn_same_parameters"])
+
+
 def test_where_patience_would_have_ended_a_training() -> None:
     losses = {2: 0.5, 4: 0.4, 6: 0.45, 8: 0.41, 10: 0.39, 12: 0.6}
     rows = [{"epoch": float(epoch), "valid_loss": loss} for epoch, loss in losses.items()]

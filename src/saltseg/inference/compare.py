@@ -61,8 +61,7 @@ def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
     cross_fitted: under a threshold and a minimum area fitted on the other folds (random parts where there is one fold).
     Enough to compare runs image by image when their predictions are gone.
     """
-    oof = runs.load_predictions(run.oof)
-    oof = blend.in_order(oof, np.sort(oof.ids))
+    oof = _in_id_order(run)
     ids, groups = oof.ids, _groups(oof)
     counted = areas(oof.probabilities, competition.read_train(place.root(run)).masks_of(ids.tolist()))
     assert oof.fold is not None
@@ -79,10 +78,14 @@ def whole_rule(run: RunDir, place: Place) -> np.ndarray:
     Raises InputError for a run without an honest score.
     """
     run.demand_score("nothing to score: python scripts/ladder.py takes {teacher}")
-    oof = runs.load_predictions(run.oof)
-    oof = blend.in_order(oof, np.sort(oof.ids))
+    oof = _in_id_order(run)
     true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
     return decision.cross_fit(decision.Labelled(oof.probabilities, true, _groups(oof), oof.presence))
+
+
+def _in_id_order(run: RunDir) -> runs.Predictions:
+    oof = runs.load_predictions(run.oof)
+    return blend.in_order(oof, np.sort(oof.ids))
 
 
 def _groups(oof: runs.Predictions) -> np.ndarray:

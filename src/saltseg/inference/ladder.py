@@ -4,12 +4,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from saltseg import config, experiments, ladders, storage
 from saltseg.core import metric
 from saltseg.errors import InputError
-from saltseg.inference import compare
+from saltseg.inference import compare, levers
 from saltseg.inference.steps import Place
 from saltseg.runs import RunDir
 
@@ -53,7 +51,7 @@ def record(stage: str, budget: str, run: RunDir, below: RunDir | None, place: Pl
             else {"members": origin["members"]}
         ),
         **{key: origin[key] for key in ("dataset_hash", "folds_hash", "git_commit", "machine")},
-        "tenths": "".join(f"{tenths:x}" for tenths in np.rint(10 * own).astype(int)),
+        "tenths": levers.to_digits(own),
     }
 
 

@@ -72,13 +72,14 @@ def figures(run: RunDir, place: Place) -> dict[str, Any]:
         "git_commit": of_fold[0]["git_commit"],
         "machine": origin["machine"],
         "device": "gpu" if of_fold[0].get("peak_gpu_memory_mb") else "cpu",
-        "tenths_at_half": _digits(at_half),
-        "tenths_cross_fitted": _digits(fitted),
-        "tenths_whole_rule": _digits(whole),
+        "tenths_at_half": to_digits(at_half),
+        "tenths_cross_fitted": to_digits(fitted),
+        "tenths_whole_rule": to_digits(whole),
     }
 
 
-def _digits(scores: np.ndarray) -> str:
+def to_digits(scores: np.ndarray) -> str:
+    """Scores of images, each 0.0, 0.1 … 1.0, as tenths: a hexadecimal digit each."""
     return "".join(f"{tenths:x}" for tenths in np.rint(10 * scores).astype(int))
 
 
@@ -154,7 +155,7 @@ def _worth(
         )
 
     def difference(key: str) -> np.ndarray:  # (seeds, images)
-        return np.array([_scores(of_seed[seed][key]) - _scores(reference[seed][key]) for seed in shared])
+        return np.array([from_digits(of_seed[seed][key]) - from_digits(reference[seed][key]) for seed in shared])
 
     def gain(key: str) -> tuple[float, float, float] | None:
         mean = difference(key).mean(axis=0)
@@ -178,7 +179,8 @@ def _worth(
     )
 
 
-def _scores(digits: str) -> np.ndarray:
+def from_digits(digits: str) -> np.ndarray:
+    """The inverse of `to_digits`: float64 (images,)."""
     return np.array([int(digit, 16) for digit in digits]) / 10
 
 

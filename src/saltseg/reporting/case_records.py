@@ -35,7 +35,8 @@ class Study:
     """Records of one dataset and budget: variant → its records in the order of seeds, and what it is worth.
 
     worth: `levers.Worth`, its gains against `partner`; without gains where that was trained with other seeds or not
-    at all. noise: see `levers.seed_noise`, None unless base has several seeds.
+    at all. noise: see `levers.seed_noise`, None unless base has several seeds. ensemble: what averaging the folds of
+    base gives, see `saltseg.inference.study.ensemble`.
     """
 
     data: str
@@ -43,9 +44,7 @@ class Study:
     records: Mapping[str, Sequence[Record]]
     worth: Mapping[str, Worth]
     noise: float | None
-    ensemble: Mapping[str, Any] | None = (
-        None  # what averaging the folds of base gives: saltseg.inference.study.ensemble
-    )
+    ensemble: Mapping[str, Any] | None = None
 
     def measured(self, variants: Sequence[str]) -> list[str]:
         """Those of ``variants`` that have a record."""
@@ -105,8 +104,9 @@ class Study:
 
     def silent(self, variant: str) -> list[int]:
         """Folds whose network marks nothing at 0.5 in any image; of the seeds that are compared with its partner's."""
-        shared = set(range(100)) if variant == BASE else {e["seed"] for e in self.records[partner(variant)]}
-        return sorted({fold for entry in self.records[variant] if entry["seed"] in shared for fold in _silent(entry)})
+        shared = {entry["seed"] for entry in self.records.get(partner(variant), ())}
+        own = (entry for entry in self.records.get(variant, ()) if entry["seed"] in shared)
+        return sorted({fold for entry in own for fold in _silent(entry)})
 
     def gain_over_other_seeds(self, variant: str) -> Gain | None:
         """The tuned gain over the mean of its partner's trainings with other seeds that mark something in every fold.
@@ -121,23 +121,25 @@ class Study:
         return _gain([_scores(entry, "cross_fitted") - others for entry in self.records[variant]])
 
     def _fold_differences(self, variant: str, rule: str) -> list[np.ndarray]:
-        if variant == BASE or self.worth[variant].gain_cross_fitted is None:
+        """`_differences`, mean over seeds, cut into folds; [] where records do not say which fold an image was in."""
+        differences, folds = self._differences(variant, rule), _folds(self.records[variant][0])
+        if not differences or folds is None:
+            return []
+        mean = np.mean(differences, axis=0)
+        return [mean[folds == place] for place in np.unique(folds)]
+
+    def _differences(self, variant: str, rule: str) -> list[np.ndarray]:
+        """What each image gains over the `partner`, an array for each shared seed; [] where `worth` has no gain."""
+        if self.worth[variant].gain_cross_fitted is None:
             return []
         of_seed = {entry["seed"]: entry for entry in self.records[partner(variant)]}
         pairs = [(entry, of_seed[entry["seed"]]) for entry in self.records[variant] if entry["seed"] in of_seed]
-        folds = _folds(pairs[0][0])
-        if folds is None:
-            return []
-        mean = np.mean([_scores(one, rule) - _scores(other, rule) for one, other in pairs], axis=0)
-        return [mean[folds == place] for place in np.unique(folds)]
+        return [_scores(one, rule) - _scores(other, rule) for one, other in pairs]
 
     def gain_at_half(self, variant: str) -> Gain | None:
         """What a variant gives over its `partner` at threshold 0.5; None where `worth` has no gain either."""
-        if self.worth[variant].gain_cross_fitted is None:
-            return None
-        of_seed = {entry["seed"]: entry for entry in self.records[partner(variant)]}
-        pairs = [(entry, of_seed[entry["seed"]]) for entry in self.records[variant] if entry["seed"] in of_seed]
-        return _gain([_scores(one, "at_half") - _scores(other, "at_half") for one, other in pairs])
+        differences = self._differences(variant, "at_half")
+        return _gain(differences) if differences else None
 
     def ensemble_gain(self, rule: str) -> Gain | None:
         """What averaging the folds of base gives, at_half or cross_fitted; None where nobody measured it."""
@@ -153,7 +155,7 @@ class Study:
 
 def _scores(entry: Record, rule: str) -> np.ndarray:
     """Of each image under a rule, float64 (images,) in [0, 1], in the order of their ids."""
-    return np.array([int(digit, 16) for digit in entry[f"tenths_{rule}"]]) / 10
+    return levers.from_digits(entry[f"tenths_{rule}"])
 
 
 def _folds(entry: Record) -> np.ndarray | None:
