@@ -6,7 +6,8 @@
 
 Trains nothing. No number in the document is typed by hand: its text is docs/case_study.md.jinja, its numbers are from
 output/published/study/. What has no record yet is left out and named. Histograms of the data are drawn if input/ holds
-the dataset of the records; pictures of single tiles are simulated.
+the dataset of the records; pictures of single tiles are simulated, predicted ones from the study of a simulated dataset
+with the same budget:  python scripts/study.py --data synthetic-1000 --only base,images_eighth
 """
 
 from pathlib import Path
@@ -28,14 +29,15 @@ def main() -> None:
 
     from saltseg import storage
     from saltseg.data import competition
-    from saltseg.reporting import case_data, case_figures, case_records, case_study
+    from saltseg.reporting import case_data, case_figures, case_records, case_study, case_tiles
 
     data = competition.check_name(arguments.data)
-    folder = arguments.output / "published" / "study" / f"{data}-{arguments.budget}"
-    study = case_records.read(folder, data, arguments.budget)
+    published = arguments.output / "published" / "study"
+    study = case_records.read(published / f"{data}-{arguments.budget}", data, arguments.budget)
+    predicted = case_tiles.read(published, data, arguments.budget)
     dataset = case_data.read_dataset(arguments.input / data, study)
-    pictures = case_figures.draw(study, dataset)
-    text = case_study.render(study, dataset, pictures, TEMPLATE)
+    pictures = case_figures.draw(study, dataset, predicted)
+    text = case_study.render(study, dataset, predicted, pictures, TEMPLATE)
     for name, png in pictures.items():
         storage.write_atomic(arguments.to / "case_study" / f"{name}.png", png)
     page = arguments.to / "case_study.md"

@@ -6,8 +6,9 @@
   python scripts/study.py --data synthetic --budget tiny        a look at what comes out, in minutes
 
 Variants and budgets are in src/saltseg/studies.py. Each finished training leaves a small record in
-output/published/study/; what has one is not trained again, an interrupted training goes on from its last epoch, and a
-training that fails does not stop the others. scripts/case_study.py makes the document from the records.
+output/published/study/ (with simulated data some predicted tiles beside it); what has one is not trained again, an
+interrupted training goes on from its last epoch, and a training that fails does not stop the others.
+scripts/case_study.py makes the document from the records.
 """
 
 import argparse
@@ -69,7 +70,7 @@ def average_folds(arguments: argparse.Namespace, seed: int) -> None:
     if not path.is_file() and record_path(arguments, studies.BASE, seed).is_file() and run.finished_folds():
         found = study.ensemble(run, steps.Place(arguments.input, arguments.output))
         if found is not None:
-            storage.write_json(path, found)
+            storage.write_json_lines(path, found)
 
 
 def record_path(arguments: argparse.Namespace, variant: str, seed: int) -> Path:
@@ -99,6 +100,7 @@ def train_all(arguments: argparse.Namespace, missing: list[tuple[str, int]]) -> 
 def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
     """Train one variant with one seed and leave its record."""
     from saltseg import storage, studies
+    from saltseg.data import competition
     from saltseg.inference import steps, study
     from saltseg.training import experiment
 
@@ -107,8 +109,10 @@ def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
     settings = studies.settings(variant, budget, seed)
     folds = studies.BUDGETS[budget].folds
     experiment.train(settings, arguments.data, run, arguments.input, arguments.output, folds, predict_test=False)
-    entry = study.record(run, steps.Place(arguments.input, arguments.output), variant, budget, seed)
-    storage.write_json_lines(record_path(arguments, variant, seed), entry)
+    place, path = steps.Place(arguments.input, arguments.output), record_path(arguments, variant, seed)
+    if competition.is_synthetic(place.root(run)):  # the licence of the real tiles does not allow showing them
+        storage.write_arrays(path.with_suffix(".npz"), **study.tiles(run, place))
+    storage.write_json_lines(path, study.record(run, place, variant, budget, seed))
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import os
 import stat
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from saltseg import storage
@@ -74,3 +75,21 @@ def test_json_that_is_none_is_neither_written_nor_read(tmp_path: Path) -> None:
         storage.read_json(tmp_path / "y.json")
     with pytest.raises(InputError, match=r"no file .*y.csv; run the step that writes it"):
         storage.read_csv(tmp_path / "y.csv")
+
+
+def test_arrays_come_back_and_damaged_ones_are_told_in_one_line(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "arrays.npz"
+    storage.write_arrays(path, one=np.arange(3), two=np.zeros((2, 2), np.uint8))
+    found = storage.read_arrays(path)
+    assert found["one"].tolist() == [0, 1, 2]
+    assert (found["two"].shape, found["two"].dtype) == ((2, 2), np.uint8)
+    with pytest.raises(InputError, match="no file"):
+        storage.read_arrays(tmp_path / "none.npz")
+    for damaged in (b"", b"no zip", path.read_bytes()[:-40]):
+        path.write_bytes(damaged)
+        with pytest.raises(InputError, match=r"arrays.npz cannot be read as arrays \(.*; delete it") as refused:
+            storage.read_arrays(path)
+        assert "\n" not in str(refused.value)
+    np.savez(path, one=np.array([{}], dtype=object))
+    with pytest.raises(InputError, match="cannot be read as arrays"):
+        storage.read_arrays(path)  # nothing is unpickled

@@ -28,7 +28,8 @@ def test_variants_are_trained_once_side_by_side_and_one_failure_stops_no_other(t
     log = tmp_path / "output" / "study" / "tiny-tiny" / "images_double-0.log"
     assert "folds.train_images is 48; fold 0 has 40" in log.read_text()
     folder = tmp_path / "output" / "published" / "study" / "tiny-tiny"
-    assert {path.name for path in folder.iterdir()} == {"images_eighth-0.json", "fcn_same_operations-0.json"}
+    kept = {f"{name}-0.{kind}" for name in ("images_eighth", "fcn_same_operations") for kind in ("json", "npz")}
+    assert {path.name for path in folder.iterdir()} == kept  # tiles, too, since these are simulated
     record = storage.read_json(folder / "images_eighth-0.json")
     assert (record["n_train"], record["n"], record["folds"]) == (3, 40, [0, 1])
     assert record["changes"] == ["folds.train_images: 24 → 3", "train.epochs: 4 → 32"]

@@ -240,8 +240,7 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
         arrays["fold"] = predictions.fold.astype(np.int16)
     if predictions.presence is not None:
         arrays["presence"] = predictions.presence
-    with storage.atomic_path(path) as beside, beside.open("wb") as file:
-        np.savez_compressed(file, **arrays)
+    storage.write_arrays(path, **arrays)
 
 
 def load_predictions(path: Path) -> Predictions:

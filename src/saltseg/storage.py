@@ -13,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from saltseg.errors import InputError
 
 
@@ -67,6 +69,24 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     writer.writeheader()
     writer.writerows(rows)
     write_atomic(path, text.getvalue())
+
+
+def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+    """Write a compressed ``.npz`` atomically."""
+    with atomic_path(path) as beside, beside.open("wb") as file:
+        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its other parameter is no array
+
+
+def read_arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote; never unpickles. Raises InputError with the way out."""
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return dict(file)
+    except FileNotFoundError:
+        raise InputError(f"no file {path}; run the step that writes it") from None
+    except Exception as error:  # zip, zlib and numpy: all mean another kind of file
+        reason = " ".join(str(error).split())[:80] or type(error).__name__
+        raise InputError(f"{path} cannot be read as arrays ({reason}); delete it and run the step again") from None
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -1,7 +1,8 @@
 """The case study's questions as variants of its U-Net: what scripts/study.py trains and docs/case_study.md answers.
 
 All variants of a budget share folds, seeds, batches and the number of gradient steps. Their length is fixed, so that no
-epoch is chosen on the images that report the score. One thing changes at a time.
+epoch is chosen on the images that report the score. One thing changes at a time. `PLATEAU` alone is trained the case
+study's way, for its curves: as long as the validation loss falls.
 """
 
 from collections.abc import Mapping
@@ -9,7 +10,7 @@ from dataclasses import dataclass
 
 from saltseg.config import Config, TrainConfig, differences, override
 
-BASE = "base"
+BASE, PLATEAU = "base", "plateau"
 BASELINE = Config(
     name="study",
     train=TrainConfig(schedule="cosine", keep="last", batch_size=16),
@@ -65,6 +66,7 @@ VARIANTS: Mapping[str, tuple[str, ...]] = {
     "images_quarter": (),
     "images_half": (),
     "images_double": (),
+    PLATEAU: ("train.schedule=plateau", "train.keep=best", "train.epochs=50", "train.validate_every=1"),
 }
 SHARES = {"images_eighth": (1, 8), "images_quarter": (1, 4), "images_half": (1, 2), "images_double": (2, 1)}
 

@@ -4,11 +4,12 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from tiny_run import Trained, checkpoint, place
+from tiny_run import Trained, checkpoint, place, predictions
 
 from saltseg import config, runs, storage, studies
 from saltseg.config import Config, DataConfig, ModelConfig
 from saltseg.core import metric, thresholds
+from saltseg.core.areas import areas
 from saltseg.data import competition, folds
 from saltseg.inference import study
 
@@ -64,7 +65,7 @@ def test_variants_change_one_thing_and_share_the_number_of_steps(budget: str) ->
     base = studies.settings("base", budget, 0)
     assert base.train.keep == "last"  # no epoch is chosen on the images that report the score
     shown = base.folds.train_images * base.train.epochs
-    for variant in studies.VARIANTS:
+    for variant in set(studies.VARIANTS) - {studies.PLATEAU}:
         found = studies.settings(variant, budget, 0)
         assert found.folds.train_images * found.train.epochs == shown
         assert (found.folds.seed, found.folds.count, found.data.size) == (
@@ -84,7 +85,17 @@ def test_the_full_budget_asks_for_no_more_images_than_five_folds_of_the_real_dat
 
 
 def test_questions_name_variants_and_forget_none() -> None:
-    assert {variant for asked in studies.QUESTIONS.values() for variant in asked} == set(studies.VARIANTS)
+    asked = {variant for variants in studies.QUESTIONS.values() for variant in variants}
+    assert asked == set(studies.VARIANTS) - {studies.PLATEAU}
+
+
+def test_one_variant_alone_is_trained_as_the_case_study_did() -> None:
+    found, case_study = studies.settings(studies.PLATEAU, "cpu", 0), Config()
+    same = ("schedule", "keep", "epochs", "validate_every", "plateau_factor", "plateau_patience", "stop_patience")
+    assert all(getattr(found.train, name) == getattr(case_study.train, name) for name in same)
+    assert {key.split(".")[0] for key in studies.changes(studies.PLATEAU, "cpu")} == {"train"}
+    kept = {name: studies.settings(name, "cpu", 0).train.keep for name in studies.VARIANTS}
+    assert [name for name, keep in kept.items() if keep == "best"] == [studies.PLATEAU]
 
 
 def test_a_record_agrees_with_the_predictions_it_is_about(trained: Trained) -> None:
@@ -113,10 +124,43 @@ def test_a_record_agrees_with_the_predictions_it_is_about(trained: Trained) -> N
     assert [thresholds["missed"][t] for t in (0, 128, 255)] == [0, 1, 9]
     assert [thresholds["invented"][t] for t in (0, 20, 21, 128, 129)] == [3, 3, 1, 1, 0]
     assert sum(entry["boundary"]["errors"]) == 20 * 101
+    assert entry["tuned"] == {"intersection": salt - 2020, "predicted": salt - 2020, "missed": 1, "invented": 0}
     assert entry["curves"][1] == [{"epoch": 2, "train_loss": 0.4, "valid_loss": 1, "learning_rate": 0}]
     assert entry["train"] == {"pixel_accuracy": pytest.approx(0.6), "score_at_half": 1}
     assert (entry["variant"], entry["budget"], entry["seed"], entry["folds"]) == ("no_skips", "tiny", 3, [0, 1, 2])
     assert entry["changes"] == ["model.skip: concat → none"]
+
+
+def test_errors_under_the_rule_of_the_other_groups_are_those_of_its_masks() -> None:
+    rng = np.random.default_rng(0)
+    true = (rng.random((12, 9, 9)) < rng.choice([0, 0.3, 0.6], 12)[:, None, None]).astype(np.uint8)
+    probabilities = np.clip(rng.normal(90 + 70 * true, 50), 0, 255).astype(np.uint8)
+    group = np.arange(12) % 3
+    rules = thresholds.cross_fit(probabilities, true, group).rules
+    masks = np.concatenate([rules[name].apply(probabilities[group == name]) for name in rules])
+    true_of = np.concatenate([true[group == name] for name in rules])
+    marked, salt = masks.any(axis=(1, 2)), true_of.any(axis=(1, 2))
+    assert study.tuned(areas(probabilities, true), group) == {
+        "intersection": int((masks & true_of).sum()), "predicted": int(masks.sum()),
+        "missed": int((salt & ~marked).sum()), "invented": int((~salt & marked).sum()),
+    }  # fmt: skip
+    assert not salt.all()
+
+
+def test_tiles_that_are_shown_are_the_first_by_id_with_some_salt_and_some_rock(trained: Trained) -> None:
+    ids = ("c2", "d1", "b2", "a1", "b1")
+    said = predictions(ids, lambda id_: np.full((101, 101), int(id_[1]), np.uint8))
+    runs.save_predictions(trained.run.fold(0).train, said)
+    found = study.tiles(trained.run, place(trained))
+    assert {name: values.shape for name, values in found.items()} == dict.fromkeys(
+        ("images", "masks", "probabilities"), (2, 2, 101, 101)
+    )
+    # b1 and b2 trained, b0 and c0 validated; the grey value of a tile is ten times its place in TRAIN
+    assert found["images"][:, :, 0, 0].tolist() == [[40, 50], [30, 60]]
+    assert found["masks"].sum(axis=(2, 3)).tolist() == [[2020, 2020], [2020, 4040]]
+    assert found["probabilities"][:, :, 0, 0].tolist() == [[1, 2], [200, 200]]
+    assert found["probabilities"][1, :, 30, 0].tolist() == [20, 200]
+    assert study.tiles(trained.run, place(trained), each=1)["images"][:, :, 0, 0].tolist() == [[40], [30]]
 
 
 def test_folds_are_averaged_on_the_images_that_trained_none_of_them(trained: Trained) -> None:
@@ -143,6 +187,9 @@ def test_folds_are_averaged_on_the_images_that_trained_none_of_them(trained: Tra
     assert found["at_half"]["gain"] == pytest.approx((full.mean() - none.mean()) / 3)
     low, high = found["at_half"]["interval"]
     assert low <= found["at_half"]["gain"] <= high
+    assert found["together"]["thresholds"]["predicted"][128] == len(unseen) * 101**2
+    assert found["alone"]["thresholds"]["predicted"][128] == 2 * len(unseen) * 101**2  # of three networks two mark all
+    assert (found["alone"]["n"], found["together"]["n"]) == (3 * len(unseen), len(unseen))
     tuned = found["cross_fitted"]
     assert tuned["gain"] == pytest.approx(tuned["together"] - tuned["alone"])
     mean = np.full((len(unseen), 101, 101), 140, np.uint8)  # of 26, 153 and 242 255ths

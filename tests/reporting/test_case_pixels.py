@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from fake_records import entry, read, steps
 
-from saltseg.reporting.case_pixels import boundary_errors, calibrated, calibration, threshold_curve
+from saltseg.reporting.case_pixels import boundary_errors, calibrated, calibration, errors_when_tuned, threshold_curve
 
 
 @pytest.fixture
@@ -20,6 +20,13 @@ def test_precision_and_recall(curve) -> None:
     assert curve.invented_share[[0, 100, 101]] == pytest.approx([1, 0.5, 0])  # of 6 without
     assert (curve.pixels, curve.true_pixels, curve.with_salt, curve.without_salt) == (200, 80, 8, 12)
     assert curve.area == pytest.approx(0.5 * 40 / 60 + 0.5 * 1)
+
+
+def test_errors_of_one_decision(curve, tmp_path) -> None:
+    assert curve.errors(50) == pytest.approx((40 / 60, 1, 0, 0.5))
+    assert curve.errors(150) == pytest.approx((1, 0.5, 0.25, 0))
+    study = read(tmp_path, entry(), entry(seed=1))  # 16 of 20 marked pixels are among the 40 of salt; see `entry`
+    assert errors_when_tuned(study, "base") == pytest.approx((16 / 20, 16 / 40, 2 / 4, 0 / 6))
 
 
 def test_precision_at_a_recall_between_two_thresholds_interpolates_counts(curve) -> None:

@@ -6,7 +6,7 @@ from fake_records import entry, read
 from saltseg import studies
 from saltseg.errors import InputError
 from saltseg.reporting import case_tables
-from saltseg.reporting.case_records import Stop, stops
+from saltseg.reporting.case_records import Descent, Stop, descents, stops
 
 
 def test_gains_are_paired_with_base_or_with_the_narrow_network(tmp_path) -> None:
@@ -170,3 +170,18 @@ def test_where_patience_would_have_ended_a_training() -> None:
     made = {"folds": [3], "curves": [rows]}
     assert stops(made, patience=4) == [Stop(3, lowest=10, loss=0.39, last=0.6, stopped=8)]
     assert stops(made, patience=6) == [Stop(3, lowest=10, loss=0.39, last=0.6, stopped=12)]
+
+
+def test_where_a_plateau_lowered_the_rate_and_what_was_kept() -> None:
+    def rows(*pairs):
+        return [
+            {"epoch": float(epoch), "train_loss": 0.1, "valid_loss": loss, "learning_rate": rate}
+            for epoch, (loss, rate) in enumerate(pairs, start=1)
+        ]
+
+    first = rows((0.5, 1e-3), (0.4, 1e-3), (0.6, 1e-3), (0.3, 1.0000001e-4), (0.35, 1e-4), (0.36, 1e-5))
+    found = descents(entry(folds=[2, 4], curves=[first, rows((0.5, 1e-3), (0.4, 1e-3))]))
+    assert found == [
+        Descent(2, ((4, 1.0000001e-4), (6, 1e-5)), kept=4, last=6),
+        Descent(4, (), kept=2, last=2),
+    ]

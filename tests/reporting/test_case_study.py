@@ -8,7 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
-from fake_records import entry, read
+from fake_records import ensemble, entry, predicted_tiles, read
 
 from saltseg import storage, studies
 from saltseg.reporting import case_figures, case_study, gains
@@ -32,8 +32,9 @@ def undrawn(monkeypatch):
 def test_every_variant_is_told_and_every_picture_is_shown_once(tmp_path, undrawn) -> None:
     study = read(tmp_path, *(entry(variant) for variant in studies.VARIANTS))
     dataset = Dataset(np.linspace(0, 1, 11), np.zeros(11, bool), np.arange(11), True)
-    pictures = case_figures.draw(study, dataset)
-    text = case_study.render(study, dataset, pictures, TEMPLATE)
+    tiles = predicted_tiles(tmp_path / "rock-cpu")
+    pictures = case_figures.draw(study, dataset, tiles)
+    text = case_study.render(study, dataset, tiles, pictures, TEMPLATE)
     assert sorted(links(text)) == sorted(pictures)
     assert "Not measured yet" not in text
     assert "They do not hold the noise between trainings" in text
@@ -46,11 +47,10 @@ def test_every_variant_is_told_and_every_picture_is_shown_once(tmp_path, undrawn
 
 
 def test_the_mean_of_folds_is_told_where_it_was_measured(tmp_path, undrawn) -> None:
-    assert "It is left for a test set." in case_study.render(read(tmp_path, entry()), None, [], TEMPLATE)
-    rules = {"alone": 0.6, "together": 0.64, "gain": 0.04, "interval": [0.01, 0.07]}
-    measured = {"n": 1629, "folds": [0, 1], "at_half": rules, "cross_fitted": rules | {"interval": [-0.01, 0.07]}}
-    storage.write_json(tmp_path / "ensemble.json", measured)
-    text = " ".join(case_study.render(read(tmp_path, entry()), None, [], TEMPLATE).split())
+    assert "It is left for a test set." in case_study.render(read(tmp_path, entry()), None, [], [], TEMPLATE)
+    storage.write_json(tmp_path / "ensemble.json", ensemble())
+    text = " ".join(case_study.render(read(tmp_path, entry()), None, [], [], TEMPLATE).split())
+    assert "| mean of 2 networks, on other images | 100.0 % → 100.0 % | 50.0 % → 50.0 % |" in text
     assert "1,629 images trained none of the 2 networks" in text
     assert (
         "one network alone scores 0.600 on average and their mean 0.640 at 0.5: better by 0.040 [+0.010, +0.070]."
@@ -62,10 +62,12 @@ def test_the_mean_of_folds_is_told_where_it_was_measured(tmp_path, undrawn) -> N
 
 def test_two_records_make_a_document_that_says_what_is_missing(tmp_path, undrawn) -> None:
     study = read(tmp_path, entry(), entry("no_skips", half="3", git_commit=None))
-    pictures = case_figures.draw(study, None)
-    text = case_study.render(study, None, pictures, TEMPLATE)
+    pictures = case_figures.draw(study, None, [])
+    text = case_study.render(study, None, [], pictures, TEMPLATE)
     assert sorted(links(text)) == sorted(pictures)
-    assert {"coverage", "depth", "pooling_gains", "improve_gains", "images", "operations"} & set(pictures) == set()
+    left_out = {"coverage", "depth", "pooling_gains", "improve_gains", "images", "operations", "plateau", "predicted"}
+    assert left_out & set(pictures) == set()
+    assert "*Not measured yet: `plateau`.*" in text
     assert "*Not measured yet: `strided_conv`, `average_pool`.*" in text
     assert "*Not measured yet: `add`, `max`, `min`.*" in text
     assert "at 0.5 worse by 0.200 [−0.200, −0.200]" in text

@@ -9,10 +9,10 @@ from scipy.ndimage import distance_transform_edt
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
-from saltseg import storage, studies
+from saltseg import runs, storage, studies
 from saltseg.config import Config
 from saltseg.core import metric, thresholds
-from saltseg.core.areas import areas
+from saltseg.core.areas import Areas, areas
 from saltseg.core.postprocess import HALF
 from saltseg.data import competition, folds
 from saltseg.inference import blend, levers, predict
@@ -29,11 +29,10 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
     """Everything about a finished variant that the document shows, ready for JSON.
 
     Beside `levers.figures`: image_folds: the place in ``folds`` of the fold that each image validated in, a digit each,
-    in id order; pixel_accuracy at 0.5; thresholds: for "salt where the probability is at least t 255ths",
-    t = 0 … 255, the pixels ``intersection`` and ``predicted`` over all images, and the images ``missed`` (salt, none
-    predicted) and ``invented`` (no salt, some predicted); pixels, true_pixels, images_with_salt; boundary: see
-    `errors_by_distance`; `cost`; curves: rows of each fold's log; train and valid: means of the folds' figures on a
-    sample of their own training images and on their validation images, at 0.5.
+    in id order; pixel_accuracy at 0.5; `totals`; tuned: its four counts, a number each, under the threshold and minimum
+    area that are fitted on the other folds; boundary: see `errors_by_distance`; `cost`; curves: rows of each fold's
+    log; train and valid: means of the folds' figures on a sample of their own training images and on their validation
+    images, at 0.5.
     """
     finished = run.finished_folds()
     oof = blend.collate(finished)
@@ -41,7 +40,6 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
     true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
     counted = areas(oof.probabilities, true)
     of_fold = [storage.read_json(fold.metrics) for fold in finished]
-    salt = counted.true > 0
 
     def mean(key: str) -> float:
         return float(np.mean([figures[key] for figures in of_fold]))
@@ -55,15 +53,8 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
         "image_folds": "".join(map(str, np.searchsorted([fold.number for fold in finished], oof.fold))),
         **levers.figures(run, place),
         "pixel_accuracy": float((HALF.apply(oof.probabilities) == true).mean()),
-        "thresholds": {
-            "intersection": counted.intersection.sum(axis=0).tolist(),
-            "predicted": counted.predicted.sum(axis=0).tolist(),
-            "missed": (salt[:, None] & (counted.predicted == 0)).sum(axis=0).tolist(),
-            "invented": (~salt[:, None] & (counted.predicted > 0)).sum(axis=0).tolist(),
-        },
-        "pixels": true.size,
-        "true_pixels": int(counted.true.sum()),
-        "images_with_salt": int(salt.sum()),
+        **totals(counted),
+        "tuned": tuned(counted, oof.fold if len(finished) > 1 else thresholds.random_parts(len(oof.ids))),
         "boundary": errors_by_distance(HALF.apply(oof.probabilities), true),
         **cost(run.read_config()),
         "curves": [_curve(storage.read_csv(fold.log)) for fold in finished],
@@ -72,14 +63,51 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
     }
 
 
+def totals(counted: Areas) -> dict[str, Any]:
+    """Errors over all images at every threshold, ready for JSON.
+
+    thresholds: for "salt where the probability is at least t 255ths", t = 0 … 255, the pixels ``intersection`` and
+    ``predicted``, and the images ``missed`` (salt, none predicted) and ``invented`` (no salt, some predicted). Beside
+    it: n, the images; images_with_salt; pixels; true_pixels.
+    """
+    return {
+        "thresholds": _errors(counted.intersection, counted.predicted, counted.true[:, None]),
+        "n": len(counted.true),
+        "images_with_salt": int((counted.true > 0).sum()),
+        "pixels": counted.pixels * len(counted.true),
+        "true_pixels": int(counted.true.sum()),
+    }
+
+
+def tuned(counted: Areas, group: np.ndarray) -> dict[str, int]:
+    """The four counts of `totals` under a threshold and a minimum area that are fitted on the other groups (N,)."""
+    rules = thresholds.cross_fit_areas(counted, group).rules
+    found = np.zeros((2, len(counted.true)), np.int64)
+    for name, rule in rules.items():
+        found[:, group == name] = counted.take(group == name).under(rule)
+    return _errors(found[0], found[1], counted.true)
+
+
+def _errors(intersection: np.ndarray, predicted: np.ndarray, true: np.ndarray) -> dict[str, Any]:
+    """Pixels and images (N, …), summed over the N images; true: its pixels of salt, in a shape that fits."""
+    counts = {
+        "intersection": intersection,
+        "predicted": predicted,
+        "missed": (true > 0) & (predicted == 0),
+        "invented": (true == 0) & (predicted > 0),
+    }
+    return {name: values.sum(axis=0, dtype=np.int64).tolist() for name, values in counts.items()}
+
+
 def ensemble(run: RunDir, place: Place) -> dict[str, Any] | None:
     """What averaging the networks of a run's folds gives, on the images that none of them was trained on.
 
     There are such images where folds train on a part of theirs (``folds.train_images``), and the epoch that is kept is
-    no choice. Returns ``{"n", "folds", "at_half", "cross_fitted"}``, ready for JSON, the last two with the score of one
-    network ``alone`` (mean over folds) and of all ``together``, the paired ``gain`` and its 95 % ``interval``;
-    cross_fitted: a threshold and a minimum area of its own for each, fitted on other images. None where there are fewer
-    than two folds or images.
+    no choice. Returns ``{"n", "folds", "at_half", "cross_fitted", "alone", "together"}``, ready for JSON. at_half and
+    cross_fitted: the score of one network ``alone`` (mean over folds) and of all ``together``, the paired ``gain`` and
+    its 95 % ``interval``; cross_fitted: a threshold and a minimum area of its own for each, fitted on other images.
+    alone, together: their `totals`, the images of alone being those of each network. None where there are fewer than
+    two folds or images.
     """
     settings, finished = run.read_config(), run.trained_folds()
     labelled = competition.read_train(place.root(run))
@@ -106,7 +134,32 @@ def ensemble(run: RunDir, place: Place) -> dict[str, Any] | None:
         "folds": [fold.number for fold in finished],
         "at_half": paired([counted.average_precision(HALF) for counted in every]),
         "cross_fitted": paired([thresholds.cross_fit_areas(counted, parts).average_precision for counted in every]),
+        "alone": totals(Areas.concatenate(every[:-1])),
+        "together": totals(every[-1]),
     }
+
+
+def tiles(run: RunDir, place: Place, each: int = 4) -> dict[str, np.ndarray]:
+    """Tiles that the first fold's network trained on and others that it never saw, with what it says of them.
+
+    The first of each kind by id with salt on a tenth to nine tenths of their pixels, so nobody picked them.
+
+    Returns:
+        ``images`` uint8, ``masks`` {0, 1} uint8 and ``probabilities`` uint8 in 255ths, each (2, each, H, W):
+        [0] training, [1] validation images; fewer than ``each`` where there are no more of both kinds.
+    """
+    fold = run.trained_folds()[0]
+    labelled = competition.read_train(place.root(run))
+    salt = dict(zip(labelled.ids, metric.coverage(labelled.masks).tolist(), strict=True))
+    sides = []
+    for path in (fold.train, fold.oof):
+        found = runs.load_predictions(path)
+        ids = sorted(id_ for id_ in found.ids.tolist() if 0.1 <= salt[id_] <= 0.9)[:each]
+        rows = [labelled.ids.index(id_) for id_ in ids]
+        said = found.probabilities[[found.ids.tolist().index(id_) for id_ in ids]]
+        sides.append({"images": labelled.images[rows], "masks": labelled.masks[rows], "probabilities": said})
+    count = min(len(side["masks"]) for side in sides)
+    return {name: np.stack([side[name][:count] for side in sides]) for name in sides[0]}
 
 
 def errors_by_distance(predicted: np.ndarray, true: np.ndarray) -> dict[str, list[int]]:

@@ -46,14 +46,14 @@ def tiles() -> Figure:
         show(rows[0, column], tile.image / 255)
         show(rows[1, column], tile.mask, SALT)
         for axes in rows[:, column]:
-            _outline(axes, tile.mask)
+            outline(axes, tile.mask)
         rows[0, column].set_title(f"{name}\n{100 * tile.mask.mean():.0f} % of pixels", fontsize=8, color=INK)
     for axes, name in zip(rows[:, 0], ("image", "mask"), strict=True):
         axes.set_ylabel(name, fontsize=9, color=INK)
     return figure
 
 
-def _outline(axes: Axes, mask: np.ndarray) -> None:
+def outline(axes: Axes, mask: np.ndarray) -> None:
     """The boundary of a mask {0, 1} (H, W) in black, with a white rim that keeps it visible on dark rock."""
     if 0 < mask.mean() < 1:
         lines = axes.contour(mask, levels=[0.5], colors="black", linewidths=1.2)

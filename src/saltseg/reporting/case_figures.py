@@ -1,5 +1,7 @@
 """All pictures of the case study's document: what is explained is drawn, what was measured is charted. PNG bytes."""
 
+from collections.abc import Sequence
+
 from matplotlib.figure import Figure
 
 from saltseg.reporting import (
@@ -8,21 +10,25 @@ from saltseg.reporting import (
     case_network_figures,
     case_networks,
     case_pixel_figures,
+    case_tiles,
     case_training_figures,
     gains,
 )
 from saltseg.reporting.case_data import Dataset
 from saltseg.reporting.case_pixels import boundary_errors, threshold_curve
 from saltseg.reporting.case_records import Study
+from saltseg.reporting.case_tiles import Predicted
 from saltseg.reporting.style import png
-from saltseg.studies import BASE, QUESTIONS
+from saltseg.studies import BASE, PLATEAU, QUESTIONS
 
 POOLING, SKIPS, NECESSARY, GAP, IMAGES, IMPROVES = QUESTIONS.values()
 
 
-def draw(study: Study, dataset: Dataset | None) -> dict[str, bytes]:
-    """Every picture that the records and the dataset allow: name in the document → PNG bytes."""
+def draw(study: Study, dataset: Dataset | None, predicted: Sequence[Predicted]) -> dict[str, bytes]:
+    """Every picture that the records, the dataset and the predicted tiles allow: name in the document → PNG bytes."""
     figures = explained(study.budget) | charted(study)
+    if predicted:
+        figures["predicted"] = case_tiles.figure(predicted)
     if dataset is not None:
         figures["coverage"] = case_data_figures.coverage(dataset)
         if dataset.depth is not None:
@@ -59,8 +65,9 @@ def charted(study: Study) -> dict[str, Figure]:
         "calibration": case_pixel_figures.calibration(improves),
         "boundary": case_pixel_figures.boundary({variant: boundary_errors(study, variant) for variant in known(SKIPS)}),
     }
-    if "images_eighth" in study.records:
-        figures["overfitting"] = case_training_figures.training_curves(study.records["images_eighth"][0])
+    for name, variant in (("overfitting", "images_eighth"), ("plateau", PLATEAU)):
+        if variant in study.records:
+            figures[name] = case_training_figures.training_curves(study.records[variant][0])
     if len(known(IMAGES)) > 1:
         figures["images"] = case_training_figures.images(study, known(IMAGES))
     if len(known(NECESSARY)) > 1:

@@ -4,14 +4,29 @@ Records hold totals over images, and the seeds of a variant are pooled. Pixels o
 nothing here has an interval.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 
-from saltseg.reporting.case_records import Study
+from saltseg.reporting.case_records import Record, Study
 
 RATIOS = (1 / 10, 1 / 3, 1.0, 3.0, 10.0)  # cost of a salt pixel missed, in salt pixels invented
 NEAR, FAR = 2, 10  # pixels from the true boundary
+
+
+class Errors(NamedTuple):
+    """Errors of one decision as shares in [0, 1]; NaN where there is nothing to take a share of.
+
+    precision, recall: of pixels. missed: images with salt of which none is marked. invented: images without salt of
+    which some is.
+    """
+
+    precision: float
+    recall: float
+    missed: float
+    invented: float
 
 
 @dataclass(frozen=True)
@@ -51,6 +66,11 @@ class ThresholdCurve:
         """Share of the images without salt in which some is marked, float64 (256,)."""
         return _share(self.invented, self.without_salt)
 
+    def errors(self, threshold: int) -> Errors:
+        """The errors at a threshold in 255ths."""
+        shares = (self.precision, self.recall, self.missed_share, self.invented_share)
+        return Errors(*(float(share[threshold]) for share in shares))
+
     @property
     def area(self) -> float:
         """Area under precision against recall in steps from threshold to threshold, in [0, 1]; NaN without any salt."""
@@ -89,7 +109,11 @@ def _share(part: np.ndarray, whole: np.ndarray | int) -> np.ndarray:
 
 def threshold_curve(study: Study, variant: str) -> ThresholdCurve:
     """The `ThresholdCurve` of a measured variant."""
-    entries = study.records[variant]
+    return pooled(study.records[variant])
+
+
+def pooled(entries: Sequence[Record]) -> ThresholdCurve:
+    """The `ThresholdCurve` of what `saltseg.inference.study.totals` counted, once or several times."""
 
     def counts(key: str) -> np.ndarray:
         return np.array([entry["thresholds"][key] for entry in entries], np.int64).sum(axis=0)
@@ -106,6 +130,20 @@ def threshold_curve(study: Study, variant: str) -> ThresholdCurve:
         true_pixels=total("true_pixels"),
         with_salt=total("images_with_salt"),
         without_salt=total("n") - total("images_with_salt"),
+    )
+
+
+def errors_when_tuned(study: Study, variant: str) -> Errors:
+    """Those of a measured variant under the threshold and minimum area that are fitted on the other folds."""
+    counted, found = threshold_curve(study, variant), [entry["tuned"] for entry in study.records[variant]]
+    hits, marked, missed, invented = (
+        np.array(sum(counts[key] for counts in found)) for key in ("intersection", "predicted", "missed", "invented")
+    )
+    return Errors(
+        precision=float(_share(hits, marked)),
+        recall=float(_share(hits, counted.true_pixels)),
+        missed=float(_share(missed, counted.with_salt)),
+        invented=float(_share(invented, counted.without_salt)),
     )
 
 

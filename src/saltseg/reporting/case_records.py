@@ -5,6 +5,7 @@ scripts/study.py leaves them, one JSON file per variant and seed; `saltseg.infer
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -24,8 +25,9 @@ PARTNERS = {"fcn_same_parameters": "narrow", "fcn_same_parameters_dilated": "nar
 NEEDED = (
     "variant", "budget", "seed", "changes", "folds", "n_train", "n", "dataset", "dataset_hash", "folds_hash", "device",
     "log_loss", "at_half", "cross_fitted", "whole_rule", "tenths_at_half", "tenths_cross_fitted", "tenths_whole_rule",
-    "pixel_accuracy", "thresholds", "pixels", "true_pixels", "images_with_salt", "boundary", "parameters", "operations",
-    "milliseconds", "seconds_per_epoch", "peak_memory_mb", "curves", "train", "valid", "git_commit", "machine",
+    "pixel_accuracy", "thresholds", "tuned", "pixels", "true_pixels", "images_with_salt", "boundary", "parameters",
+    "operations", "milliseconds", "seconds_per_epoch", "peak_memory_mb", "curves", "train", "valid", "git_commit",
+    "machine",
 )  # fmt: skip
 ALIKE = ("dataset_hash", "folds_hash", "device")  # or trainings do not compare
 
@@ -207,6 +209,32 @@ def stops(entry: Record, patience: int = config.Config().train.stop_patience) ->
                 break
         found.append(Stop(fold, int(lowest["epoch"]), lowest["valid_loss"], rows[-1]["valid_loss"], int(end)))
     return found
+
+
+@dataclass(frozen=True)
+class Descent:
+    """A fold that was trained while its validation loss fell: drops: (epoch, learning rate from it on); kept: the
+    epoch with the lowest loss, whose weights predict; last: the last epoch trained."""
+
+    fold: int
+    drops: tuple[tuple[int, float], ...]
+    kept: int
+    last: int
+
+
+def descents(entry: Record) -> list[Descent]:
+    """How the folds of a record with a plateau schedule and an early stop went."""
+    found = []
+    for fold, rows in zip(entry["folds"], entry["curves"], strict=True):
+        lowered = (after for before, after in pairwise(rows) if _falls(before, after))
+        drops = ((int(row["epoch"]), row["learning_rate"]) for row in lowered)
+        kept = min(rows, key=lambda row: row["valid_loss"])
+        found.append(Descent(fold, tuple(drops), int(kept["epoch"]), int(rows[-1]["epoch"])))
+    return found
+
+
+def _falls(before: Mapping[str, float], after: Mapping[str, float]) -> bool:
+    return after["learning_rate"] < 0.99 * before["learning_rate"]  # rates are logged as means over an epoch
 
 
 def partner(variant: str) -> str:

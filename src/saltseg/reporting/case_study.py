@@ -5,7 +5,7 @@
 """
 
 import re
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 from jinja2 import Environment, StrictUndefined
@@ -15,13 +15,20 @@ from saltseg.core.postprocess import HALF
 from saltseg.reporting import case_networks, case_pixels, case_records, case_tables
 from saltseg.reporting.case_data import Dataset
 from saltseg.reporting.case_records import Study, partner
+from saltseg.reporting.case_tiles import Predicted
 from saltseg.studies import BASE
 
 
-def render(study: Study, dataset: Dataset | None, pictures: Collection[str], template: Path) -> str:
+def render(
+    study: Study,
+    dataset: Dataset | None,
+    predicted: Sequence[Predicted],
+    pictures: Collection[str],
+    template: Path,
+) -> str:
     """The document as Markdown. pictures: names of those that lie in case_study/ beside it; others are not shown.
 
-    template: docs/case_study.md.jinja.
+    predicted: what the picture of predicted tiles shows. template: docs/case_study.md.jinja.
     """
     environment = Environment(
         undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True, keep_trailing_newline=True
@@ -61,9 +68,12 @@ def render(study: Study, dataset: Dataset | None, pictures: Collection[str], tem
         noise_tuned=study.training_noise("cross_fitted"),
         noise_half=study.training_noise("at_half"),
         stops=case_records.stops,
+        descents=case_records.descents,
+        predicted=predicted,
         best=lambda variants: max(variants, key=lambda variant: study.worth[variant].cross_fitted),
         picture=picture,
         table=lambda variants: case_tables.table(study, variants),
+        before_and_after=lambda variants: case_tables.before_and_after(study, variants),
         answers=lambda variants, brief=False: case_tables.answers(study, variants, brief),
         missing=lambda variants: case_tables.missing(study, variants),
     )

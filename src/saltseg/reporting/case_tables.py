@@ -5,6 +5,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from saltseg.core.postprocess import HALF
+from saltseg.reporting import case_pixels
+from saltseg.reporting.case_pixels import Errors, ThresholdCurve, calibration
 from saltseg.reporting.case_records import PARTNERS, Gain, Study, partner
 from saltseg.studies import BASE
 
@@ -12,6 +15,11 @@ NORMAL_95 = 1.96  # half the width of a 95 % interval in standard deviations
 COLUMNS = (
     "variant", "log-loss", "pixel accuracy", "score at 0.5", "gain [95 %]", "score, tuned rule", "gain [95 %]",
     "parameters", "GFLOP", "ms / image", "s / epoch", "MiB",
+)  # fmt: skip
+# before → after, but for the fourth: what precision it was already at the recall after, for another threshold
+ERRORS = (
+    "what changes", "precision", "recall", "precision before at the recall after", "images with all salt missed",
+    "images with invented salt", "area under the curve", "calibration error",
 )  # fmt: skip
 
 
@@ -56,7 +64,7 @@ def price(ratio: float) -> str:
 
 def table(study: Study, variants: Sequence[str]) -> str:
     """One line for each of ``variants`` that has a record; gains are against base or what the line says."""
-    lines = [COLUMNS, ["---"] * len(COLUMNS)]
+    lines: list[Sequence[str]] = [COLUMNS, ["---"] * len(COLUMNS)]
     for variant in study.measured(variants):
         worth, entries = study.worth[variant], study.records[variant]
         against = f" (against `{partner(variant)}`)" if variant in PARTNERS else ""
@@ -68,6 +76,42 @@ def table(study: Study, variants: Sequence[str]) -> str:
             f"{study.mean(variant, 'milliseconds'):.2f}", f"{study.mean(variant, 'seconds_per_epoch'):.1f}",
             f"{max(entry['peak_memory_mb'] for entry in entries):,}",
         ))  # fmt: skip
+    return _markdown(lines)
+
+
+def before_and_after(study: Study, variants: Sequence[str]) -> str:
+    """Errors at 0.5 of base and of each other measured variant, of one network and several, without and with the rule.
+
+    See `ERRORS` for the columns.
+    """
+    base = case_pixels.threshold_curve(study, BASE)
+    compared = {
+        f"`{name}`": (base, case_pixels.threshold_curve(study, name))
+        for name in study.measured(variants)
+        if name != BASE
+    }
+    if study.ensemble:
+        alone, together = (case_pixels.pooled([study.ensemble[name]]) for name in ("alone", "together"))
+        compared[f"mean of {len(study.ensemble['folds'])} networks, on other images"] = alone, together
+    lines: list[Sequence[str]] = [ERRORS, ["---"] * len(ERRORS)]
+    for name, (before, after) in compared.items():
+        area = f"{before.area:.4f} → {after.area:.4f}"
+        error = f"{calibration(before).error:.4f} → {calibration(after).error:.4f}"
+        lines.append((name, *_changes(before, after.errors(HALF.threshold)), area, error))
+    lines.append(("tuned rule", *_changes(base, case_pixels.errors_when_tuned(study, BASE)), "the same", "the same"))
+    return _markdown(lines)
+
+
+def _changes(before: ThresholdCurve, after: Errors) -> tuple[str, ...]:
+    """The first five figures of `ERRORS`."""
+    at_half = before.errors(HALF.threshold)
+    precision, recall, missed, invented = (
+        f"{percent(one)} → {percent(two)}" for one, two in zip(at_half, after, strict=True)
+    )
+    return precision, recall, percent(before.precision_at(after.recall)), missed, invented
+
+
+def _markdown(lines: Sequence[Sequence[str]]) -> str:
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
