@@ -121,6 +121,22 @@ def test_what_decodes_is_what_was_meant(numbers: list[int]) -> None:
             rle.decode(text, (4, 3))
 
 
+@given(st.lists(st.text(" \t12345", max_size=9), max_size=4))
+@settings(max_examples=500)
+def test_texts_read_together_are_read_as_one_by_one(texts: list[str]) -> None:
+    """The quick way for a chunk takes what `parse` takes, paints the same and leaves refusing to it."""
+    expected = np.zeros((len(texts), 12), np.uint8)
+    try:
+        for row, text in zip(expected, texts, strict=True):
+            for first, end in rle.parse(text, 12):
+                row[first:end] = 1
+    except InputError:
+        with pytest.raises(InputError):
+            rle.decode_batch(texts, (4, 3))
+    else:
+        np.testing.assert_array_equal(rle.decode_batch(texts, (4, 3)).transpose(0, 2, 1).reshape(-1, 12), expected)
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
@@ -133,6 +149,7 @@ def test_what_decodes_is_what_was_meant(numbers: list[int]) -> None:
         ("1 1_0", "run 1: '1_0' is not a whole number"),
         ("1 ٣", "run 1: '٣' is not a whole number"),
         ("1 " + "9" * 5000, "run 1: '99999999999999999999' is not a whole number"),
+        ("1 " + "9" * 19, "run 1: '9999999999999999999' is not a whole number"),
         ("0 2", "run 1: start 0 is below 1"),
         ("1 0", "run 1: length 0 is below 1"),
         ("3 2 4 1", "run 2: start 4 is not after pixel 4"),
