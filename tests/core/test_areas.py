@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from saltseg.core import metric
+from saltseg.core import metric, thresholds
 from saltseg.core.areas import areas, log_loss
 from saltseg.core.postprocess import Rule
 from saltseg.errors import InputError
@@ -45,6 +45,26 @@ def test_scores_under_a_rule_are_those_of_its_masks(
     rule = Rule(threshold, min_area)
     expected = metric.average_precision(rule.apply(probabilities), true)
     np.testing.assert_array_equal(areas(probabilities, true).average_precision(rule), expected)
+
+
+@pytest.mark.parametrize(
+    ("height", "width", "dtype"), [(101, 101, "int16"), (129, 127, "int16"), (128, 128, "int32"), (300, 300, "int32")]
+)
+def test_areas_of_images_of_any_size_are_exact_and_no_larger_than_they_need_be(
+    height: int, width: int, dtype: str
+) -> None:
+    """Full masks, predicted full, without the last row, and empty: the largest areas, sums and products there are."""
+    true = np.ones((3, height, width), np.uint8)
+    predicted = true.copy()
+    predicted[1, -1], predicted[2] = 0, 0
+    counted = areas(255 * predicted, true)
+    assert {part.dtype for part in (counted.intersection, counted.predicted, counted.true)} == {np.dtype(dtype)}
+    assert counted.predicted[:, 255].tolist() == [height * width, (height - 1) * width, 0]
+    assert counted.true.tolist() == [height * width] * 3
+    assert counted.average_precision(Rule(255)).tolist() == metric.average_precision(predicted, true).tolist()
+    assert thresholds.surface(counted)[254, [0, -1]].tolist() == [20, 10]  # a row is less than a twentieth
+    wrong = (height + 1) / (3 * height)  # of the pixels, given a probability of 1/510; the others 509/510
+    assert log_loss(counted) == pytest.approx(wrong * np.log(510) - (1 - wrong) * np.log(509 / 510))
 
 
 def test_emptied_images_have_no_prediction_left() -> None:

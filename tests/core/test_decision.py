@@ -289,6 +289,15 @@ def test_summary_wants_every_id_once() -> None:
             decision.summarise(ids, images.probabilities, images.true, None)
 
 
+def test_counts_that_no_rule_needs_are_let_go() -> None:
+    """Each takes a tenth of the memory of the probabilities, and seven shapes of rule are tried."""
+    images = noisy(30)
+    fits = [trial.fit for trial in decision.try_steps(images) if trial.adopted]
+    needed = {Rule(fill_holes=rule.fill_holes, high=rule.high) for fit in fits for rule in fit.rules.values()}
+    assert set(images._counted) <= needed | {Rule()}
+    assert len(needed) < 6
+
+
 def test_many_images_are_counted_in_stacks_and_give_what_one_pass_gives(monkeypatch: pytest.MonkeyPatch) -> None:
     rng = np.random.default_rng(0)
     probabilities = rng.integers(0, 256, (10, 12, 12)).astype(np.uint8)

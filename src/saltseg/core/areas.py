@@ -17,6 +17,7 @@ from saltseg.core.postprocess import Rule, as_quantised
 from saltseg.core.rle import as_masks
 from saltseg.errors import InputError
 
+Counts = NDArray[np.int16] | NDArray[np.int32]  # pixels
 _CHUNK = 16  # images counted at once: the index array stays in the processor's cache
 
 
@@ -24,16 +25,17 @@ _CHUNK = 16  # images counted at once: the index array stays in the processor's 
 class Areas:
     """All that a decision rule needs to know of the images.
 
+    All of one dtype, int16 where the sum of two areas fits (up to 16,383 pixels an image), else int32.
+
     Attributes:
-        intersection: int32 (N, 256), pixels of true salt with a probability of at least t 255ths, t = 0 ...
-            255.
-        predicted: int32 (N, 256), pixels with a probability of at least t 255ths.
-        true: int32 (N,), pixels of true salt.
+        intersection: (N, 256), pixels of true salt with a probability of at least t 255ths, t = 0 ... 255.
+        predicted: (N, 256), pixels with a probability of at least t 255ths.
+        true: (N,), pixels of true salt.
     """
 
-    intersection: NDArray[np.int32]
-    predicted: NDArray[np.int32]
-    true: NDArray[np.int32]
+    intersection: Counts
+    predicted: Counts
+    true: Counts
 
     @property
     def pixels(self) -> int:
@@ -54,7 +56,7 @@ class Areas:
         stays = ~empty[:, None] | (np.arange(256) == 0)
         return Areas(self.intersection * stays, self.predicted * stays, self.true)
 
-    def under(self, rule: Rule) -> tuple[NDArray[np.int32], NDArray[np.int32]]:
+    def under(self, rule: Rule) -> tuple[Counts, Counts]:
         """Intersection and predicted area (N,) of each image under the threshold and minimum area of a rule.
 
         Its other steps must have been taken before: count ``rule.shape(probabilities)``, then `emptied`.
@@ -87,17 +89,18 @@ def areas(probabilities: ArrayLike, true: ArrayLike) -> Areas:
             f"probabilities and true must be of one shape, not empty: {quantised.shape} and {masks.shape}; "
             "match them by id"
         )
-    n = len(masks)
-    histogram = np.empty((n, 2, 256), np.int32)  # [image, true, 255ths]
+    n, pixels = len(masks), masks[0].size
+    dtype = np.int16 if 2 * pixels <= np.iinfo(np.int16).max else np.int32
+    intersection, predicted = np.empty((n, 256), dtype), np.empty((n, 256), dtype)
     for begin in range(0, n, _CHUNK):
         part = slice(begin, begin + _CHUNK)
-        key = masks[part].reshape(-1, masks[0].size).astype(np.int64) << 8
+        key = masks[part].reshape(-1, pixels).astype(np.int64) << 8
         key |= quantised[part].reshape(key.shape)
         key += 512 * np.arange(len(key))[:, None]
-        histogram[part] = np.bincount(key.ravel(), minlength=512 * len(key)).reshape(-1, 2, 256)
-    at_least = np.cumsum(histogram[:, :, ::-1], axis=2, dtype=np.int32)[:, :, ::-1]
-    intersection = np.ascontiguousarray(at_least[:, 1])
-    return Areas(intersection, at_least[:, 0] + intersection, intersection[:, 0].copy())
+        histogram = np.bincount(key.ravel(), minlength=512 * len(key)).reshape(-1, 2, 256)  # [image, true, 255ths]
+        at_least = np.cumsum(histogram[:, :, ::-1], axis=2)[:, :, ::-1]
+        intersection[part], predicted[part] = at_least[:, 1], at_least.sum(axis=1)
+    return Areas(intersection, predicted, intersection[:, 0].copy())
 
 
 def log_loss(counted: Areas) -> float:

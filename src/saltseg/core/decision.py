@@ -51,9 +51,10 @@ class Labelled:
     def areas(self, rule: Rule) -> Areas:
         """Areas after hole filling, hysteresis and gate of a rule; its threshold and minimum area do not matter.
 
-        Counts are kept (8 MB for 4,000 images), so that gates need no second pass over the pixels.
+        Counts are kept (4 MB for 4,000 images) until `keep` lets go of them, so that gates need no second pass over
+        the pixels.
         """
-        shape = Rule(fill_holes=rule.fill_holes, high=rule.high)
+        shape = _shape(rule)
         if shape not in self._counted:
             true, size = np.asarray(self.true), len(self.probabilities)
             stacks = [slice(begin, begin + _CHUNK) for begin in range(0, size, _CHUNK)]
@@ -62,6 +63,17 @@ class Labelled:
             )
         counted = self._counted[shape]
         return counted.emptied(rule.gated(len(counted.true), self.presence)) if rule.gate else counted
+
+    def keep(self, rules: Iterable[Rule]) -> None:
+        """Forget the counts that none of these rules needs."""
+        needed = set(map(_shape, rules))
+        for shape in self._counted.keys() - needed:
+            del self._counted[shape]
+
+
+def _shape(rule: Rule) -> Rule:
+    """The steps of a rule that change which pixels are marked at a threshold."""
+    return Rule(fill_holes=rule.fill_holes, high=rule.high)
 
 
 @dataclass(frozen=True)
@@ -150,6 +162,7 @@ def _fit(images: Labelled, before: dict[int | None, Rule], options: Iterable[dic
                 if name is not None:
                     own = images.groups == name
                     held_out[own] = counted.take(own).average_precision(found)
+        images.keep([*before.values(), *rules.values()])
     return Fit(rules, held_out, min_area)
 
 
@@ -190,7 +203,8 @@ def summarise(
         raise InputError(f"each image needs its own id, two at least: {len(set(ids))} ids for {n} images")
     folds = [] if fold is None else np.unique(np.asarray(fold)).tolist()
     group = thresholds.random_parts(n) if fold is None or len(folds) < 2 else fold
-    images = Labelled(as_quantised(probabilities), true, thresholds.as_groups(group, n), presence)
+    counts = {_shape(HALF): counted}
+    images = Labelled(as_quantised(probabilities), true, thresholds.as_groups(group, n), presence, counts)
     trials = try_steps(images, progress)
     adopted = [trial.fit for trial in trials if trial.adopted]
     fit = adopted[-1] if adopted else next(trial.fit for trial in trials if trial.step == "minimum area")

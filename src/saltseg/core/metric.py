@@ -71,13 +71,15 @@ def average_precision_from_areas(intersection: ArrayLike, predicted_area: ArrayL
     return tenths_from_areas(common, predicted, true) / 10
 
 
-def tenths_from_areas(intersection: NDArray, predicted_area: NDArray, true_area: NDArray) -> Integer:
-    """`average_precision_from_areas` as the number of thresholds passed: int64, 0 ... 10, input not checked.
+def tenths_from_areas(intersection: NDArray, predicted_area: NDArray, true_area: NDArray) -> NDArray[np.integer]:
+    """`average_precision_from_areas` as the number of thresholds passed, 0 ... 10; input not checked.
 
-    Sums of it are exact in any order, which is what the search over decision rules needs.
+    Sums of it are exact in any order, which is what the search over decision rules needs. int64, or int32 for areas in
+    int16, whose sums of two must fit in int16, too.
     """
-    union = np.asarray(predicted_area + true_area - intersection, np.int64)
-    common = np.asarray(intersection, np.int64)
+    wide = np.int32 if intersection.dtype == np.int16 else np.int64
+    union = np.asarray(predicted_area + true_area - intersection, wide)
+    common = np.asarray(intersection, wide)
     ceiling = -((-20 * common) // np.maximum(union, 1))
     return np.where(union == 0, 10, np.clip(ceiling - 10, 0, 10))
 

@@ -23,7 +23,7 @@ from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
 
 THRESHOLD_REACH = 8  # 255ths to either side: 0.03 in probability
-_CHUNK = 4096  # images whose scores under all thresholds are held at once
+_CHUNK = 512  # images whose scores under all thresholds are held at once
 AREA_REACH = 3  # pixels to either side, plus a tenth of the area itself
 
 
@@ -38,7 +38,7 @@ class Search:
             half).
         rule, rule_score: the recommended rule, the middle of a plateau, and its own score. It may lie below
             `best_score`; the difference is what a lone spike on these images would have promised.
-        tenths: int64 (255, H W + 1), sum over images of ten times the score; row t - 1 is threshold t.
+        tenths: int32 (255, H W + 1), sum over images of ten times the score; row t - 1 is threshold t.
     """
 
     n: int
@@ -47,7 +47,7 @@ class Search:
     best_score: float
     rule: Rule
     rule_score: float
-    tenths: NDArray[np.int64]
+    tenths: NDArray[np.int32]
 
     @property
     def surface(self) -> NDArray[np.float64]:
@@ -193,10 +193,13 @@ def plateau(scores: NDArray) -> tuple[Rule, float]:
         np.minimum(thresholds + THRESHOLD_REACH, 254) + 1,
     )
     left, right = np.maximum(columns - reach, 0), np.minimum(columns + reach, scores.shape[1] - 1) + 1
-    total = np.zeros((scores.shape[0] + 1, scores.shape[1] + 1), scores.dtype)
-    total[1:, 1:] = scores.cumsum(axis=0).cumsum(axis=1)
-    rows = total[bottom] - total[top]  # (255, A + 1)
-    mean = (rows[:, right] - rows[:, left]) / ((bottom - top)[:, None] * (right - left))
+    total = np.zeros((scores.shape[0] + 1, scores.shape[1] + 1), np.result_type(scores, np.int64))
+    np.cumsum(scores, axis=0, out=total[1:, 1:])
+    np.cumsum(total[1:, 1:], axis=1, out=total[1:, 1:])
+    mean = np.empty(scores.shape)
+    for row in thresholds:
+        line = total[bottom[row]] - total[top[row]]
+        mean[row] = (line[right] - line[left]) / ((bottom[row] - top[row]) * (right - left))
     tied = mean >= mean.max() - 1e-9 * abs(mean.max())
     high = np.flatnonzero(tied.any(axis=1))
     row = high[len(high) // 2]
@@ -207,11 +210,11 @@ def plateau(scores: NDArray) -> tuple[Rule, float]:
     return Rule(row + 1, column), float(mean[row, column])
 
 
-def surface(counted: Areas) -> NDArray[np.int64]:
-    """Sum over the images of ten times the score under each rule: int64 (255, H W + 1)."""
+def surface(counted: Areas) -> NDArray[np.int32]:
+    """Sum over the images, up to 200 million, of ten times the score under each rule: int32 (255, H W + 1)."""
     size = counted.pixels + 1
     gain = np.zeros(255 * size)  # sums of whole numbers below 2**53: exact in float64
-    total = np.zeros((255, size), np.int64)
+    total = np.zeros((255, size), np.int32)
     for begin in range(0, len(counted.true), _CHUNK):
         part = counted.take(slice(begin, begin + _CHUNK))
         predicted = part.predicted[:, 1:]
@@ -220,5 +223,6 @@ def surface(counted: Areas) -> NDArray[np.int64]:
         key = predicted + size * np.arange(255)
         gain += np.bincount(key.ravel(), (if_empty[:, None] - tenths).ravel(), minlength=255 * size)
         total[:, 0] += tenths.sum(axis=0)
-    total[:, 1:] = total[:, :1] + gain.reshape(255, size)[:, :-1].cumsum(axis=1).astype(np.int64)
+    gains = gain.reshape(255, size)[:, :-1]
+    total[:, 1:] = total[:, :1] + np.cumsum(gains, axis=1, out=gains)
     return total
