@@ -5,8 +5,8 @@
   python benchmarks/bench.py --only tried           what else the training step could do; not part of everything
   python benchmarks/bench.py --quick                a rehearsal with small amounts; its figures mean little
 
-Prints a table and writes output/bench.json. Nothing else should run beside it; the range in brackets shows whether
-something did. A ratio is our speed over the other's, the median of pairs measured one after the other.
+Prints a table and writes output/bench.json, row by row. Nothing else should run beside it; the range in brackets shows
+whether something did. A ratio is our speed over the other's, the median of pairs measured one after the other.
 """
 
 import argparse
@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from functools import partial
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import torch
 from tqdm import tqdm
@@ -86,7 +87,6 @@ def main() -> None:
 
     parts = plan(arguments.quick)
     wanted = [arguments.only] if arguments.only else [name for name in parts if name != "tried"]
-    rows = list(measured([one for name in wanted for one in parts[name]]))
     device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
     machine = {
         "device": device,
@@ -95,9 +95,13 @@ def main() -> None:
         **{package: version(package) for package in ("torch", "numpy", "opencv-python-headless")},
     }
     path = arguments.output / "bench.json"
-    storage.write_json(path, {"machine": machine, "quick": arguments.quick, "rows": [row.to_dict() for row in rows]})
     print(", ".join(f"{name} {value}" for name, value in machine.items()))
-    print(harness.table(rows))
+    print(harness.HEADER, flush=True)
+    rows: list[dict[str, Any]] = []
+    for row in measured([one for name in wanted for one in parts[name]]):
+        tqdm.write(harness.line(row))
+        rows.append(row.to_dict())
+        storage.write_json(path, {"machine": machine, "quick": arguments.quick, "rows": rows})
     print(f"figures: {path}")
 
 

@@ -65,15 +65,15 @@ def rates(
     return Row(name, against, unit, statistics.median(ours), statistics.median(other), ratios, target, note)
 
 
-def table(rows: Iterable[Row]) -> str:
-    """Markdown; a ratio above 1 means that ours is faster, and in brackets is the range of the pairs."""
-    lines = ["| what | against | ours | other | ratio [range] | target |", "|---|---|---|---|---|---|"]
-    for row in rows:
-        spread = f"{row.ratio:.3g} [{min(row.ratios):.3g}, {max(row.ratios):.3g}]"
-        target = "" if row.target is None else f"≥ {row.target:g} {'✓' if row.ratio >= row.target else '✗'}"
-        note = f" ({row.note})" if row.note else ""
-        lines.append(
-            f"| {row.name}{note} | {row.against} | {row.ours:.3g} {row.unit} | {row.other:.3g} {row.unit} "
-            f"| {spread} | {target} |"
-        )
-    return "\n".join(lines)
+HEADER = "| what | against | ours | other | ratio [range] | target |\n|---|---|---|---|---|---|"
+
+
+def line(row: Row) -> str:
+    """Of a Markdown table under `HEADER`; a ratio above 1 means that ours is faster, in brackets the range of pairs."""
+    spread = f"{row.ratio:.3g} [{min(row.ratios):.3g}, {max(row.ratios):.3g}]"
+    target = "" if row.target is None else f"≥ {row.target:g} {'✓' if row.ratio >= row.target else '✗'}"
+    note = f" ({row.note})" if row.note else ""
+    return (
+        f"| {row.name}{note} | {row.against} | {row.ours:.3g} {row.unit} | {row.other:.3g} {row.unit} "
+        f"| {spread} | {target} |"
+    )

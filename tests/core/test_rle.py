@@ -95,6 +95,17 @@ def test_encoding_agrees_with_pycocotools_and_decoding_inverts_it(masks: np.ndar
     np.testing.assert_array_equal(decoded, masks)
 
 
+@pytest.mark.parametrize(
+    "shape", [(1, 181, 181), (1, 128, 256), (3, 200, 201)]
+)  # from 2**15 pixels numbers are written
+def test_large_masks(shape: tuple[int, int, int]) -> None:
+    masks = (np.random.default_rng(0).random(shape) < 0.3).astype(np.uint8)
+    masks[:, -1, -1] = 1
+    texts = rle.encode_batch(masks)
+    assert texts == [coco_runs(mask) for mask in masks]
+    np.testing.assert_array_equal(rle.decode_batch(texts, shape[1:]), masks)
+
+
 def test_batches_longer_than_a_chunk() -> None:
     masks = np.random.default_rng(0).integers(0, 2, (600, 5, 7)).astype(np.uint8)
     texts = rle.encode_batch(masks)

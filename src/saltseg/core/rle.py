@@ -9,6 +9,7 @@ Decoding is strict. Tolerant decoders (odd counts, zeros, overlaps) turn somebod
 
 import re
 from collections.abc import Sequence
+from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -19,6 +20,7 @@ from saltseg.errors import InputError
 TILE_SHAPE = (101, 101)
 """Height and width of a competition image, in pixels."""
 
+LOOKED_UP = 2**15  # pixels of a mask below which numbers are looked up instead of written
 _CHUNK = 256  # masks at once: the working copies then stay in the processor's cache
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
@@ -84,27 +86,35 @@ def encode_batch(masks: ArrayLike) -> list[str]:
         InputError: not three axes, or not binary.
     """
     array = as_masks(masks)
-    pixels = array.shape[1] * array.shape[2]
-    # Looking a number up is faster than writing it, once there are more of them than pixels in a mask.
-    table = np.array([b"%d " % number for number in range(pixels + 1)]) if len(array) >= _CHUNK else None
     texts: list[str] = []
     for begin in range(0, len(array), _CHUNK):
-        texts.extend(_encode_chunk(array[begin : begin + _CHUNK], table))
+        texts.extend(_encode_chunk(array[begin : begin + _CHUNK]))
     return texts
 
 
-def _encode_chunk(masks: NDArray[np.uint8], table: NDArray[np.bytes_] | None) -> list[str]:
+def _encode_chunk(masks: NDArray[np.uint8]) -> list[str]:
     n, height, width = masks.shape
     changes = _changes(masks)
     starts, ends = changes[0::2], changes[1::2]
     stride = height * width + 1
     numbers = np.stack([starts % stride + 1, ends - starts], axis=1).ravel()
-    words = np.array([b"%d " % one for one in numbers.tolist()], np.bytes_) if table is None else table[numbers]
+    words = _written()[numbers] if height * width < LOOKED_UP else _write(numbers)
     letters = words.view(np.uint8)
     text = letters[letters != 0].tobytes().decode("ascii")  # zeros fill up the shorter words
     until = np.append(0, np.cumsum(np.strings.str_len(words)))  # letters up to each word
     last = 2 * np.searchsorted(starts, np.arange(n + 1) * stride)  # words up to each image
     return [text[begin:end].rstrip() for begin, end in pairwise(until[last].tolist())]
+
+
+@cache
+def _written() -> NDArray[np.bytes_]:
+    """The numbers below `LOOKED_UP`, written once: looking one up is faster."""
+    return _write(np.arange(LOOKED_UP))
+
+
+def _write(numbers: NDArray[np.int64]) -> NDArray[np.bytes_]:
+    """Each number as text with a blank behind it."""
+    return np.array([b"%d " % number for number in numbers.tolist()], np.bytes_)
 
 
 def _changes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
