@@ -12,7 +12,7 @@ from jinja2 import Environment, StrictUndefined
 
 from saltseg import config, studies
 from saltseg.core.postprocess import HALF
-from saltseg.reporting import case_networks, case_pixels, case_records, case_tables
+from saltseg.reporting import case_curves, case_networks, case_pixels, case_tables
 from saltseg.reporting.case_data import Dataset
 from saltseg.reporting.case_records import Study, partner
 from saltseg.reporting.case_tiles import Predicted
@@ -67,8 +67,8 @@ def render(
         far=case_pixels.FAR,
         noise_tuned=study.training_noise("cross_fitted"),
         noise_half=study.training_noise("at_half"),
-        stops=case_records.stops,
-        descents=case_records.descents,
+        stops=case_curves.stops,
+        descents=case_curves.descents,
         predicted=predicted,
         best=lambda variants: max(variants, key=lambda variant: study.worth[variant].cross_fitted),
         picture=picture,
