@@ -4,7 +4,8 @@
   python benchmarks/levers.py unet_efficientnet_lite0 --only base,stride1
   python benchmarks/levers.py unet_efficientnet_lite0 --to output/published/levers/tgs-unet_efficientnet_lite0-cpu
 
-With --to it leaves cost.json there, from which scripts/levers.py fills two columns of its table.
+With --to it leaves cost.json there, from which scripts/levers.py fills two columns of its table; levers that it does not
+measure keep the figures they have.
 
 Every measurement is a process of its own, so that its peak memory is its own. Nothing else should run beside it.
 """
@@ -97,7 +98,8 @@ def main() -> None:
         costs[lever] = {"time": ratio, "mb": int(peak), "images_per_second": rate}
         print(f"| `{lever}` | {rate:.1f} | {ratio:.2f} | {int(peak):,} |", flush=True)
     if arguments.to:
-        storage.write_json(arguments.to / "cost.json", costs)
+        path = arguments.to / "cost.json"
+        storage.write_json(path, (storage.read_json(path) if path.is_file() else {}) | costs)
 
 
 if __name__ == "__main__":
