@@ -4,8 +4,8 @@
   python benchmarks/levers.py unet_efficientnet_lite0 --only base,stride1
   python benchmarks/levers.py unet_efficientnet_lite0 --to output/published/levers/tgs-unet_efficientnet_lite0-cpu
 
-With --to it leaves cost.json there, from which scripts/levers.py fills two columns of its table; levers that it does not
-measure keep the figures they have.
+With --to it leaves cost.json there, from which scripts/levers.py fills two columns of its table; levers that it does
+not measure keep the figures they have.
 
 Every measurement is a process of its own, so that its peak memory is its own. Nothing else should run beside it.
 """
