@@ -1,6 +1,7 @@
 """RLE against worked-out texts, pycocotools and the real data."""
 
 import csv
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -113,6 +114,16 @@ def test_batches_longer_than_a_chunk() -> None:
     np.testing.assert_array_equal(rle.decode_batch(texts, (5, 7)), masks)
 
 
+def test_the_quick_way_is_taken_and_finds_the_same_runs() -> None:
+    masks = np.random.default_rng(0).integers(0, 2, (9, 5, 7)).astype(np.uint8)
+    masks[[0, 4, 8]] = 0
+    texts = rle.encode_batch(masks)
+    texts[1] = f"  {texts[1]}  "
+    quick = rle._bounds(texts, 35)
+    assert quick is not None
+    assert quick.tolist() == rle._bounds_one_by_one(texts, 35, None).tolist()
+
+
 @given(st.lists(st.integers(1, 9), max_size=8))
 @settings(max_examples=200)
 def test_what_decodes_is_what_was_meant(numbers: list[int]) -> None:
@@ -132,7 +143,7 @@ def test_what_decodes_is_what_was_meant(numbers: list[int]) -> None:
             rle.decode(text, (4, 3))
 
 
-@given(st.lists(st.text(" \t12345", max_size=9), max_size=4))
+@given(st.lists(st.text(" \t\x1c\u2028\ud80012345", max_size=9), max_size=4))
 @settings(max_examples=500)
 def test_texts_read_together_are_read_as_one_by_one(texts: list[str]) -> None:
     """The quick way for a chunk takes what `parse` takes, paints the same and leaves refusing to it."""
@@ -141,8 +152,8 @@ def test_texts_read_together_are_read_as_one_by_one(texts: list[str]) -> None:
         for row, text in zip(expected, texts, strict=True):
             for first, end in rle.parse(text, 12):
                 row[first:end] = 1
-    except InputError:
-        with pytest.raises(InputError):
+    except InputError as error:
+        with pytest.raises(InputError, match=re.escape(str(error)) + "$"):
             rle.decode_batch(texts, (4, 3))
     else:
         np.testing.assert_array_equal(rle.decode_batch(texts, (4, 3)).transpose(0, 2, 1).reshape(-1, 12), expected)
@@ -159,6 +170,9 @@ def test_texts_read_together_are_read_as_one_by_one(texts: list[str]) -> None:
         ("+1 2", r"run 1: '\+1' is not a whole number"),
         ("1 1_0", "run 1: '1_0' is not a whole number"),
         ("1 ٣", "run 1: '٣' is not a whole number"),
+        ("1\u00a02", r"run 1: '1\\xa02' is not a whole number"),  # white space that is none of ASCII's
+        ("\u30001 2", r"run 1: '\\u30001' is not a whole number"),
+        ("1 2 \ud800", r"run 2: '\\ud800' is not a whole number"),
         ("1 " + "9" * 5000, "run 1: '99999999999999999999' is not a whole number"),
         ("20 " + "9" * 19, "run 1: '9999999999999999999' is not a whole number"),
         ("0 2", "run 1: start 0 is below 1"),
@@ -190,6 +204,18 @@ def test_masks_must_be_binary(value: float) -> None:
     mask[1, 2] = value
     with pytest.raises(InputError, match=f"only 0 and 1: found {value}"):
         rle.encode(mask)
+
+
+def test_bytes_under_a_bool_array_are_looked_at() -> None:
+    with pytest.raises(InputError, match="must hold only 0 and 1: found 255"):
+        rle.encode((255 * np.eye(3, dtype=np.uint8)).view(bool))
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (-1, 5)])
+def test_a_shape_without_pixels_is_refused(shape: tuple[int, int]) -> None:
+    for texts in ([], [""]):
+        with pytest.raises(InputError, match="a mask has pixels: shape"):
+            rle.decode_batch(texts, shape)
 
 
 def test_masks_of_wrong_form_are_refused() -> None:

@@ -9,7 +9,6 @@ Decoding is strict. Tolerant decoders (odd counts, zeros, overlaps) turn somebod
 
 import re
 from collections.abc import Sequence
-from functools import cache
 from itertools import pairwise
 
 import numpy as np
@@ -20,8 +19,8 @@ from saltseg.errors import InputError
 TILE_SHAPE = (101, 101)
 """Height and width of a competition image, in pixels."""
 
-LOOKED_UP = 2**15  # pixels of a mask below which numbers are looked up instead of written
 _CHUNK = 256  # masks at once: the working copies then stay in the processor's cache
+_WORD = re.compile(r"(?a:\S+)")  # str.split also splits at white space that is none of ASCII's
 _DIGITS = re.compile(r"[0-9]{1,18}")
 
 
@@ -42,7 +41,7 @@ def as_masks(masks: ArrayLike, name: str = "masks") -> NDArray[np.uint8]:
     if array.ndim != 3 or 0 in array.shape[1:]:
         raise InputError(f"{name} must be a stack (N, H, W): shape {array.shape}; use mask[None] for one")
     if array.dtype == np.bool_:
-        return array.view(np.uint8)
+        array = array.view(np.uint8)  # checked all the same: a view of other bytes as bool may hold any
     if array.dtype.kind not in "uif":
         raise InputError(f"{name} must hold numbers: dtype {array.dtype}; use uint8")
     if array.dtype == np.uint8:
@@ -98,23 +97,24 @@ def _encode_chunk(masks: NDArray[np.uint8]) -> list[str]:
     starts, ends = changes[0::2], changes[1::2]
     stride = height * width + 1
     numbers = np.stack([starts % stride + 1, ends - starts], axis=1).ravel()
-    words = _written()[numbers] if height * width < LOOKED_UP else _write(numbers)
-    letters = words.view(np.uint8)
-    text = letters[letters != 0].tobytes().decode("ascii")  # zeros fill up the shorter words
-    until = np.append(0, np.cumsum(np.strings.str_len(words)))  # letters up to each word
+    letters, count = _written(numbers)
+    text = letters[letters != 0].tobytes().decode("ascii")
+    until = np.append(0, np.cumsum(count))  # letters up to each word
     last = 2 * np.searchsorted(starts, np.arange(n + 1) * stride)  # words up to each image
     return [text[begin:end].rstrip() for begin, end in pairwise(until[last].tolist())]
 
 
-@cache
-def _written() -> NDArray[np.bytes_]:
-    """The numbers below `LOOKED_UP`, written once: looking one up is faster."""
-    return _write(np.arange(LOOKED_UP))
-
-
-def _write(numbers: NDArray[np.int64]) -> NDArray[np.bytes_]:
-    """Each number as text with a blank behind it."""
-    return np.array([b"%d " % number for number in numbers.tolist()], np.bytes_)
+def _written(numbers: NDArray[np.int64]) -> tuple[NDArray[np.uint8], NDArray[np.int64]]:
+    """Numbers (n,) from 1 as ASCII with a blank behind each, zeros in front: (n, L), and how many are no zeros (n,)."""
+    digits = len(str(numbers.max(initial=0)))
+    letters = np.full((len(numbers), digits + 1), ord(" "), np.uint8)
+    count, rest = np.ones(len(numbers), np.int64), numbers.astype(np.uint32)
+    for column in reversed(range(digits)):
+        above = rest // 10
+        letters[:, column] = np.where(rest > 0, rest - 10 * above + ord("0"), 0)
+        count += rest > 0
+        rest = above
+    return letters, count
 
 
 def _changes(masks: NDArray[np.uint8]) -> NDArray[np.int64]:
@@ -166,6 +166,8 @@ def decode_batch(texts: Sequence[str], shape: tuple[int, int] = TILE_SHAPE) -> N
         InputError: as `decode`; the message begins with the index of the text where there are several.
     """
     height, width = shape
+    if height < 1 or width < 1:
+        raise InputError(f"a mask has pixels: shape {shape}; give its height and width")
     pixels = height * width
     masks = np.empty((len(texts), height, width), np.uint8)
     for begin in range(0, len(texts), _CHUNK):
@@ -174,7 +176,9 @@ def decode_batch(texts: Sequence[str], shape: tuple[int, int] = TILE_SHAPE) -> N
         if bounds is None:
             bounds = _bounds_one_by_one(chunk, pixels, begin if len(texts) > 1 else None)
         gaps = np.diff(bounds, prepend=0, append=len(chunk) * pixels)  # rock, salt, rock ... rock
-        line = np.repeat(np.arange(len(gaps), dtype=np.uint8) & 1, gaps)
+        salt = np.zeros(len(gaps), np.uint8)
+        salt[1::2] = 1
+        line = np.repeat(salt, gaps)
         masks[begin : begin + _CHUNK] = line.reshape(-1, width, height).transpose(0, 2, 1)
     return masks
 
@@ -186,7 +190,11 @@ def _bounds(texts: Sequence[str], pixels: int) -> NDArray[np.int64] | None:
     """
     if not all(isinstance(text, str) for text in texts):
         return None
-    letters = np.frombuffer(" ".join(["", *texts, ""]).encode(), np.uint8)  # a blank before each text and at the end
+    joined = " ".join(["", *texts, ""])  # a blank before each text and at the end
+    if not joined.isascii():
+        return None
+    encoded = joined.encode()
+    letters = np.frombuffer(encoded, np.uint8)
     digit = (letters >= ord("0")) & (letters <= ord("9"))
     edges = np.flatnonzero(digit[1:] != digit[:-1]) + 1
     begins, ends = edges[0::2], edges[1::2]  # of the words
@@ -196,7 +204,7 @@ def _bounds(texts: Sequence[str], pixels: int) -> NDArray[np.int64] | None:
     words = np.diff(np.searchsorted(begins, np.cumsum([0, *lengths])))  # in each text
     if (words % 2).any():
         return None
-    numbers = np.fromstring(letters.tobytes(), np.int64, sep=" ") if len(begins) else np.empty(0, np.int64)
+    numbers = np.fromstring(encoded, np.int64, sep=" ") if len(begins) else np.empty(0, np.int64)
     start, length = numbers[0::2], numbers[1::2]
     last, text = start + length - 1, np.repeat(np.arange(len(texts)), words // 2)
     if (start < 1).any() or (length < 1).any() or (last > pixels).any():
@@ -247,11 +255,11 @@ def _numbers(text: str) -> list[int]:
     """The numbers of a text, an even count."""
     if not isinstance(text, str):
         raise InputError(f"an RLE is text: {text!r}; an empty mask is the empty text ''")
-    words = text.split()
+    words = _WORD.findall(text)
     # int() alone would also take '1_0', '+1' and the digits of other alphabets.
     if words and not (text.isascii() and "".join(words).isdigit() and len(max(words, key=len)) <= 18):
         index, word = next(pair for pair in enumerate(words) if not _DIGITS.fullmatch(pair[1]))
-        raise InputError(f"run {index // 2 + 1}: '{word[:20]}' is not a whole number; write 'start length' pairs")
+        raise InputError(f"run {index // 2 + 1}: {word[:20]!r} is not a whole number; write 'start length' pairs")
     if len(words) % 2:
         raise InputError(f"run {len(words) // 2 + 1}: start {words[-1]} has no length; write 'start length' pairs")
     return [int(word) for word in words]
