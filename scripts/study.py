@@ -56,6 +56,7 @@ def main() -> int:
             return 1
     if cli.PART_OF_RUN not in os.environ:
         average_folds(arguments, seeds[0])
+        show_tiles(arguments, trainings)
         cli.next_step(f"python scripts/case_study.py --data {arguments.data} --budget {arguments.budget}")
     return 0
 
@@ -71,6 +72,20 @@ def average_folds(arguments: argparse.Namespace, seed: int) -> None:
         found = study.ensemble(run, steps.Place(arguments.input, arguments.output))
         if found is not None:
             storage.write_json_lines(path, found)
+
+
+def show_tiles(arguments: argparse.Namespace, trainings: list[tuple[str, int]]) -> None:
+    """Leave predicted tiles beside the records of simulated data; the licence of the real ones forbids showing them."""
+    from saltseg import storage
+    from saltseg.data import competition
+    from saltseg.inference import steps, study
+
+    place = steps.Place(arguments.input, arguments.output)
+    for pair in trainings:
+        path, run = record_path(arguments, *pair).with_suffix(".npz"), run_of(arguments, *pair)
+        at_hand = record_path(arguments, *pair).is_file() and run.finished_folds()
+        if at_hand and not path.is_file() and competition.is_synthetic(place.root(run)):
+            storage.write_arrays(path, study.tiles(run, place))
 
 
 def record_path(arguments: argparse.Namespace, variant: str, seed: int) -> Path:
@@ -100,7 +115,6 @@ def train_all(arguments: argparse.Namespace, missing: list[tuple[str, int]]) -> 
 def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
     """Train one variant with one seed and leave its record."""
     from saltseg import storage, studies
-    from saltseg.data import competition
     from saltseg.inference import steps, study
     from saltseg.training import experiment
 
@@ -109,10 +123,8 @@ def train(arguments: argparse.Namespace, variant: str, seed: int) -> None:
     settings = studies.settings(variant, budget, seed)
     folds = studies.BUDGETS[budget].folds
     experiment.train(settings, arguments.data, run, arguments.input, arguments.output, folds, predict_test=False)
-    place, path = steps.Place(arguments.input, arguments.output), record_path(arguments, variant, seed)
-    if competition.is_synthetic(place.root(run)):  # the licence of the real tiles does not allow showing them
-        storage.write_arrays(path.with_suffix(".npz"), **study.tiles(run, place))
-    storage.write_json_lines(path, study.record(run, place, variant, budget, seed))
+    entry = study.record(run, steps.Place(arguments.input, arguments.output), variant, budget, seed)
+    storage.write_json_lines(record_path(arguments, variant, seed), entry)
 
 
 if __name__ == "__main__":

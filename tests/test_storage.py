@@ -79,17 +79,27 @@ def test_json_that_is_none_is_neither_written_nor_read(tmp_path: Path) -> None:
 
 def test_arrays_come_back_and_damaged_ones_are_told_in_one_line(tmp_path: Path) -> None:
     path = tmp_path / "new" / "arrays.npz"
-    storage.write_arrays(path, one=np.arange(3), two=np.zeros((2, 2), np.uint8))
-    found = storage.read_arrays(path)
+
+    def read(path: Path, *needed: str) -> dict[str, np.ndarray]:
+        return storage.read_arrays(path, needed, "tiles", "a script")
+
+    storage.write_arrays(path, {"one": np.arange(3), "two": np.zeros((2, 2), np.uint8)})
+    found = read(path, "one", "two")
     assert found["one"].tolist() == [0, 1, 2]
     assert (found["two"].shape, found["two"].dtype) == ((2, 2), np.uint8)
-    with pytest.raises(InputError, match="no file"):
-        storage.read_arrays(tmp_path / "none.npz")
+    with pytest.raises(InputError, match=r"no tiles at .*none.npz; run a script first"):
+        read(tmp_path / "none.npz")
+    with pytest.raises(InputError, match=r"new cannot be opened \(Is a directory\); check"):
+        read(path.parent)  # and not: delete it
+    with pytest.raises(
+        InputError, match=r"cannot be read as tiles \(no array 'three' in it\); delete it and run a script"
+    ):
+        read(path, "one", "three")
     for damaged in (b"", b"no zip", path.read_bytes()[:-40]):
         path.write_bytes(damaged)
-        with pytest.raises(InputError, match=r"arrays.npz cannot be read as arrays \(.*; delete it") as refused:
-            storage.read_arrays(path)
+        with pytest.raises(InputError, match=r"arrays.npz cannot be read as tiles \(.*; delete it") as refused:
+            read(path)
         assert "\n" not in str(refused.value)
     np.savez(path, one=np.array([{}], dtype=object))
-    with pytest.raises(InputError, match="cannot be read as arrays"):
-        storage.read_arrays(path)  # nothing is unpickled
+    with pytest.raises(InputError, match="cannot be read as tiles"):
+        read(path)  # nothing is unpickled

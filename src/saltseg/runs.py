@@ -240,21 +240,19 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
         arrays["fold"] = predictions.fold.astype(np.int16)
     if predictions.presence is not None:
         arrays["presence"] = predictions.presence
-    storage.write_arrays(path, **arrays)
+    storage.write_arrays(path, arrays)
 
 
 def load_predictions(path: Path) -> Predictions:
     """Read what :func:`save_predictions` wrote; never unpickles."""
+    made = ("predictions", "scripts/train.py or scripts/predict.py")
+    arrays = storage.read_arrays(path, ("ids", "probabilities"), *made)
     try:
-        with np.load(path, allow_pickle=False) as file:
-            return Predictions(file["ids"], file["probabilities"], file.get("fold"), file.get("presence"))
-    except FileNotFoundError:
-        raise InputError(f"no predictions at {path}; run scripts/train.py or scripts/predict.py first") from None
+        return Predictions(arrays["ids"], arrays["probabilities"], arrays.get("fold"), arrays.get("presence"))
     except InputError:
         raise
-    except Exception as error:  # zip, zlib, numpy and our own assertions: all mean another kind of file
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise InputError(f"{path} cannot be read as predictions ({reason}); delete it and predict again") from None
+    except Exception as error:  # our own assertions, and what numpy says of other dtypes
+        raise storage.unreadable(path, *made, error) from None
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

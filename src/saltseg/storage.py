@@ -8,7 +8,7 @@ import io
 import json
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -71,22 +71,37 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
     write_atomic(path, text.getvalue())
 
 
-def write_arrays(path: Path, **arrays: np.ndarray) -> None:
+def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
     """Write a compressed ``.npz`` atomically."""
     with atomic_path(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its other parameter is no array
 
 
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read what `write_arrays` wrote; never unpickles. Raises InputError with the way out."""
+def read_arrays(path: Path, needed: Sequence[str], what: str, step: str) -> dict[str, np.ndarray]:
+    """Read what `write_arrays` wrote; never unpickles. Raises InputError with the way out.
+
+    needed: names of arrays that must be there. what, step: what messages call the file, and what to run for it.
+    """
     try:
         with np.load(path, allow_pickle=False) as file:
-            return dict(file)
+            found = dict(file)
     except FileNotFoundError:
-        raise InputError(f"no file {path}; run the step that writes it") from None
+        raise InputError(f"no {what} at {path}; run {step} first") from None
+    except OSError as error:
+        raise InputError(
+            f"{path} cannot be opened ({error.strerror or error}); check its rights and the disk"
+        ) from None
     except Exception as error:  # zip, zlib and numpy: all mean another kind of file
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise InputError(f"{path} cannot be read as arrays ({reason}); delete it and run the step again") from None
+        raise unreadable(path, what, step, error) from None
+    if lacking := [name for name in needed if name not in found]:
+        raise unreadable(path, what, step, f"no array {lacking[0]!r} in it")
+    return found
+
+
+def unreadable(path: Path, what: str, step: str, error: Exception | str) -> InputError:
+    """The refusal of a file that holds something else than ``what``, which ``step`` makes."""
+    reason = " ".join(str(error).split())[:80] or type(error).__name__
+    return InputError(f"{path} cannot be read as {what} ({reason}); delete it and run {step}")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

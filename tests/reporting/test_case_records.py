@@ -120,6 +120,7 @@ def test_the_noise_of_training_is_what_folds_disagree_by_beyond_what_images_expl
         entry("add", fitted="6666688888", **FOLDS),
         entry("max", fitted="6666666666", **FOLDS),  # no disagreement
         entry("flip_tta", fitted="9999911111", **FOLDS),  # networks of base: no training of its own
+        entry("plateau", fitted="9999911111", **FOLDS),  # its epochs are chosen
     )
     assert study.fold_gains("add") == pytest.approx((0.1, 0.3))
     assert study.training_noise("cross_fitted") == pytest.approx((0.01 / 2) ** 0.5)

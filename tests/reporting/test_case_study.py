@@ -11,7 +11,8 @@ import pytest
 from fake_records import ensemble, entry, predicted_tiles, read
 
 from saltseg import storage, studies
-from saltseg.reporting import case_figures, case_study, gains
+from saltseg.errors import InputError
+from saltseg.reporting import case_figures, case_records, case_study, gains
 from saltseg.reporting.case_data import Dataset
 
 ROOT = Path(__file__).parents[2]
@@ -50,7 +51,8 @@ def test_the_mean_of_folds_is_told_where_it_was_measured(tmp_path, undrawn) -> N
     assert "It is left for a test set." in case_study.render(read(tmp_path, entry()), None, [], [], TEMPLATE)
     storage.write_json(tmp_path / "ensemble.json", ensemble())
     text = " ".join(case_study.render(read(tmp_path, entry()), None, [], [], TEMPLATE).split())
-    assert "| mean of 2 networks, on other images | 100.0 % → 100.0 % | 50.0 % → 50.0 % |" in text
+    assert "| one of 2 networks → their mean | 25.0 % → 100.0 % | 25.0 % → 50.0 % |" in text
+    assert "1,371 trained one of them or more, against 800 for each" in text
     assert "1,629 images trained none of the 2 networks" in text
     assert (
         "one network alone scores 0.600 on average and their mean 0.640 at 0.5: better by 0.040 [+0.010, +0.070]."
@@ -58,6 +60,24 @@ def test_the_mean_of_folds_is_told_where_it_was_measured(tmp_path, undrawn) -> N
     )
     assert "no detectable difference: +0.040 [−0.010, +0.070]." in text
     assert "left for a test set" not in text
+
+
+def test_an_ensemble_of_other_networks_is_refused(tmp_path) -> None:
+    for wrong in (ensemble(git_commit="other"), ensemble(seed=3), {}):
+        storage.write_json(tmp_path / "ensemble.json", wrong)
+        with pytest.raises(InputError, match=r"ensemble.json is not of the records of 'base' beside it; delete it"):
+            read(tmp_path, entry())
+    storage.write_json(tmp_path / "ensemble.json", {key: v for key, v in ensemble().items() if key != "alone"})
+    with pytest.raises(InputError, match=r"ensemble.json lacks 'alone'; delete it and run: python scripts/study.py"):
+        read(tmp_path, entry())
+
+
+def test_a_variant_that_answers_no_question_silences_no_answer(tmp_path, undrawn) -> None:
+    records = [entry(variant, dataset="tgs") for variant in studies.VARIANTS if variant != studies.PLATEAU]
+    for made in records:
+        storage.write_json_lines(tmp_path / f"{made['variant']}-0.json", made)
+    text = case_study.render(case_records.read(tmp_path, "tgs", "cpu"), None, [], [], TEMPLATE)
+    assert "Averages do" in text
 
 
 def test_two_records_make_a_document_that_says_what_is_missing(tmp_path, undrawn) -> None:

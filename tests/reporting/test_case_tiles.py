@@ -32,14 +32,31 @@ def test_training_is_left_and_validation_right(tmp_path) -> None:
     assert halves[0].axes[0].get_ylabel() == "base"
 
 
+def test_a_variant_with_fewer_tiles_sets_the_number_and_one_with_none_is_left_out(tmp_path) -> None:
+    folder = tmp_path / "rock-cpu"
+    whole = predicted_tiles(folder)[0]
+    shutil.copy(folder / "base-0.json", folder / "images_eighth-0.json")
+    names = ("images", "masks", "probabilities")
+    for count in (1, 0):
+        arrays = {name: getattr(whole, name)[:, :count] for name in names}
+        storage.write_arrays(folder / "images_eighth-0.npz", arrays)
+        found = case_tiles.read(tmp_path, "rock", "cpu")
+        assert len(found) == 1 + count
+        assert len(case_tiles.figure(found).subfigs[0].axes) == 2
+    storage.write_arrays(folder / "base-0.npz", arrays)
+    assert case_tiles.read(tmp_path, "rock", "cpu") == []
+
+
 @pytest.mark.parametrize("arrays", [{}, {"images": np.zeros((2, 1, 8, 8))}, dict.fromkeys(
     ("images", "masks", "probabilities"), np.zeros((3, 1, 8, 8)))])  # fmt: skip
 def test_other_arrays_are_refused_in_one_line(tmp_path, arrays) -> None:
     predicted_tiles(tmp_path / "rock-cpu")
-    storage.write_arrays(tmp_path / "rock-cpu" / "base-0.npz", **arrays)
-    with pytest.raises(InputError, match=r"base-0.npz holds no tiles of a study; delete it and its record") as refused:
+    storage.write_arrays(tmp_path / "rock-cpu" / "base-0.npz", arrays)
+    with pytest.raises(
+        InputError, match=r"base-0.npz cannot be read as tiles of a study \(.+\); delete it and run"
+    ) as refused:
         case_tiles.read(tmp_path, "rock", "cpu")
     assert "\n" not in str(refused.value)
     (tmp_path / "rock-cpu" / "base-0.npz").write_bytes(b"no zip")
-    with pytest.raises(InputError, match="cannot be read as arrays"):
+    with pytest.raises(InputError, match="cannot be read as tiles of a study"):
         case_tiles.read(tmp_path, "rock", "cpu")

@@ -103,11 +103,11 @@ def ensemble(run: RunDir, place: Place) -> dict[str, Any] | None:
     """What averaging the networks of a run's folds gives, on the images that none of them was trained on.
 
     There are such images where folds train on a part of theirs (``folds.train_images``), and the epoch that is kept is
-    no choice. Returns ``{"n", "folds", "at_half", "cross_fitted", "alone", "together"}``, ready for JSON. at_half and
-    cross_fitted: the score of one network ``alone`` (mean over folds) and of all ``together``, the paired ``gain`` and
-    its 95 % ``interval``; cross_fitted: a threshold and a minimum area of its own for each, fitted on other images.
-    alone, together: their `totals`, the images of alone being those of each network. None where there are fewer than
-    two folds or images.
+    no choice. None where there are fewer than two folds or images. Otherwise, ready for JSON: seed, dataset_hash,
+    folds_hash and git_commit of the run; its ``folds``; n, the images judged; trained: the images that trained one of
+    the networks or more. at_half and cross_fitted: the score of one network ``alone`` (mean over folds) and of all
+    ``together``, the paired ``gain`` and its 95 % ``interval``; cross_fitted: a threshold and a minimum area of its own
+    for each, fitted on other images. alone, together: their `totals`, the images of alone being those of each network.
     """
     settings, finished = run.read_config(), run.trained_folds()
     labelled = competition.read_train(place.root(run))
@@ -129,9 +129,14 @@ def ensemble(run: RunDir, place: Place) -> dict[str, Any] | None:
         figures = {"alone": one.mean(), "together": together.mean(), "gain": gain.mean()}
         return {name: float(value) for name, value in figures.items()} | {"interval": list(interval)}
 
+    origin = run.read_provenance()
     return {
-        "n": len(ids),
+        "seed": settings.train.seed,
+        **{key: origin[key] for key in ("dataset_hash", "folds_hash")},
+        "git_commit": storage.read_json(finished[0].metrics).get("git_commit"),
         "folds": [fold.number for fold in finished],
+        "n": len(ids),
+        "trained": len(trained),
         "at_half": paired([counted.average_precision(HALF) for counted in every]),
         "cross_fitted": paired([thresholds.cross_fit_areas(counted, parts).average_precision for counted in every]),
         "alone": totals(Areas.concatenate(every[:-1])),

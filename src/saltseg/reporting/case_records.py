@@ -28,6 +28,8 @@ NEEDED = (
     "operations", "milliseconds", "seconds_per_epoch", "peak_memory_mb", "curves", "train", "valid", "git_commit",
     "machine",
 )  # fmt: skip
+ENSEMBLE = ("n", "folds", "trained", "at_half", "cross_fitted", "alone", "together")
+OF_BASE = ("seed", "dataset_hash", "folds_hash", "git_commit")  # whose networks ensemble.json is about
 ALIKE = ("dataset_hash", "folds_hash", "device")  # or trainings do not compare
 
 
@@ -91,10 +93,11 @@ class Study:
         """Standard deviation of a gain between trainings, judged by how far the folds disagree.
 
         Folds are separate trainings. What their gains differ by more than images alone explain is the noise of
-        training, pooled over the variants with a training of their own. None with one fold, and without such a variant.
+        training, pooled over the variants with a training of their own and a fixed length. None with one fold, and
+        without such a variant.
         """
         excess = []
-        for variant in self.records:
+        for variant in (name for name in self.records if name != studies.PLATEAU):
             parts = self._fold_differences(variant, rule)
             void = self.silent(variant) or self.silent(partner(variant)) if parts else True
             if len(parts) < 2 or void or not _is_retrained(self.records[variant][0]):
@@ -208,10 +211,21 @@ def read(folder: Path, data: str, budget: str) -> Study:
         raise InputError(f"no record of {BASE!r} in {folder}, with which all are compared: {command} --only {BASE}")
     as_levers = [{**entry, "lever": entry["variant"], "experiment": "study", "settings": {}} for entry in found]
     worth = {variant: _worth(as_levers, variant) for variant in records}
-    path = folder / "ensemble.json"
-    ensemble = storage.read_json(path) if path.is_file() else None
+    ensemble = _ensemble(folder / "ensemble.json", records[BASE], command)
     noise = levers.seed_noise(as_levers) if len(records[BASE]) > 1 else None
     return Study(data, budget, records, worth, noise, ensemble)
+
+
+def _ensemble(path: Path, base: Sequence[Record], command: str) -> Mapping[str, Any] | None:
+    """What averaging the folds of base gives; None where nobody measured it."""
+    if not path.is_file():
+        return None
+    found = storage.read_json(path)
+    if not any(all(found.get(key) == entry[key] for key in OF_BASE) for entry in base):
+        raise InputError(f"{path} is not of the records of {BASE!r} beside it; delete it and run: {command}")
+    if lacking := [key for key in ENSEMBLE if key not in found]:
+        raise InputError(f"{path} lacks {lacking[0]!r}; delete it and run: {command}")
+    return found
 
 
 def _check(entry: Record, first: Record, folder: Path, budget: str, command: str) -> None:

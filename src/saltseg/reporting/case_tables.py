@@ -82,23 +82,30 @@ def table(study: Study, variants: Sequence[str]) -> str:
 def before_and_after(study: Study, variants: Sequence[str]) -> str:
     """Errors at 0.5 of base and of each other measured variant, of one network and several, without and with the rule.
 
-    See `ERRORS` for the columns.
+    See `ERRORS` for the columns. Variants are compared over the seeds that they share with base.
     """
-    base = case_pixels.threshold_curve(study, BASE)
-    compared = {
-        f"`{name}`": (base, case_pixels.threshold_curve(study, name))
-        for name in study.measured(variants)
-        if name != BASE
-    }
+    base, compared = study.records[BASE], {}
+    for name in study.measured(variants):
+        seeds = {entry["seed"] for entry in base} & {entry["seed"] for entry in study.records[name]}
+        if name != BASE and seeds:
+            pair = ([entry for entry in entries if entry["seed"] in seeds] for entries in (base, study.records[name]))
+            compared[f"`{name}`"] = tuple(map(case_pixels.pooled, pair))
     if study.ensemble:
         alone, together = (case_pixels.pooled([study.ensemble[name]]) for name in ("alone", "together"))
-        compared[f"mean of {len(study.ensemble['folds'])} networks, on other images"] = alone, together
+        compared[f"one of {len(study.ensemble['folds'])} networks → their mean"] = alone, together
     lines: list[Sequence[str]] = [ERRORS, ["---"] * len(ERRORS)]
     for name, (before, after) in compared.items():
         area = f"{before.area:.4f} → {after.area:.4f}"
         error = f"{calibration(before).error:.4f} → {calibration(after).error:.4f}"
         lines.append((name, *_changes(before, after.errors(HALF.threshold)), area, error))
-    lines.append(("tuned rule", *_changes(base, case_pixels.errors_when_tuned(study, BASE)), "the same", "the same"))
+    lines.append(
+        (
+            "tuned rule",
+            *_changes(case_pixels.pooled(base), case_pixels.errors_when_tuned(study, BASE)),
+            "the same",
+            "the same",
+        )
+    )
     return _markdown(lines)
 
 

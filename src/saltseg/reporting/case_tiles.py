@@ -15,7 +15,6 @@ from matplotlib.patches import Patch
 from saltseg import storage
 from saltseg.core import metric
 from saltseg.core.postprocess import HALF
-from saltseg.errors import InputError
 from saltseg.reporting.case_axes import legend_outside
 from saltseg.reporting.case_data_figures import outline, show
 from saltseg.reporting.case_records import Record
@@ -23,6 +22,7 @@ from saltseg.reporting.style import BLUE, CHART, INK, new_figure
 from saltseg.studies import BASE
 
 SHOWN = (BASE, "images_eighth")
+MADE = ("tiles of a study", "scripts/study.py")
 SIDES = ("training", "validation")
 
 
@@ -44,31 +44,33 @@ class Predicted:
 def read(published: Path, data: str, budget: str) -> list[Predicted]:
     """The tiles of `SHOWN`: of ``data`` if it is simulated, else of the first simulated dataset of this budget.
 
-    published: the folder of all studies. Empty where no simulated data was studied with this budget.
+    published: the folder of all studies. Empty where no simulated data was studied with this budget. A variant without
+    a tile of either side is left out.
 
     Raises InputError for damaged files.
     """
     own = f"{data}-{budget}"
     for folder in sorted(published.glob(f"*-{budget}"), key=lambda folder: (folder.name != own, folder.name)):
         paths = [path for variant in SHOWN if (path := folder / f"{variant}-0.npz").is_file()]
-        if paths:
-            return [_read(path, folder.name.removesuffix(f"-{budget}")) for path in paths]
+        found = [_read(path, folder.name.removesuffix(f"-{budget}")) for path in paths]
+        if found := [predicted for predicted in found if predicted.images.shape[1]]:
+            return found
     return []
 
 
 def _read(path: Path, data: str) -> Predicted:
-    arrays = storage.read_arrays(path)
     names = ("images", "masks", "probabilities")
-    shapes = {arrays[name].shape if name in arrays else None for name in names}
-    if len(shapes) != 1 or len(shape := shapes.pop() or ()) != 4 or shape[0] != 2:
-        raise InputError(f"{path} holds no tiles of a study; delete it and its record and run scripts/study.py again")
+    arrays = storage.read_arrays(path, names, *MADE)
+    shapes = {arrays[name].shape for name in names}
+    if len(shapes) != 1 or len(shape := shapes.pop()) != 4 or shape[0] != 2:
+        raise storage.unreadable(path, *MADE, f"shape {arrays['images'].shape}")
     record = storage.read_json(path.with_suffix(".json"))
     return Predicted(data, record, *(arrays[name] for name in names))
 
 
 def figure(found: Sequence[Predicted]) -> Figure:
-    """A row for each variant: training images left, validation images right; IoU above each."""
-    count = found[0].images.shape[1]
+    """A row for each variant, as many tiles as all have: training left, validation right; IoU above each."""
+    count = min(predicted.images.shape[1] for predicted in found)
     drawn = new_figure((CHART[0], 0.75 + 1.1 * len(found)))
     for side, half in enumerate(drawn.subfigures(1, 2, squeeze=False)[0]):
         half.suptitle(f"{SIDES[side]} images", fontsize=9, color=INK)
