@@ -13,6 +13,7 @@ import torch
 from torch.optim.swa_utils import AveragedModel
 
 from saltseg import config, experiments, runs, storage
+from saltseg.data import competition
 from saltseg.data.dataset import UNKNOWN
 from saltseg.data.synthetic import write_dataset
 from saltseg.errors import InputError
@@ -186,9 +187,15 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
     with pytest.raises(InputError, match="all of the images are labelled or test images"):  # they are the test set's
         train("none", "pseudo.teacher=teacher")
     student = train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.start_from=teacher")
+    root = tmp_path / "input" / "tiny"
+    known = (competition.read_train(root).images, competition.read_test(root).images)
     for number in (0, 1):
         figures = storage.read_json(student.fold(number).metrics)
         assert figures["n_pseudo"] == 4
+        taught = pseudo.of_fold(teacher, number, replace(config.PseudoConfig(), transduction=True), *known)
+        assert figures["pseudo_hash"] == taught.fingerprint()
+        other = replace(taught, masks=1 - taught.masks)
+        assert other.fingerprint() != taught.fingerprint()
         assert figures["encoder_weights"] == f"all weights from teacher, fold {number}"
     # Other folds: the teacher's networks have seen what this student is judged by.
     with pytest.raises(InputError, match="teacher was trained on other folds"):

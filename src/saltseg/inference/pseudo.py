@@ -39,6 +39,11 @@ class Pseudo:
     images: np.ndarray
     masks: np.ndarray
 
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over ids, pixels and labels: says of a trained fold what it learnt from."""
+        images = competition.Images(self.ids, self.images)
+        return hashlib.sha256(fingerprint(images).encode() + self.masks.tobytes()).hexdigest()
+
 
 def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
     """Have every finished fold predict the images of ``folder``: fold_K/pseudo.npz, then pseudo.json; returns how many.
