@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from matplotlib.ticker import NullLocator
+from matplotlib.ticker import MaxNLocator, NullLocator
 
 from saltseg.reporting.style import (
     BLUE,
@@ -42,10 +42,12 @@ def chart(entries: Entries) -> bytes:
     dress(axes, "mAP out of fold, cross-fitted, 95 % interval", "")
     axes.xaxis.label.set_fontsize(9)
     axes.grid(False, axis="y")
-    title = (
-        f"{entries[0]['n']:,} images, one training each; green, red: the paired interval over images leaves zero out"
+    axes.xaxis.set_major_locator(MaxNLocator(5))
+    said = (
+        f"{entries[0]['n']:,} images, one training each",
+        "green, red: the paired interval over images leaves zero out",
     )
-    axes.set_title(title, fontsize=7.5, color=INK, loc="left")
+    axes.set_title("\n".join(said), fontsize=7.5, color=INK, loc="left")
     return png(figure)
 
 
