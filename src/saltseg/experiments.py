@@ -63,7 +63,7 @@ EXPERIMENTS: dict[str, Config] = {
     for config in (
         UNET_SPEC,
         UNET,
-        # Five minutes on two cores: the same network at half the resolution costs a quarter per image.
+        # A few minutes on two cores: the same network at half the resolution costs a quarter per image.
         replace(
             UNET,
             name="demo",
@@ -132,7 +132,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "no_clip": ("train.clip=0",),
     "symmetric_unclipped": ("train.loss=symmetric_lovasz", "train.clip=0"),
     "double_rate": ("train.learning_rate=0.001",),
-    # The cheap ones that gained most one at a time.
+    # The cheap ones that gained most one at a time, under the whole decision rule.
     "combined": (
         "train.loss=symmetric_lovasz",
         "model.extra_channels=[row, image_x_row]",
