@@ -59,7 +59,7 @@ RUNGS: Mapping[str, Stage] = {
     "student2": Stage(
         "the recipe trained anew, half of its tiles labelled by `student1`", "student1", teacher="student1"
     ),
-    "blend": Stage("mean of the three above", "student2", members=("longer", "student1", "student2")),
+    "blend": Stage("mean of the three above", "longer", members=("longer", "student1", "student2")),
 }
 
 # Ways to learn from images without labels, each with as many steps as `longer` has. The Lovász loss takes no
