@@ -71,7 +71,7 @@ def _read(path: Path, data: str) -> Predicted:
 def figure(found: Sequence[Predicted]) -> Figure:
     """A row for each variant, as many tiles as all have: training left, validation right; IoU above each."""
     count = min(predicted.images.shape[1] for predicted in found)
-    drawn = new_figure((CHART[0], 0.75 + 1.1 * len(found)))
+    drawn = new_figure((CHART[0], 0.55 + 0.8 * len(found)))
     for side, half in enumerate(drawn.subfigures(1, 2, squeeze=False)[0]):
         half.suptitle(f"{SIDES[side]} images", fontsize=9, color=INK)
         grid = half.subplots(len(found), count, squeeze=False)
