@@ -322,3 +322,25 @@ def test_a_folder_is_written_whole_or_not_at_all(sections: tuple[Trained, Path])
     folder.predict_folder(trained.run, images, target)
     with pytest.raises(InputError, match=r"x exists; choose another --to or remove it"):
         folder.predict_folder(trained.run, images, target)
+
+
+@pytest.mark.parametrize(
+    ("precision", "gpu", "known", "pays"),
+    [
+        ("auto", False, {"avx512_bf16": True}, True),
+        ("auto", False, {"amx_bf16": True, "avx512_bf16": False}, True),
+        ("auto", False, {"avx512_f": True}, False),
+        ("32", False, {"avx512_bf16": True}, False),  # chosen so
+        ("bf16", False, {"avx512_bf16": True}, False),  # used already
+        ("auto", True, {"avx512_bf16": True}, False),
+    ],
+)
+def test_who_is_told_of_bfloat16(
+    precision: str, gpu: bool, known: dict[str, bool], pays: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    settings = config.override(config.Config(), [f"train.precision={precision}"])
+    assert predict.bf16_would_pay(settings) == pays
+    monkeypatch.delattr(torch.cpu, "get_capabilities")
+    assert not predict.bf16_would_pay(settings)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -31,6 +32,13 @@ def uses_bf16(settings: config.Config) -> bool:
     if settings.train.precision == "auto":
         return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
     return settings.train.precision == "bf16"
+
+
+def bf16_would_pay(settings: config.Config) -> bool:
+    """Whether this CPU has instructions for bfloat16 that ``train.precision=auto`` leaves unused; see RESULTS.md."""
+    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
+    has_them = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
+    return settings.train.precision == "auto" and not torch.cuda.is_available() and has_them
 
 
 def load_networks(settings: config.Config, fold: FoldDir) -> list[nn.Module]:
