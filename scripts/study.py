@@ -1,6 +1,6 @@
 """The case study's questions, measured: train its U-Net with one thing changed at a time, on the same folds and seeds.
 
-  python scripts/study.py --data tgs                            every variant on the cpu budget, some hours on two cores
+  python scripts/study.py --data tgs                            every variant on the cpu budget, some hours on two cores (--parallel 2: two)
   python scripts/study.py --data tgs --only base,no_skips       two of them
   python scripts/study.py --data tgs --budget gpu --parallel 4  full length, all folds, two seeds, four at a time
   python scripts/study.py --data synthetic --budget tiny        a look at what comes out, in minutes
