@@ -1,6 +1,6 @@
 """The case study's questions, measured: train its U-Net with one thing changed at a time, on the same folds and seeds.
 
-  python scripts/study.py --data tgs                            every variant on the cpu budget, some hours on two cores (--parallel 2: two)
+  python scripts/study.py --data tgs                            every variant on the cpu budget, hours on two cores
   python scripts/study.py --data tgs --only base,no_skips       two of them
   python scripts/study.py --data tgs --budget gpu --parallel 4  full length, all folds, two seeds, four at a time
   python scripts/study.py --data synthetic --budget tiny        a look at what comes out, in minutes
@@ -56,7 +56,7 @@ def main() -> int:
             return 1
     if cli.PART_OF_RUN not in os.environ:
         average_folds(arguments, seeds[0])
-        show_tiles(arguments, trainings)
+        show_tiles(arguments)
         cli.next_step(f"python scripts/case_study.py --data {arguments.data} --budget {arguments.budget}")
     return 0
 
@@ -74,16 +74,17 @@ def average_folds(arguments: argparse.Namespace, seed: int) -> None:
             storage.write_json_lines(path, found)
 
 
-def show_tiles(arguments: argparse.Namespace, trainings: list[tuple[str, int]]) -> None:
+def show_tiles(arguments: argparse.Namespace) -> None:
     """Leave predicted tiles beside the records of simulated data; the licence of the real ones forbids showing them."""
     from saltseg import storage
     from saltseg.data import competition
     from saltseg.inference import steps, study
+    from saltseg.reporting import case_tiles
 
     place = steps.Place(arguments.input, arguments.output)
-    for pair in trainings:
-        path, run = record_path(arguments, *pair).with_suffix(".npz"), run_of(arguments, *pair)
-        at_hand = record_path(arguments, *pair).is_file() and run.finished_folds()
+    for variant in case_tiles.SHOWN:
+        path, run = record_path(arguments, variant, 0).with_suffix(".npz"), run_of(arguments, variant, 0)
+        at_hand = path.with_suffix(".json").is_file() and run.finished_folds()
         if at_hand and not path.is_file() and competition.is_synthetic(place.root(run)):
             storage.write_arrays(path, study.tiles(run, place))
 

@@ -55,6 +55,7 @@ def main() -> int:
     name = arguments.name or runs.default_name(arguments.data, settings.name, arguments.holdout)
     run = runs.run_dir(arguments.output, name)
 
+    from saltseg.inference import predict
     from saltseg.training import experiment
 
     devices = arguments.devices
@@ -62,6 +63,11 @@ def main() -> int:
     if devices > 1 and arguments.parallel > 1:
         raise InputError("--parallel and --devices: the folds would fight for the devices; give one of the two")
 
+    if predict.bf16_would_pay(settings) and arguments.folds == "all" and not run.provenance.is_file():
+        print(
+            "this CPU multiplies in bfloat16: --set train.precision=bf16 may be faster, up to 1.8 times",
+            file=sys.stderr,
+        )
     job = (settings, arguments.data, run, arguments.input, arguments.output, wanted, arguments.overwrite, devices)
     failed = []
     if arguments.parallel > 1 or (devices > 1 and (wanted is None or len(wanted) > 1)):

@@ -135,9 +135,7 @@ def test_a_failing_writer_of_predictions_keeps_the_old_ones(tmp_path: Path, monk
 def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
     path.write_bytes(content)
-    with pytest.raises(
-        InputError, match=r"x.npz cannot be read as predictions .*; delete it and run scripts"
-    ) as refused:
+    with pytest.raises(InputError, match=r"x.npz cannot be read as predictions .*; delete it and make") as refused:
         runs.load_predictions(path)
     assert "\n" not in str(refused.value)
 

@@ -92,10 +92,12 @@ def test_arrays_come_back_and_damaged_ones_are_told_in_one_line(tmp_path: Path) 
     with pytest.raises(InputError, match=r"new cannot be opened \(Is a directory\); check"):
         read(path.parent)  # and not: delete it
     with pytest.raises(
-        InputError, match=r"cannot be read as tiles \(no array 'three' in it\); delete it and run a script"
+        InputError, match=r"cannot be read as tiles \(no array 'three' in it\); delete it and make it again"
     ):
         read(path, "one", "three")
-    for damaged in (b"", b"no zip", path.read_bytes()[:-40]):
+    whole = path.read_bytes()
+    end = whole.rindex(b"PK\x05\x06")  # the end of a zip file says where its table is: before the file's first byte
+    for damaged in (b"", b"no zip", whole[:-40], whole[: end + 16] + b"\xff" * 4 + whole[end + 20 :]):
         path.write_bytes(damaged)
         with pytest.raises(InputError, match=r"arrays.npz cannot be read as tiles \(.*; delete it") as refused:
             read(path)

@@ -245,14 +245,14 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
 
 def load_predictions(path: Path) -> Predictions:
     """Read what :func:`save_predictions` wrote; never unpickles."""
-    made = ("predictions", "scripts/train.py or scripts/predict.py")
-    arrays = storage.read_arrays(path, ("ids", "probabilities"), *made)
+    made_by = "scripts/train.py or scripts/predict.py"
+    arrays = storage.read_arrays(path, ("ids", "probabilities"), "predictions", made_by)
     try:
         return Predictions(arrays["ids"], arrays["probabilities"], arrays.get("fold"), arrays.get("presence"))
     except InputError:
         raise
     except Exception as error:  # our own assertions, and what numpy says of other dtypes
-        raise storage.unreadable(path, *made, error) from None
+        raise storage.unreadable(path, "predictions", error) from None
 
 
 def provenance(**facts: Any) -> dict[str, Any]:

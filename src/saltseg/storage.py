@@ -72,7 +72,8 @@ def write_csv(path: Path, rows: list[dict[str, Any]]) -> None:
 
 
 def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
-    """Write a compressed ``.npz`` atomically."""
+    """Write a compressed ``.npz`` atomically; no array may be called as a parameter of numpy's is."""
+    assert not {"file", "allow_pickle"} & arrays.keys()
     with atomic_path(path) as beside, beside.open("wb") as file:
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]  # its other parameter is no array
 
@@ -80,28 +81,26 @@ def write_arrays(path: Path, arrays: Mapping[str, np.ndarray]) -> None:
 def read_arrays(path: Path, needed: Sequence[str], what: str, step: str) -> dict[str, np.ndarray]:
     """Read what `write_arrays` wrote; never unpickles. Raises InputError with the way out.
 
-    needed: names of arrays that must be there. what, step: what messages call the file, and what to run for it.
+    needed: names of arrays that must be there. what: what messages call the file. step: what makes it, where it lacks.
     """
     try:
         with np.load(path, allow_pickle=False) as file:
             found = dict(file)
     except FileNotFoundError:
         raise InputError(f"no {what} at {path}; run {step} first") from None
-    except OSError as error:
-        raise InputError(
-            f"{path} cannot be opened ({error.strerror or error}); check its rights and the disk"
-        ) from None
     except Exception as error:  # zip, zlib and numpy: all mean another kind of file
-        raise unreadable(path, what, step, error) from None
+        if isinstance(error, OSError) and error.filename is not None:  # it could not even be opened
+            raise InputError(f"{path} cannot be opened ({error.strerror}); check its rights and the disk") from None
+        raise unreadable(path, what, error) from None
     if lacking := [name for name in needed if name not in found]:
-        raise unreadable(path, what, step, f"no array {lacking[0]!r} in it")
+        raise unreadable(path, what, f"no array {lacking[0]!r} in it")
     return found
 
 
-def unreadable(path: Path, what: str, step: str, error: Exception | str) -> InputError:
-    """The refusal of a file that holds something else than ``what``, which ``step`` makes."""
+def unreadable(path: Path, what: str, error: Exception | str) -> InputError:
+    """The refusal of a file that holds something else than ``what``."""
     reason = " ".join(str(error).split())[:80] or type(error).__name__
-    return InputError(f"{path} cannot be read as {what} ({reason}); delete it and run {step}")
+    return InputError(f"{path} cannot be read as {what} ({reason}); delete it and make it again")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

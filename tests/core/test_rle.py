@@ -211,10 +211,20 @@ def test_bytes_under_a_bool_array_are_looked_at() -> None:
         rle.encode((255 * np.eye(3, dtype=np.uint8)).view(bool))
 
 
-@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (-1, 5)])
+def test_a_shape_of_small_integers_does_not_overflow() -> None:
+    shape = np.array([101, 101], np.int8)
+    assert rle.decode("10201 1", shape)[100, 100] == 1  # type: ignore[arg-type]
+
+
+def test_rows_of_different_lengths_are_refused() -> None:
+    with pytest.raises(InputError, match="rows differ in length"):
+        rle.encode_batch([[[0, 1], [1]]])
+
+
+@pytest.mark.parametrize("shape", [(0, 5), (5, 0), (-1, 5), (3,), (3.0, 3.0), ("3", "3"), 3])
 def test_a_shape_without_pixels_is_refused(shape: tuple[int, int]) -> None:
     for texts in ([], [""]):
-        with pytest.raises(InputError, match="a mask has pixels: shape"):
+        with pytest.raises(InputError, match="a mask has height and width: shape"):
             rle.decode_batch(texts, shape)
 
 

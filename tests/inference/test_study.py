@@ -152,9 +152,10 @@ def test_tiles_that_are_shown_are_the_first_by_id_with_some_salt_and_some_rock(t
     said = predictions(ids, lambda id_: np.full((101, 101), int(id_[1]), np.uint8))
     runs.save_predictions(trained.run.fold(0).train, said)
     found = study.tiles(trained.run, place(trained))
-    assert {name: values.shape for name, values in found.items()} == dict.fromkeys(
-        ("images", "masks", "probabilities"), (2, 2, 101, 101)
-    )
+    assert {name: values.shape for name, values in found.items()} == {
+        **dict.fromkeys(("images", "masks", "probabilities"), (2, 2, 101, 101)), "ids": (2, 2), "git_commit": (),
+    }  # fmt: skip
+    assert found["ids"].tolist() == [["b1", "b2"], ["b0", "c0"]]
     # b1 and b2 trained, b0 and c0 validated; the grey value of a tile is ten times its place in TRAIN
     assert found["images"][:, :, 0, 0].tolist() == [[40, 50], [30, 60]]
     assert found["masks"].sum(axis=(2, 3)).tolist() == [[2020, 2020], [2020, 4040]]

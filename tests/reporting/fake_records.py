@@ -77,6 +77,7 @@ def predicted_tiles(folder):
     masks[..., 4:, :] = 1
     images = np.full_like(masks, 100)
     arrays = {"images": images, "masks": masks, "probabilities": np.full_like(masks, 200)}
+    arrays |= {"ids": np.array([["a", "b"], ["c", "d"]]), "git_commit": np.array(entry()["git_commit"])}
     storage.write_arrays(folder / "base-0.npz", arrays)
     storage.write_json_lines(folder / "base-0.json", entry())
     return case_tiles.read(folder.parent, "fake", "cpu")

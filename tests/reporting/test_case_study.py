@@ -16,6 +16,7 @@ from saltseg.reporting import case_figures, case_records, case_study, gains
 from saltseg.reporting.case_data import Dataset
 
 ROOT = Path(__file__).parents[2]
+READ_FROM = ("0dc11f974c93" + "0" * 28, "b5136af5f8d1" + "0" * 52)  # what the readings in the template are about
 TEMPLATE = ROOT / "docs" / "case_study.md.jinja"
 
 
@@ -63,7 +64,7 @@ def test_the_mean_of_folds_is_told_where_it_was_measured(tmp_path, undrawn) -> N
 
 
 def test_an_ensemble_of_other_networks_is_refused(tmp_path) -> None:
-    for wrong in (ensemble(git_commit="other"), ensemble(seed=3), {}):
+    for wrong in (ensemble(git_commit="other"), ensemble(seed=3), {}, [], 3, None):
         storage.write_json(tmp_path / "ensemble.json", wrong)
         with pytest.raises(InputError, match=r"ensemble.json is not of the records of 'base' beside it; delete it"):
             read(tmp_path, entry())
@@ -72,12 +73,22 @@ def test_an_ensemble_of_other_networks_is_refused(tmp_path) -> None:
         read(tmp_path, entry())
 
 
-def test_a_variant_that_answers_no_question_silences_no_answer(tmp_path, undrawn) -> None:
-    records = [entry(variant, dataset="tgs") for variant in studies.VARIANTS if variant != studies.PLATEAU]
-    for made in records:
-        storage.write_json_lines(tmp_path / f"{made['variant']}-0.json", made)
-    text = case_study.render(case_records.read(tmp_path, "tgs", "cpu"), None, [], [], TEMPLATE)
-    assert "Averages do" in text
+def test_what_a_person_read_is_told_of_the_records_that_were_read_alone(tmp_path, undrawn) -> None:
+    origin = dict(zip(("git_commit", "dataset_hash"), READ_FROM, strict=True))
+    storage.write_json(tmp_path / "ensemble.json", ensemble(**origin))
+    variants = [variant for variant in studies.VARIANTS if variant != studies.PLATEAU]  # which answers no question
+
+    def text(**changed):
+        made = [entry(variant, **origin | changed) for variant in variants]
+        for one in made:
+            storage.write_json_lines(tmp_path / f"{one['variant']}-0.json", one)
+        if changed:
+            storage.write_json(tmp_path / "ensemble.json", ensemble(**origin | changed))
+        return case_study.render(case_records.read(tmp_path, "fake", "cpu"), None, [], [], TEMPLATE)
+
+    assert "Averages do" in text()
+    assert "Averages do" not in text(git_commit="0123456789abcdef")
+    assert "Averages do" not in text(dataset_hash="ab" * 32)
 
 
 def test_two_records_make_a_document_that_says_what_is_missing(tmp_path, undrawn) -> None:

@@ -63,9 +63,9 @@ def test_errors_before_and_after_each_change(tmp_path) -> None:
     rows = before_and_after(study, ["base", "flip_tta", "add"]).splitlines()
     assert rows[2:] == [
         "| `flip_tta` | 100.0 % → 80.0 % | 50.0 % → 60.0 % | 85.7 % | 25.0 % → 0.0 % | 0.0 % → 50.0 % "
-        f"| 0.8333 → {curves[1].area:.4f} | {base} → {after} |",
+        f"| 0.8333 → 0.4800 | {base} → {after} |",
         "| one of 2 networks → their mean | 25.0 % → 80.0 % | 25.0 % → 60.0 % | 35.3 % | 75.0 % → 0.0 % "
-        f"| 83.3 % → 50.0 % | {curves[2].area:.4f} → {curves[1].area:.4f} | {alone} → {after} |",
+        f"| 83.3 % → 50.0 % | 0.3938 → 0.4800 | {alone} → {after} |",
         "| tuned rule | 100.0 % → 80.0 % | 50.0 % → 40.0 % | 100.0 % | 25.0 % → 50.0 % | 0.0 % → 0.0 % "
         "| the same | the same |",
     ]

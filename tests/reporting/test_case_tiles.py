@@ -39,6 +39,7 @@ def test_a_variant_with_fewer_tiles_sets_the_number_and_one_with_none_is_left_ou
     names = ("images", "masks", "probabilities")
     for count in (1, 0):
         arrays = {name: getattr(whole, name)[:, :count] for name in names}
+        arrays |= {"ids": np.array([["a"], ["b"]])[:, :count], "git_commit": np.array(whole.record["git_commit"])}
         storage.write_arrays(folder / "images_eighth-0.npz", arrays)
         found = case_tiles.read(tmp_path, "rock", "cpu")
         assert len(found) == 1 + count
@@ -47,16 +48,25 @@ def test_a_variant_with_fewer_tiles_sets_the_number_and_one_with_none_is_left_ou
     assert case_tiles.read(tmp_path, "rock", "cpu") == []
 
 
-@pytest.mark.parametrize("arrays", [{}, {"images": np.zeros((2, 1, 8, 8))}, dict.fromkeys(
-    ("images", "masks", "probabilities"), np.zeros((3, 1, 8, 8)))])  # fmt: skip
-def test_other_arrays_are_refused_in_one_line(tmp_path, arrays) -> None:
-    predicted_tiles(tmp_path / "rock-cpu")
-    storage.write_arrays(tmp_path / "rock-cpu" / "base-0.npz", arrays)
-    with pytest.raises(
-        InputError, match=r"base-0.npz cannot be read as tiles of a study \(.+\); delete it and run"
-    ) as refused:
-        case_tiles.read(tmp_path, "rock", "cpu")
-    assert "\n" not in str(refused.value)
-    (tmp_path / "rock-cpu" / "base-0.npz").write_bytes(b"no zip")
-    with pytest.raises(InputError, match="cannot be read as tiles of a study"):
-        case_tiles.read(tmp_path, "rock", "cpu")
+def test_damaged_tiles_and_records_are_refused_in_one_line(tmp_path) -> None:
+    path = tmp_path / "rock-cpu" / "base-0.npz"
+    predicted_tiles(path.parent)
+    good = storage.read_arrays(path, (), "", "")
+    names = ("images", "masks", "probabilities")
+    wrong = [
+        ({}, r"cannot be read as tiles of a study \(no array 'images' in it\)"),
+        (good | {"images": good["images"][:, :1]}, r"cannot be read as tiles of a study \(uint8 \(2, 1, 8, 8\)\)"),
+        (good | {name: good[name][[0, 1, 1]] for name in names}, r"\(uint8 \(3, 2, 8, 8\)\)"),
+        (good | {name: good[name] / 255 for name in names}, r"\(float64 \(2, 2, 8, 8\)\)"),
+        (good | {"git_commit": np.array("other")}, "is of another training than the record beside it; delete it"),
+    ]
+    for arrays, message in wrong:
+        storage.write_arrays(path, arrays)
+        with pytest.raises(InputError, match=message) as refused:
+            case_tiles.read(tmp_path, "rock", "cpu")
+        assert "\n" not in str(refused.value)
+    storage.write_arrays(path, good)
+    for record in ({}, [], 3):
+        storage.write_json(path.with_suffix(".json"), record)
+        with pytest.raises(InputError, match=r"base-0.json is no record of a study; delete it and run"):
+            case_tiles.read(tmp_path, "tgs", "cpu")

@@ -194,8 +194,9 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
         assert figures["n_pseudo"] == 4
         taught = pseudo.of_fold(teacher, number, replace(config.PseudoConfig(), transduction=True), *known)
         assert figures["pseudo_hash"] == taught.fingerprint()
-        other = replace(taught, masks=1 - taught.masks)
-        assert other.fingerprint() != taught.fingerprint()
+        others = {"masks": 1 - taught.masks, "images": taught.images[::-1], "ids": taught.ids[::-1]}
+        for name, values in others.items():
+            assert replace(taught, **{name: values}).fingerprint() != taught.fingerprint()
         assert figures["encoder_weights"] == f"all weights from teacher, fold {number}"
     # Other folds: the teacher's networks have seen what this student is judged by.
     with pytest.raises(InputError, match="teacher was trained on other folds"):

@@ -7,6 +7,7 @@ Source: the evaluation page of the TGS Salt Identification Challenge (Kaggle, 20
 Decoding is strict. Tolerant decoders (odd counts, zeros, overlaps) turn somebody's bug into a wrong mask.
 """
 
+import operator
 import re
 from collections.abc import Sequence
 from itertools import pairwise
@@ -37,7 +38,12 @@ def as_masks(masks: ArrayLike, name: str = "masks") -> NDArray[np.uint8]:
     Raises:
         InputError: wrong number of axes, empty tiles, or any other value (255 and NaN included).
     """
-    array = np.asarray(masks)
+    try:
+        array = np.asarray(masks)
+    except ValueError:  # rows of different lengths
+        raise InputError(
+            f"{name} must be a stack (N, H, W): its rows differ in length; give masks of one size"
+        ) from None
     if array.ndim != 3 or 0 in array.shape[1:]:
         raise InputError(f"{name} must be a stack (N, H, W): shape {array.shape}; use mask[None] for one")
     if array.dtype == np.bool_:
@@ -165,9 +171,7 @@ def decode_batch(texts: Sequence[str], shape: tuple[int, int] = TILE_SHAPE) -> N
     Raises:
         InputError: as `decode`; the message begins with the index of the text where there are several.
     """
-    height, width = shape
-    if height < 1 or width < 1:
-        raise InputError(f"a mask has pixels: shape {shape}; give its height and width")
+    height, width = _sides(shape)
     pixels = height * width
     masks = np.empty((len(texts), height, width), np.uint8)
     for begin in range(0, len(texts), _CHUNK):
@@ -181,6 +185,17 @@ def decode_batch(texts: Sequence[str], shape: tuple[int, int] = TILE_SHAPE) -> N
         line = np.repeat(salt, gaps)
         masks[begin : begin + _CHUNK] = line.reshape(-1, width, height).transpose(0, 2, 1)
     return masks
+
+
+def _sides(shape: tuple[int, int]) -> tuple[int, int]:
+    """Height and width as whole numbers; InputError for anything else."""
+    try:
+        height, width = map(operator.index, shape)
+    except (TypeError, ValueError):
+        height = width = 0
+    if height < 1 or width < 1:
+        raise InputError(f"a mask has height and width: shape {shape}; give two whole numbers from 1")
+    return height, width
 
 
 def _bounds(texts: Sequence[str], pixels: int) -> NDArray[np.int64] | None:

@@ -150,8 +150,9 @@ def tiles(run: RunDir, place: Place, each: int = 4) -> dict[str, np.ndarray]:
     The first of each kind by id with salt on a tenth to nine tenths of their pixels, so nobody picked them.
 
     Returns:
-        ``images`` uint8, ``masks`` {0, 1} uint8 and ``probabilities`` uint8 in 255ths, each (2, each, H, W):
-        [0] training, [1] validation images; fewer than ``each`` where there are no more of both kinds.
+        ``images`` uint8, ``masks`` {0, 1} uint8 and ``probabilities`` uint8 in 255ths, each (2, each, H, W), and their
+        ``ids`` (2, each): [0] training, [1] validation images; fewer than ``each`` where there are no more of both
+        kinds. ``git_commit``: the fold's, text ().
     """
     fold = run.trained_folds()[0]
     labelled = competition.read_train(place.root(run))
@@ -162,9 +163,13 @@ def tiles(run: RunDir, place: Place, each: int = 4) -> dict[str, np.ndarray]:
         ids = sorted(id_ for id_ in found.ids.tolist() if 0.1 <= salt[id_] <= 0.9)[:each]
         rows = [labelled.ids.index(id_) for id_ in ids]
         said = found.probabilities[[found.ids.tolist().index(id_) for id_ in ids]]
-        sides.append({"images": labelled.images[rows], "masks": labelled.masks[rows], "probabilities": said})
+        images, masks = labelled.images[rows], labelled.masks[rows]
+        sides.append({"ids": np.array(ids, np.str_), "images": images, "masks": masks, "probabilities": said})
     count = min(len(side["masks"]) for side in sides)
-    return {name: np.stack([side[name][:count] for side in sides]) for name in sides[0]}
+    commit = storage.read_json(fold.metrics).get("git_commit")
+    return {name: np.stack([side[name][:count] for side in sides]) for name in sides[0]} | {
+        "git_commit": np.array(str(commit))
+    }
 
 
 def errors_by_distance(predicted: np.ndarray, true: np.ndarray) -> dict[str, list[int]]:

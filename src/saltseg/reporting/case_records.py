@@ -221,7 +221,7 @@ def _ensemble(path: Path, base: Sequence[Record], command: str) -> Mapping[str, 
     if not path.is_file():
         return None
     found = storage.read_json(path)
-    if not any(all(found.get(key) == entry[key] for key in OF_BASE) for entry in base):
+    if not isinstance(found, dict) or not any(all(found.get(key) == entry[key] for key in OF_BASE) for entry in base):
         raise InputError(f"{path} is not of the records of {BASE!r} beside it; delete it and run: {command}")
     if lacking := [key for key in ENSEMBLE if key not in found]:
         raise InputError(f"{path} lacks {lacking[0]!r}; delete it and run: {command}")

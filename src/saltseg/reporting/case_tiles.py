@@ -15,14 +15,14 @@ from matplotlib.patches import Patch
 from saltseg import storage
 from saltseg.core import metric
 from saltseg.core.postprocess import HALF
+from saltseg.errors import InputError
 from saltseg.reporting.case_axes import legend_outside
 from saltseg.reporting.case_data_figures import outline, show
-from saltseg.reporting.case_records import Record
+from saltseg.reporting.case_records import NEEDED, Record
 from saltseg.reporting.style import BLUE, CHART, INK, new_figure
 from saltseg.studies import BASE
 
 SHOWN = (BASE, "images_eighth")
-MADE = ("tiles of a study", "scripts/study.py")
 SIDES = ("training", "validation")
 
 
@@ -60,11 +60,15 @@ def read(published: Path, data: str, budget: str) -> list[Predicted]:
 
 def _read(path: Path, data: str) -> Predicted:
     names = ("images", "masks", "probabilities")
-    arrays = storage.read_arrays(path, names, *MADE)
-    shapes = {arrays[name].shape for name in names}
-    if len(shapes) != 1 or len(shape := shapes.pop()) != 4 or shape[0] != 2:
-        raise storage.unreadable(path, *MADE, f"shape {arrays['images'].shape}")
+    arrays = storage.read_arrays(path, (*names, "ids", "git_commit"), "tiles of a study", "scripts/study.py")
+    kinds = {(arrays[name].shape, str(arrays[name].dtype)) for name in names}
+    if len(kinds) != 1 or len(shape := arrays["images"].shape) != 4 or shape[0] != 2 or kinds != {(shape, "uint8")}:
+        raise storage.unreadable(path, "tiles of a study", f"{arrays['images'].dtype} {arrays['images'].shape}")
     record = storage.read_json(path.with_suffix(".json"))
+    if not isinstance(record, dict) or not all(key in record for key in NEEDED):
+        raise InputError(f"{path.with_suffix('.json')} is no record of a study; delete it and run scripts/study.py")
+    if str(arrays["git_commit"]) != str(record["git_commit"]):
+        raise InputError(f"{path} is of another training than the record beside it; delete it and run scripts/study.py")
     return Predicted(data, record, *(arrays[name] for name in names))
 
 

@@ -63,10 +63,6 @@ def fit(
     task = make_task(state is None)
     if task.origin != "random" and is_first():
         tqdm.write(f"pretrained weights: {task.origin}", file=sys.stderr)
-    if state is None and predict.bf16_would_pay(settings) and is_first():
-        tqdm.write(
-            "this CPU multiplies in bfloat16: a new run with --set train.precision=bf16 is faster", file=sys.stderr
-        )
     training.sampler.set_epoch(len(rows))  # workers fetch their first batches before Lightning tells the sampler
     try:
         trainer(settings, directory, [log, Progress(title, images, train.epochs)], patience, devices).fit(
