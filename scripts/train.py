@@ -63,11 +63,6 @@ def main() -> int:
     if devices > 1 and arguments.parallel > 1:
         raise InputError("--parallel and --devices: the folds would fight for the devices; give one of the two")
 
-    if predict.bf16_would_pay(settings) and arguments.folds == "all" and not run.provenance.is_file():
-        print(
-            "this CPU multiplies in bfloat16: --set train.precision=bf16 may be faster, up to 1.8 times",
-            file=sys.stderr,
-        )
     job = (settings, arguments.data, run, arguments.input, arguments.output, wanted, arguments.overwrite, devices)
     failed = []
     if arguments.parallel > 1 or (devices > 1 and (wanted is None or len(wanted) > 1)):
@@ -78,6 +73,10 @@ def main() -> int:
     for number in skipped:
         print(f"fold {number} of {name} is finished already; skipped")
     print_folds(run)
+    if predict.bf16_would_pay(settings) and arguments.folds == "all" and not skipped:
+        print(
+            "this CPU multiplies in bfloat16: a new run with --set train.precision=bf16 may be up to 1.8 times as fast"
+        )
     if failed:
         print(f"not finished: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
         return 1
