@@ -2,10 +2,11 @@
 
   python scripts/publish.py tgs-unet
 
-Configuration, provenance, fold table's hash, scores per fold and per image (image_scores.csv: at threshold 0.5, and
-with a threshold and a minimum area fitted on the other folds), logs, decision rule, curves and the submission; no
-weights, no predictions, no pictures of tiles (the competition's licence does not allow shipping those). A run that
-labels of all folds taught (pseudo.all_folds) has no scores to copy, and a validation loss not worth drawing.
+Configuration, provenance, fold table's hash, scores per fold and per image (image_scores.csv: at threshold 0.5,
+with a threshold and a minimum area and with the whole decision rule, both fitted on the other folds), logs, decision
+rule, curves and the submission; no weights, no predictions, no pictures of tiles (the competition's licence does not
+allow shipping those). A run that labels of all folds taught (pseudo.all_folds) has no scores to copy, and a validation
+loss not worth drawing.
 """
 
 import shutil

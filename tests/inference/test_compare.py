@@ -54,6 +54,8 @@ def test_every_image_has_its_score_in_id_order(trained: Trained) -> None:
     assert [row["fold"] for row in rows] == [int(id_[1]) for id_ in sorted(TRAIN)]
     assert [row["at_half"] for row in rows] == ["0.0" if id_ == "d0" else "1.0" for id_ in sorted(TRAIN)]
     assert [row["cross_fitted"] for row in rows] == [row["at_half"] for row in rows]
+    whole = compare.whole_rule(run, place(trained))
+    assert [float(row["whole_rule"]) for row in rows] == pytest.approx(whole.tolist())
 
 
 def test_runs_are_compared_image_by_image_whatever_their_order(trained: Trained) -> None:

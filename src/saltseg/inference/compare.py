@@ -56,19 +56,24 @@ def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
 
 
 def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
-    """What every out-of-fold image scored, in id order: ``[{"id", "fold", "at_half", "cross_fitted"}, ...]``.
+    """What every out-of-fold image scored, in id order: rows of id, fold, at_half, cross_fitted and whole_rule.
 
-    cross_fitted: under a threshold and a minimum area fitted on the other folds (random parts where there is one fold).
-    Enough to compare runs image by image when their predictions are gone.
+    cross_fitted: under a threshold and a minimum area fitted on the other folds (random parts where there is one fold);
+    whole_rule: under all steps of the decision rule, likewise. Enough to compare runs image by image when their
+    predictions are gone.
     """
     oof = _in_id_order(run)
     ids, groups = oof.ids, _groups(oof)
     counted = areas(oof.probabilities, competition.read_train(place.root(run)).masks_of(ids.tolist()))
     assert oof.fold is not None
-    fitted = thresholds.cross_fit_areas(counted, groups).average_precision
+    columns = {
+        "at_half": counted.average_precision(HALF),
+        "cross_fitted": thresholds.cross_fit_areas(counted, groups).average_precision,
+        "whole_rule": whole_rule(run, place),
+    }
     return [
-        {"id": id_, "fold": int(k), "at_half": f"{half:.1f}", "cross_fitted": f"{score:.1f}"}
-        for id_, k, half, score in zip(ids.tolist(), oof.fold, counted.average_precision(HALF), fitted, strict=True)
+        {"id": id_, "fold": int(fold), **{name: f"{values[i]:.1f}" for name, values in columns.items()}}
+        for i, (id_, fold) in enumerate(zip(ids.tolist(), oof.fold, strict=True))
     ]
 
 
