@@ -143,6 +143,7 @@ def _select_each(
     scores: list[dict[Counts, float]] = [{} for _ in samples]
 
     def score(wanted: Sequence[Sequence[Counts]], done: int) -> None:
+        """Fill ``scores`` for the counts that each sample wants and does not have."""
         for counts in dict.fromkeys(counts for options in wanted for counts in options):
             asking = [s for s, options in enumerate(wanted) if counts in options and counts not in scores[s]]
             if not asking:

@@ -184,6 +184,11 @@ def random_parts(n: int, parts: int = 5, seed: int = 0) -> NDArray[np.int64]:
     return np.random.default_rng(seed).permutation(np.arange(n) % parts)
 
 
+def folds_or_parts(fold: NDArray) -> NDArray:
+    """What to cross-fit over, (n,): the fold of each image, or `random_parts` where all validated in one."""
+    return fold if len(np.unique(fold)) > 1 else random_parts(len(fold))
+
+
 def plateau(scores: NDArray) -> tuple[Rule, float]:
     """The middle of the highest plateau of a surface (255, A), and the mean over its neighbours; see `search`."""
     thresholds, columns = np.arange(scores.shape[0]), np.arange(scores.shape[1])

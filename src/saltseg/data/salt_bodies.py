@@ -59,6 +59,7 @@ def _signed_distance(inside: np.ndarray) -> np.ndarray:
     """Exact Euclidean distance to the edge of a bool mask (H, W), float32, negative inside."""
 
     def distance(mask: np.ndarray) -> np.ndarray:
+        """From each pixel to the nearest zero of a bool mask (H, W), float32."""
         # An image without a zero has no edge to measure from.
         if mask.all():
             return np.full(mask.shape, _FAR, np.float32)

@@ -7,7 +7,6 @@ from tqdm import tqdm
 
 from saltseg import runs, storage
 from saltseg.core import decision, metric, thresholds
-from saltseg.core.areas import areas
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.data import competition
 from saltseg.errors import InputError
@@ -62,18 +61,17 @@ def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
     whole_rule: under all steps of the decision rule, likewise. Enough to compare runs image by image when their
     predictions are gone.
     """
-    oof = _in_id_order(run)
-    ids, groups = oof.ids, _groups(oof)
-    counted = areas(oof.probabilities, competition.read_train(place.root(run)).masks_of(ids.tolist()))
+    oof, images = _labelled(run, place)
+    counted = images.areas(HALF)
     assert oof.fold is not None
     columns = {
         "at_half": counted.average_precision(HALF),
-        "cross_fitted": thresholds.cross_fit_areas(counted, groups).average_precision,
-        "whole_rule": whole_rule(run, place),
+        "cross_fitted": thresholds.cross_fit_areas(counted, images.groups).average_precision,
+        "whole_rule": decision.cross_fit(images),
     }
     return [
         {"id": id_, "fold": int(fold), **{name: f"{values[i]:.1f}" for name, values in columns.items()}}
-        for i, (id_, fold) in enumerate(zip(ids.tolist(), oof.fold, strict=True))
+        for i, (id_, fold) in enumerate(zip(oof.ids.tolist(), oof.fold, strict=True))
     ]
 
 
@@ -83,20 +81,16 @@ def whole_rule(run: RunDir, place: Place) -> np.ndarray:
     Raises InputError for a run without an honest score.
     """
     run.demand_score("nothing to score: python scripts/ladder.py takes {teacher}")
-    oof = _in_id_order(run)
-    true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
-    return decision.cross_fit(decision.Labelled(oof.probabilities, true, _groups(oof), oof.presence))
+    return decision.cross_fit(_labelled(run, place)[1])
 
 
-def _in_id_order(run: RunDir) -> runs.Predictions:
+def _labelled(run: RunDir, place: Place) -> tuple[runs.Predictions, decision.Labelled]:
+    """Out-of-fold predictions in id order, and the same with their truth."""
     oof = runs.load_predictions(run.oof)
-    return blend.in_order(oof, np.sort(oof.ids))
-
-
-def _groups(oof: runs.Predictions) -> np.ndarray:
-    """What to cross-fit over: the folds, or random parts where there is one."""
+    oof = blend.in_order(oof, np.sort(oof.ids))
     assert oof.fold is not None
-    return oof.fold if len(np.unique(oof.fold)) > 1 else thresholds.random_parts(len(oof.ids))
+    true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
+    return oof, decision.Labelled(oof.probabilities, true, thresholds.folds_or_parts(oof.fold), oof.presence)
 
 
 def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
@@ -120,9 +114,11 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
     labelled = competition.read_train(place.root(one))
     true = labelled.masks_of(ids.tolist())
     parts = [blend.in_order(first, ids), blend.in_order(second, ids)]
-    group = _groups(parts[0])
+    assert parts[0].fold is not None
+    group = thresholds.folds_or_parts(parts[0].fold)
 
     def paired(values: list[np.ndarray]) -> dict[str, Any]:
+        """Scores (N,) of one run and of the other."""
         difference = values[1] - values[0]
         return {
             one.name: float(values[0].mean()),

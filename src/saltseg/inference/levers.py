@@ -51,7 +51,7 @@ def figures(run: RunDir, place: Place) -> dict[str, Any]:
     true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
     counted = areas(oof.probabilities, true)
     assert oof.fold is not None
-    group = oof.fold if len(folds) > 1 else thresholds.random_parts(len(oof.ids))
+    group = thresholds.folds_or_parts(oof.fold)
     at_half = counted.average_precision(HALF)
     fitted = thresholds.cross_fit_areas(counted, group).average_precision
     whole = decision.cross_fit(decision.Labelled(oof.probabilities, true, group, oof.presence))

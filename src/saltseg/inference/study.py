@@ -54,7 +54,7 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
         **levers.figures(run, place),
         "pixel_accuracy": float((HALF.apply(oof.probabilities) == true).mean()),
         **totals(counted),
-        "tuned": tuned(counted, oof.fold if len(finished) > 1 else thresholds.random_parts(len(oof.ids))),
+        "tuned": tuned(counted, thresholds.folds_or_parts(oof.fold)),
         "boundary": errors_by_distance(HALF.apply(oof.probabilities), true),
         **cost(run.read_config()),
         "curves": [_curve(storage.read_csv(fold.log)) for fold in finished],
@@ -124,6 +124,7 @@ def ensemble(run: RunDir, place: Place) -> dict[str, Any] | None:
     parts = thresholds.random_parts(len(ids))
 
     def paired(scores: list[np.ndarray]) -> dict[str, Any]:
+        """Scores (N,) of each network alone, then of their mean."""
         one, together = np.mean(scores[:-1], axis=0), scores[-1]
         gain, interval = together - one, metric.bootstrap_interval(together - one)
         figures = {"alone": one.mean(), "together": together.mean(), "gain": gain.mean()}

@@ -61,9 +61,10 @@ def read(published: Path, data: str, budget: str) -> list[Predicted]:
 def _read(path: Path, data: str) -> Predicted:
     names = ("images", "masks", "probabilities")
     arrays = storage.read_arrays(path, (*names, "ids", "git_commit"), "tiles of a study", "scripts/study.py")
-    kinds = {(arrays[name].shape, str(arrays[name].dtype)) for name in names}
-    if len(kinds) != 1 or len(shape := arrays["images"].shape) != 4 or shape[0] != 2 or kinds != {(shape, "uint8")}:
-        raise storage.unreadable(path, "tiles of a study", f"{arrays['images'].dtype} {arrays['images'].shape}")
+    shape = arrays["images"].shape
+    alike = all(arrays[name].shape == shape and arrays[name].dtype == np.uint8 for name in names)
+    if not alike or len(shape) != 4 or shape[0] != 2:
+        raise storage.unreadable(path, "tiles of a study", f"{arrays['images'].dtype} {shape}")
     record = storage.read_json(path.with_suffix(".json"))
     if not isinstance(record, dict) or not all(key in record for key in NEEDED):
         raise InputError(f"{path.with_suffix('.json')} is no record of a study; delete it and run scripts/study.py")

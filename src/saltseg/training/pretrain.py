@@ -69,6 +69,7 @@ def synthetic(settings: Config, place: PretrainedDir, tiles: int) -> bool:
         raise InputError(f"an epoch of {tiles} tiles holds no batch of {size}; raise it or lower train.batch_size")
 
     def batches(seed: int) -> Batches:
+        """One epoch of the stream after another."""
         training = stream.Stream(
             Fit.square(settings.data.fit, settings.data.size),
             settings.model.in_channels,
@@ -93,6 +94,7 @@ def masked(settings: Config, place: PretrainedDir, images: Images, **facts: Any)
         raise InputError(f"{len(images.ids)} images are fewer than two batches; give more or lower train.batch_size")
 
     def batches(seed: int) -> Batches:
+        """One epoch of the stream after another."""
         order = np.random.default_rng(seed).permutation(len(images.ids))
         judging = min(VALIDATING, max(1, len(order) // 20))
         judged, learnt = (_unlabelled(images, np.sort(part)) for part in (order[:judging], order[judging:]))
