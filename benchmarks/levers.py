@@ -20,6 +20,8 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+from saltseg import cli
+
 BATCH, STEPS = 16, 7
 STEP = re.compile(r"model\.(?!weights)|train\.(loss|late_loss|optimizer)")  # settings that change its cost
 
@@ -74,7 +76,8 @@ def measure(experiment: str, lever: str) -> str:
 
 
 def main() -> None:
-    from saltseg import experiments, storage
+    from saltseg import config, experiments, storage
+    from saltseg.errors import InputError
 
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("experiment")
@@ -86,9 +89,14 @@ def main() -> None:
     if arguments.measure:
         print(measure(arguments.experiment, arguments.measure))
         return
+    experiments.named(arguments.experiment)
+    wanted = arguments.only.split(",")
+    for lever in wanted:
+        if lever not in experiments.LEVERS:
+            raise InputError(config.unknown("lever", lever, experiments.LEVERS))
     costs = {}
     print("| lever | images/s | time, base = 1 | peak MiB |\n|---|---|---|---|")
-    for lever in ["base", *(name for name in arguments.only.split(",") if name != "base")]:
+    for lever in ["base", *(name for name in wanted if name != "base")]:
         command = [sys.executable, __file__, arguments.experiment, "--measure", lever]
         done = subprocess.run(command, check=False, capture_output=True, text=True)
         if done.returncode:
@@ -103,4 +111,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    cli.run(main)

@@ -26,3 +26,18 @@ def test_every_part_measures_what_it_says(part: str, tmp_path: Path) -> None:
         assert row["name"] in done.stdout
     shares = [row["ratios"] for row in found["rows"] if "matrices" in row["against"]]
     assert all(0 < ratio < 1.5 for ratios in shares for ratio in ratios)  # no step multiplies faster than the machine
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (("unet_efficientnet_lite", "--only", "base"), "did you mean unet_efficientnet_lite0"),
+        (("unet_efficientnet_lite0", "--only", "scs"), "unknown lever 'scs'; did you mean scse"),
+    ],
+)
+def test_a_misspelt_name_is_not_taken_for_one_that_does_not_fit(wrong: tuple[str, ...], message: str) -> None:
+    command = [sys.executable, str(SCRIPT.with_name("levers.py")), *wrong]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+    assert done.stderr.count("\n") == 1
