@@ -154,6 +154,17 @@ def test_notes_follow_what_the_settings_say_of_the_weights_kept(fake):
     )
 
 
+def test_notes_tell_what_is_handed_down_by_what_a_run_learnt_from(fake):
+    reset(fake.run, "train.schedule=cosine", "train.keep=last")
+    origin = fake.run.read_provenance()
+    for chosen, transduction in (([], False), (["teacher"], False), ([], True), (["teacher", "other"], True)):
+        storage.write_json(fake.run.provenance, origin | {"epoch_chosen_in": chosen, "transduction": transduction})
+        text = " ".join(notes.honest(facts.read(fake.run)))
+        assert ("(transduction)" in text) == transduction
+        assert ("may be handed down" in text) == bool(chosen)
+        assert not chosen or f"It learnt from {', '.join(chosen)}, with the weights of the epoch" in text
+
+
 def test_notes_of_a_blend_say_which_members_chose_their_epoch(fake, make_run):
     reset(make_run("fixed").run, "train.schedule=cosine", "train.keep=last")
     fixed = epoch_note(make_blend(fake, "f", ["fixed"]))

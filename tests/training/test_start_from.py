@@ -96,7 +96,7 @@ def test_a_fold_of_a_run_on_the_same_data_is_no_start_for_all_folds(tmp_path: Pa
     place = pretrain.directory(tmp_path / "output", "simulated")
     pretrain.synthetic(tiny_fold.settings("train.epochs=1", *FIXED, file), place, 8)
     for laundered in (again, f"train.start_from=file:{place.weights}"):
-        with pytest.raises(InputError, match=r"first/fold_0/.* learnt from images that validate other folds"):
+        with pytest.raises(InputError, match=r" learnt through first from images that validate other folds"):
             train("leaky", "tiny", laundered)
     assert train("elsewhere-again", "other", f"train.start_from=file:{place.weights}").fold(0).finished()
     assert train("fold-by-fold", "tiny", "train.start_from=first").fold(0).finished()

@@ -159,6 +159,11 @@ def train_ids(root: Path) -> tuple[str, ...]:
     return tuple(row[0] for row in read_columns(Path(root) / "train.csv", ("id", "rle_mask")))
 
 
+def salt_rows(root: Path) -> set[tuple[str, ...]]:
+    """(id, run lengths) of the labelled tiles that hold salt: what two datasets have in common if one is cut of one."""
+    return {row for row in read_columns(Path(root) / "train.csv", ("id", "rle_mask")) if row[1]}
+
+
 def read_train(root: Path, progress: Progress | None = None) -> Labelled:
     """Labelled tiles in the order of train.csv; `progress(done, total)` is called now and then if given.
 

@@ -71,7 +71,10 @@ def _common_facts(members: Sequence[RunDir]) -> dict[str, Any]:
     for key in ("dataset", "dataset_hash"):
         if len({origin[key] for origin in origins}) > 1:
             raise InputError(f"runs to blend differ in {key}: {', '.join(str(o[key])[:12] for o in origins)}")
-    return {key: origins[0][key] for key in ("dataset", "dataset_hash", "folds_hash", "synthetic")}
+    facts: dict[str, Any] = {key: origins[0][key] for key in ("dataset", "dataset_hash", "folds_hash", "synthetic")}
+    facts["transduction"] = any(origin.get("transduction") for origin in origins)
+    facts["epoch_chosen_in"] = sorted({name for origin in origins for name in origin.get("epoch_chosen_in", [])})
+    return facts
 
 
 def _fit(

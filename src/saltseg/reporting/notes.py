@@ -14,6 +14,7 @@ def honest(facts: Facts) -> list[str]:
         *_data(facts),
         *_partial(facts),
         *_epoch(facts),
+        *_lineage(facts),
         *_weights(facts),
         *_rule(facts),
         *_folds(facts),
@@ -93,6 +94,23 @@ def _epochs_of_members(facts: Facts) -> list[str]:
             "not here any more; scores may be flattered by that."
         )
     return sentences or ["The training of every member had a length fixed beforehand: no epoch was chosen."]
+
+
+def _lineage(facts: Facts) -> list[str]:
+    """What `saltseg.inference.lineage` found behind the run, or behind a member of the blend."""
+    sentences = []
+    chosen = facts.provenance.get("epoch_chosen_in", [])
+    if chosen:
+        sentences.append(
+            f"It learnt from {', '.join(chosen)}, with the weights of the epoch with the lowest loss on the same "
+            f"validation images, {FLATTERY}; some of that may be handed down."
+        )
+    if facts.provenance.get("transduction"):
+        sentences.append(
+            "Test images helped to train it, without their labels (transduction): it is fitted to these very images, "
+            "and others may come out worse."
+        )
+    return sentences
 
 
 def _weights(facts: Facts) -> list[str]:

@@ -11,7 +11,7 @@ from saltseg import config, runs, storage
 from saltseg.data import competition, folds
 from saltseg.data.dataset import UNKNOWN
 from saltseg.errors import InputError
-from saltseg.inference import pseudo
+from saltseg.inference import lineage, pseudo
 from saltseg.training.task import start_file
 
 
@@ -34,14 +34,14 @@ def prepare(
     }
     for name in (settings.pseudo.teacher, settings.train.start_from):
         if name and name != "self" and not name.startswith("file:"):
-            pseudo.teacher_run(output_dir, name, facts)
-    for source in (settings.train.start_from, settings.model.weights):
-        _demand_no_fold(source, competition.fingerprint(root))
+            pseudo.teachers(output_dir, name, facts)
+    lineage.demand_unseen(settings, root)
+    facts |= lineage.inherited(settings, output_dir, root)
     if settings.pseudo.teacher == "self":
         facts["unlabelled_hash"] = pseudo.fingerprint(pseudo.own_images(settings.pseudo))
     if run.provenance.is_file():
         changed = config.differences(run.read_config(), settings)
-        before = {"devices": 1} | run.read_provenance()
+        before = facts | {"devices": 1} | run.read_provenance()  # older runs know fewer facts
         changed += [f"{key}: changed" for key, value in facts.items() if before.get(key) != value]
         if changed:
             raise InputError(
@@ -51,31 +51,6 @@ def prepare(
         return
     storage.write_atomic(run.config, config.dump(settings))
     storage.write_json(run.provenance, runs.provenance(**facts))
-
-
-def _demand_no_fold(source: str, dataset_hash: str) -> None:
-    """Refuse weights that one fold of a run on the same data left, or that were trained on from such weights.
-
-    They learnt from what validates the other folds. Found by the config.yaml that a run or a pretraining keeps beside
-    its weights; a file that was copied elsewhere is beyond this.
-    """
-    if not source.startswith("file:"):
-        return
-    path = Path(source.removeprefix("file:")).expanduser().resolve()
-    for place in (runs.RunDir(path.parent.parent), runs.RunDir(path.parent)):  # of a run's fold, of a pretraining
-        if not (place.config.is_file() and place.provenance.is_file()):
-            continue
-        if place.read_provenance().get("dataset_hash") == dataset_hash:
-            raise InputError(
-                f"{source} learnt from images that validate other folds of the same data; "
-                f"train.start_from={place.name} starts each fold from its own"
-            )
-        earlier = place.read_config()
-        start = earlier.train.start_from
-        if start and not start.startswith("file:"):  # a run beside it, fold by fold
-            start = f"file:{place.path.parent / start / 'fold_0' / 'network.ckpt'}"
-        for before in (start, earlier.model.weights):
-            _demand_no_fold(before, dataset_hash)
 
 
 def begin(
@@ -163,8 +138,8 @@ def _taught(
     if chosen.teacher == "self":
         new = pseudo.unlabelled(pseudo.own_images(chosen), chosen, labelled, test)
         return pseudo.Pseudo(new.ids, new.images, np.full_like(new.images, UNKNOWN))
-    teacher = pseudo.teacher_run(output_dir, chosen.teacher, run.read_provenance())
-    return pseudo.of_fold(teacher, number, chosen, labelled, test, every)
+    teachers = pseudo.teachers(output_dir, chosen.teacher, run.read_provenance())
+    return pseudo.of_fold(teachers, number, chosen, labelled, test, every)
 
 
 def _start(settings: config.Config, run: runs.RunDir, number: int, output_dir: Path) -> runs.FoldDir | Path | None:
@@ -172,8 +147,12 @@ def _start(settings: config.Config, run: runs.RunDir, number: int, output_dir: P
     name = settings.train.start_from
     if not name:
         return None
-    path = start_file(settings.train)
-    return path or pseudo.finished_fold(pseudo.teacher_run(output_dir, name, run.read_provenance()), number)
+    if (path := start_file(settings.train)) is not None:
+        return path
+    before = pseudo.teachers(output_dir, name, run.read_provenance())
+    if len(before) > 1:
+        raise InputError(f"train.start_from is {name}, a blend of {len(before)} networks; name one of its members")
+    return pseudo.finished_fold(before[0], number)
 
 
 def _folds(settings: config.Config, root: Path, dataset: str, output_dir: Path) -> folds.Folds:

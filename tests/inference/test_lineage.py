@@ -1,0 +1,120 @@
+"""What stands behind a training, found from the files that runs and pretrainings leave."""
+
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tiny_run import salt, write_table
+
+from saltseg import config, storage
+from saltseg.core import rle
+from saltseg.data import competition
+from saltseg.errors import InputError
+from saltseg.inference import lineage
+from saltseg.runs import RunDir
+
+KEEP_LAST = ("train.keep=last", "train.schedule=cosine")
+
+
+def settings(*changes: str) -> config.Config:
+    return config.override(config.Config(), [*KEEP_LAST, *changes])
+
+
+def dataset(base: Path, name: str, ids: str) -> Path:
+    """A tile per letter; the first holds no salt, the others as many rows as their place in the alphabet."""
+    root = base / "input" / name
+    masks = [["id", "rle_mask"], *([id_, rle.encode(salt(0 if id_ == "a" else ord(id_)))] for id_ in ids)]
+    write_table(root / "train.csv", masks)
+    for part in ("train", "test"):
+        (root / part / "images").mkdir(parents=True)
+        (root / part / "images" / "x.png").write_bytes(b"pixels")
+    return root
+
+
+def made(base: Path, place: str, *changes: str, root: Path | None = None, **facts: Any) -> RunDir:
+    """A run, blend or pretraining with these settings, trained on the dataset at ``root`` if it had labels."""
+    run = RunDir(base / "output" / place)
+    if root is not None:
+        facts |= {"dataset": root.name, "dataset_hash": competition.fingerprint(root)}
+    storage.write_atomic(run.config, config.dump(settings(*changes)))
+    storage.write_json(run.provenance, facts)
+    return run
+
+
+def names(found: list[RunDir]) -> set[str]:
+    return {place.name for place in found}
+
+
+def test_everything_behind_a_training_is_found_once_and_a_circle_ends(tmp_path: Path) -> None:
+    made(tmp_path, "pretrained/simulated", f"model.weights=file:{tmp_path}/output/runs/old/fold_3/network.ckpt")
+    made(tmp_path, "runs/old")
+    made(tmp_path, "runs/teacher", f"train.start_from=file:{tmp_path}/output/pretrained/simulated/weights.safetensors")
+    made(tmp_path, "runs/other", "train.start_from=teacher")
+    made(tmp_path, "blends/both", members=["teacher", "other"])
+    made(tmp_path, "runs/unrelated")
+    output = tmp_path / "output"
+    everything = {"both", "teacher", "other", "simulated", "old"}
+    found = lineage.behind(settings("pseudo.teacher=both", "train.start_from=other"), output)
+    assert (names(found), len(found)) == (everything, 5)
+    assert names(lineage.behind(settings("train.start_from=teacher"), output)) == {"teacher", "simulated", "old"}
+    assert lineage.behind(settings(), output) == []
+    own = ("pseudo.teacher=self", "pseudo.images=u", "train.ema=0.9")
+    assert lineage.behind(settings(*own, "train.start_from=file:gone.pth"), output) == []
+    made(tmp_path, "runs/old", "pseudo.teacher=other")  # removed and made again, from what came of it
+    assert names(lineage.behind(settings("train.start_from=other"), output)) == everything - {"both"}
+
+
+def test_transduction_and_a_chosen_epoch_are_handed_down(tmp_path: Path) -> None:
+    root, elsewhere = dataset(tmp_path, "tiny", "abc"), dataset(tmp_path, "elsewhere", "xyz")
+    output = tmp_path / "output"
+    made(tmp_path, "pretrained/masked", "pseudo.transduction=true")
+    made(tmp_path, "runs/plain", root=root)
+    made(tmp_path, "runs/chosen", "train.keep=best", root=root)
+    made(tmp_path, "runs/foreign", "train.keep=best", root=elsewhere)
+    made(tmp_path, "runs/student", "pseudo.teacher=chosen", "pseudo.transduction=true", root=root)
+
+    def inherited(*changes: str) -> tuple[bool, list[str]]:
+        found = lineage.inherited(settings(*changes), output, root)
+        return found["transduction"], found["epoch_chosen_in"]
+
+    assert inherited() == (False, [])
+    assert inherited("train.keep=best") == (False, [])  # its own choice, which its settings tell
+    assert inherited("pseudo.teacher=plain") == (False, [])
+    assert inherited("pseudo.teacher=plain", "pseudo.transduction=true") == (True, [])
+    assert inherited("pseudo.teacher=chosen") == (False, ["chosen"])
+    assert inherited("pseudo.teacher=student") == (True, ["chosen"])
+    assert inherited("train.start_from=chosen", "pseudo.teacher=student") == (True, ["chosen"])
+    assert inherited(f"train.start_from=file:{output}/pretrained/masked/weights.safetensors") == (True, [])
+    assert inherited(f"model.weights=file:{output}/runs/foreign/fold_0/network.ckpt") == (False, [])
+
+
+def test_weights_that_learnt_from_some_of_the_same_labels_are_refused(tmp_path: Path) -> None:
+    """The same data, the same labels beside other test images, and a larger set that the data is a cut of."""
+    root = dataset(tmp_path, "cut", "abc")
+    dataset(tmp_path, "whole", "abcdef")
+    dataset(tmp_path, "empty", "a")  # has the tile without salt in common, whose row says nothing
+    dataset(tmp_path, "others", "def")
+    shutil.copytree(root, tmp_path / "input" / "renamed")
+    (tmp_path / "input" / "renamed" / "test" / "images" / "x.png").write_bytes(b"other pixels")
+    for name in ("cut", "whole", "empty", "others", "renamed"):
+        run = made(tmp_path, f"runs/on-{name}", root=tmp_path / "input" / name)
+        made(tmp_path, f"pretrained/from-{name}", f"train.start_from=file:{run.fold(0).network}")
+        laundered = tmp_path / "output" / "pretrained" / f"from-{name}" / "weights.safetensors"
+        for key, path, through in (
+            ("train.start_from", run.fold(0).network, ""),
+            ("model.weights", run.fold(2).snapshot(1), ""),
+            ("train.start_from", laundered, f" through on-{name}"),
+        ):
+            asked = settings(f"{key}=file:{path}")
+            if name in ("empty", "others"):
+                lineage.demand_unseen(asked, root)
+                continue
+            message = (
+                rf"file:{path} learnt{through} from images that validate other folds of the same data; train.start"
+            )
+            with pytest.raises(InputError, match=message):
+                lineage.demand_unseen(asked, root)
+    lineage.demand_unseen(settings("train.start_from=on-cut"), root)  # fold by fold
+    shutil.rmtree(tmp_path / "input" / "whole")  # then nobody can know
+    lineage.demand_unseen(settings(f"train.start_from=file:{tmp_path}/output/runs/on-whole/fold_0/network.ckpt"), root)
