@@ -9,9 +9,9 @@ synthetic: segmentation of simulated tiles, others in every epoch, drawn while t
 simulator makes about 150 tiles per second and core. Two cores train EfficientNet-Lite0 on 27, so there it is no
 bottleneck; for a GPU up to eight processes draw (train.workers; the tiles are the same whoever draws them).
 
-masked: self-supervised on unlabelled 101x101 tiles. Most patches of a tile are covered and the network draws what lies
-beneath (SimMIM, Xie et al. 2022). With --data, images that are one of that dataset's test images are left out, unless
---set pseudo.transduction=true asks for them. Labelled images among them do no harm: no label is looked at.
+masked: self-supervised on images without labels. Most patches of a tile are covered and the network draws what lies
+beneath (SimMIM, Xie et al. 2022). Images larger than a tile of 101x101 pixels are cut into tiles. Tiles that are one of
+the dataset's labelled or test images are left out; --set pseudo.transduction=true lets the test images in.
 
 An interrupted pretraining goes on from its last epoch. Result: output/pretrained/NAME/weights.safetensors, for
 train.start_from=file:PATH (the whole network) or model.weights=file:PATH (its encoder, under any decoder of smp's).
@@ -42,6 +42,8 @@ def main() -> None:
         raise InputError("--limit is for --method masked; give --tiles N")
     if arguments.method == "masked" and (arguments.images is None or arguments.tiles is not None):
         raise InputError("--method masked learns from the tiles of a folder: give --images FOLDER, and no --tiles")
+    if arguments.method == "masked" and arguments.data is None:
+        raise InputError("--method masked leaves out what a dataset is judged by: give --data DATASET")
     runs.run_dir(arguments.output, arguments.name)  # refuses a name that is none, before anything heavy is imported
 
     from saltseg.training import pretrain
@@ -67,12 +69,13 @@ def masked(settings: "Config", place: "PretrainedDir", arguments: argparse.Names
     from saltseg.inference import pseudo
     from saltseg.training import pretrain
 
-    images = every = pseudo.read(arguments.images, arguments.limit)
-    if arguments.data and not settings.pseudo.transduction:
-        test = competition.read_test(competition.dataset_root(arguments.input, arguments.data)).images
-        images = pseudo.unlabelled(every, settings.pseudo, test[:0], test)
-        print(f"{len(every.ids) - len(images.ids)} of {len(every.ids)} images left out: in the test set")
+    root = competition.dataset_root(arguments.input, arguments.data)
+    every = pseudo.read(arguments.images, arguments.limit)
+    images = pseudo.unlabelled(
+        every, settings.pseudo, competition.read_train(root).images, competition.read_test(root).images
+    )
     left_out = len(every.ids) - len(images.ids)
+    print(f"{left_out} of {len(every.ids)} tiles left out: among the labelled or test images of {arguments.data}")
     return pretrain.masked(settings, place, images, dataset=arguments.data, left_out=left_out)
 
 
@@ -82,11 +85,11 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--method", required=True, choices=("synthetic", "masked"), help="see above")
     parser.add_argument("--name", required=True, help="the directory under output/pretrained")
     parser.add_argument("--tiles", type=int, metavar="N", help="synthetic: tiles of an epoch (default: 4000)")
-    parser.add_argument("--images", type=Path, metavar="FOLDER", help="masked: 101x101 tiles, labels are not needed")
+    parser.add_argument("--images", type=Path, metavar="FOLDER", help="masked: images, labels are not needed")
     parser.add_argument(
-        "--limit", type=cli.at_least_one, metavar="N", help="masked: only the first N tiles by file name"
+        "--limit", type=cli.at_least_one, metavar="N", help="masked: only the first N images by file name"
     )
-    parser.add_argument("--data", metavar="DATASET", help="masked: leave out the test images of this dataset")
+    parser.add_argument("--data", metavar="DATASET", help="masked: leave out the images of this dataset")
     parser.add_argument("--epochs", type=int, metavar="N", help="short for --set train.epochs=N")
     parser.add_argument(
         "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"

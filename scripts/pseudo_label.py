@@ -6,10 +6,11 @@
       --name tgs-final
 
 Fold k of the student learns from the labels of the teacher's fold k alone, whose network never saw the images that
-validate in fold k: so the student's out-of-fold score is honest. Folds that have labelled the folder are skipped; more
-rounds are more students, each the next one's teacher. Images of the test set are left out, unless the student has
-pseudo.transduction=true: with Kaggle's own data, --images input/tgs/test/images and that setting. Writes
-output/runs/RUN/fold_K/pseudo.npz.
+validate in fold k: so the student's out-of-fold score is honest. Of a blend the same fold of every member labels, and
+the student learns from their mean. Images larger than a tile of 101x101 pixels are cut into tiles: give them at the
+scale of the labelled ones. Folds that have labelled the folder are skipped; more rounds are more students, each the
+next one's teacher. Images of the test set are left out, unless the student has pseudo.transduction=true: with
+Kaggle's own data, --images input/tgs/test/images and that setting. Writes output/runs/RUN/fold_K/pseudo.npz.
 
 With pseudo.all_folds=true every fold learns from the mean of what all folds of the teacher say. Such labels hold the
 masks that validate, so that run has no out-of-fold score and teaches nobody: it is for a final submission only.
@@ -22,24 +23,24 @@ from saltseg import cli
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("run", help="the teacher's name under output/runs")
-    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="101x101 tiles without labels")
+    parser.add_argument("run", help="the teacher's name: a run, or a blend of runs")
+    parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images without labels")
     parser.add_argument(
         "--limit", type=cli.at_least_one, metavar="N", help="only the first N images by file name (default: all)"
     )
     cli.add_directories(parser)
     arguments = parser.parse_args()
 
-    from saltseg import runs
     from saltseg.inference import pseudo
 
-    run = runs.existing_run(arguments.output, arguments.run)
-    count = pseudo.label(run, arguments.images, arguments.limit)
-    print(f"{count} images labelled by each of {len(run.finished_folds())} folds: {run.path}/fold_*/pseudo.npz")
-    settings = run.read_config()
+    teachers = pseudo.members(arguments.output, arguments.run)
+    for run in teachers:
+        count = pseudo.label(run, arguments.images, arguments.limit)
+        print(f"{count} tiles labelled by each of {len(run.finished_folds())} folds: {run.path}/fold_*/pseudo.npz")
+    experiment, dataset = teachers[0].read_config().name, teachers[0].read_provenance()["dataset"]
     cli.next_step(
-        f"python scripts/train.py {settings.name} --data {run.read_provenance()['dataset']} "
-        f"--set pseudo.teacher={run.name} --name {run.name}-student"
+        f"python scripts/train.py {experiment} --data {dataset} "
+        f"--set pseudo.teacher={arguments.run} --name {arguments.run}-student"
     )
 
 

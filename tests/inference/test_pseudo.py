@@ -41,7 +41,19 @@ def taught(trained: Trained, images: np.ndarray, probabilities: np.ndarray, numb
     storage.write_json(trained.run.pseudo, record)
     stored = runs.Predictions(np.array([f"u{k}" for k in range(len(images))][::-1]), probabilities[::-1])
     runs.save_predictions(trained.run.fold(number).pseudo, stored)
+    sign(trained.run)
     return trained.run
+
+
+def sign(run: runs.RunDir) -> None:
+    """Have pseudo.json tell of the labels that are there."""
+    record = storage.read_json(run.pseudo)
+    there = [fold for fold in run.finished_folds() if fold.pseudo.is_file()]
+    record["signatures"] = {
+        str(fold.number): pseudo.signature(fold.number, record["hash"], runs.load_predictions(fold.pseudo))
+        for fold in there
+    }
+    storage.write_json(run.pseudo, record)
 
 
 def test_every_fold_labels_with_its_own_network_alone(trained: Trained) -> None:
@@ -65,11 +77,11 @@ def test_labels_are_joined_by_id_and_hard_or_soft(trained: Trained) -> None:
     images = noise(2)
     probabilities = np.stack([np.full((101, 101), 127), np.full((101, 101), 128)]).astype(np.uint8)
     run = taught(trained, images, probabilities)  # stored in the opposite order
-    hard = pseudo.of_fold(run, 1, TEACH, NONE, NONE)
+    hard = pseudo.of_fold([run], 1, TEACH, NONE, NONE)
     assert hard.ids == ("u0", "u1")
     assert np.array_equal(hard.images, images)
     assert [np.unique(mask).tolist() for mask in hard.masks] == [[0], [1]]
-    soft = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", labels="soft"), NONE, NONE)
+    soft = pseudo.of_fold([run], 1, PseudoConfig(teacher="tiny-run", labels="soft"), NONE, NONE)
     assert [np.unique(mask).tolist() for mask in soft.masks] == [[127], [128]]
 
 
@@ -79,19 +91,20 @@ def test_labels_of_all_folds_are_their_mean_joined_by_id_and_no_fold_may_lack(tr
         run = taught(trained, noise(2), np.stack([one, other]).astype(np.uint8), number)
     in_order = runs.load_predictions(run.fold(2).pseudo)
     runs.save_predictions(run.fold(2).pseudo, runs.Predictions(in_order.ids[::-1], in_order.probabilities[::-1]))
+    sign(run)
     every = PseudoConfig(teacher="tiny-run", all_folds=True, labels="soft")
     for number in (0, 2):  # each fold learns the same: (90 + 200 + 200) / 3 and (200 + 90 + 91) / 3
-        found = pseudo.of_fold(run, number, every, NONE, NONE, [0, 1, 2])
+        found = pseudo.of_fold([run], number, every, NONE, NONE, [0, 1, 2])
         assert [(id_, *np.unique(mask)) for id_, mask in zip(found.ids, found.masks, strict=True)] == [
             ("u0", 163), ("u1", 127),
         ]  # fmt: skip
-    alone = pseudo.of_fold(run, 0, PseudoConfig(teacher="tiny-run", labels="soft"), NONE, NONE, [0, 1, 2])
+    alone = pseudo.of_fold([run], 0, PseudoConfig(teacher="tiny-run", labels="soft"), NONE, NONE, [0, 1, 2])
     assert [np.unique(mask).tolist() for mask in alone.masks] == [[90], [200]]
     run.fold(2).pseudo.unlink()
     with pytest.raises(InputError, match=r"tiny-run has labelled no images for fold 2; run scripts/pseudo_label.py"):
-        pseudo.of_fold(run, 0, every, NONE, NONE, [0, 1, 2])
+        pseudo.of_fold([run], 0, every, NONE, NONE, [0, 1, 2])
     with pytest.raises(InputError, match=r"tiny-run has not finished fold 3; train it first"):
-        pseudo.of_fold(run, 0, every, NONE, NONE, [0, 1, 3])
+        pseudo.of_fold([run], 0, every, NONE, NONE, [0, 1, 3])
 
 
 def test_only_the_first_images_by_name_are_labelled_and_those_are_learnt_from(trained: Trained) -> None:
@@ -102,14 +115,14 @@ def test_only_the_first_images_by_name_are_labelled_and_those_are_learnt_from(tr
     assert pseudo.label(trained.run, path, limit=2) == 2
     assert runs.load_predictions(trained.run.fold(1).pseudo).ids.tolist() == ["u0", "u1"]
     (path / "u3.png").unlink()  # beyond the limit, so of no concern
-    found = pseudo.of_fold(trained.run, 1, TEACH, NONE, NONE)
+    found = pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE)
     assert found.ids == ("u0", "u1")
     assert np.array_equal(found.images, images[:2])
     with pytest.raises(InputError, match=r"tiny-run has labelled other images; remove .*pseudo.json"):
         pseudo.label(trained.run, path, limit=3)
     (path / "a.png").write_bytes((path / "u2.png").read_bytes())  # now among the first two
     with pytest.raises(InputError, match=r"unlabelled has changed since tiny-run labelled it"):
-        pseudo.of_fold(trained.run, 1, TEACH, NONE, NONE)
+        pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE)
 
 
 def test_the_surest_images_are_kept_in_their_order(trained: Trained) -> None:
@@ -117,7 +130,7 @@ def test_the_surest_images_are_kept_in_their_order(trained: Trained) -> None:
     probabilities = np.stack([np.full((101, 101), value) for value in values]).astype(np.uint8)
     run = taught(trained, noise(4), probabilities)
     for share, kept in ((0.0, "0123"), (0.25, "013"), (0.5, "01"), (0.99, "0")):
-        found = pseudo.of_fold(run, 1, PseudoConfig(teacher="tiny-run", confidence=share), NONE, NONE)
+        found = pseudo.of_fold([run], 1, PseudoConfig(teacher="tiny-run", confidence=share), NONE, NONE)
         assert found.ids == tuple(f"u{k}" for k in kept)
 
 
@@ -126,9 +139,9 @@ def test_a_validation_or_test_image_under_another_name_is_left_out(trained: Trai
     images[3] = 0  # a constant tile, as there are many
     run = taught(trained, images, np.zeros((4, 101, 101), np.uint8))
     labelled, test = np.stack([images[1], images[3]]), images[2:3]
-    assert pseudo.of_fold(run, 1, TEACH, labelled, test).ids == ("u0", "u3")
+    assert pseudo.of_fold([run], 1, TEACH, labelled, test).ids == ("u0", "u3")
     allowed = PseudoConfig(teacher="tiny-run", transduction=True)
-    assert pseudo.of_fold(run, 1, allowed, labelled, test).ids == ("u0", "u2", "u3")
+    assert pseudo.of_fold([run], 1, allowed, labelled, test).ids == ("u0", "u2", "u3")
 
 
 def test_one_pixel_makes_another_image_and_none_left_is_refused() -> None:
@@ -150,29 +163,102 @@ def test_labels_of_other_images_than_those_in_the_folder_are_refused(trained: Tr
     run = taught(trained, noise(2), np.zeros((2, 101, 101), np.uint8))
     folder(trained.output, noise(2, seed=1))
     with pytest.raises(InputError, match=r"unlabelled has changed since tiny-run labelled it"):
-        pseudo.of_fold(run, 1, TEACH, NONE, NONE)
+        pseudo.of_fold([run], 1, TEACH, NONE, NONE)
 
 
 @pytest.mark.parametrize(("key", "what"), [("folds_hash", "folds"), ("dataset_hash", "data")])
 def test_a_teacher_of_other_folds_or_data_would_leak_and_is_refused(trained: Trained, key: str, what: str) -> None:
     facts = trained.run.read_provenance()
-    assert pseudo.teacher_run(trained.output, "tiny-run", facts) == trained.run
+    assert pseudo.teachers(trained.output, "tiny-run", facts) == [trained.run]
     with pytest.raises(InputError, match=rf"tiny-run was trained on other {what}: what it learnt may hold this run's"):
-        pseudo.teacher_run(trained.output, "tiny-run", facts | {key: "another"})
+        pseudo.teachers(trained.output, "tiny-run", facts | {key: "another"})
     with pytest.raises(InputError, match="did you mean tiny-run"):
-        pseudo.teacher_run(trained.output, "tiny-rum", facts)
+        pseudo.teachers(trained.output, "tiny-rum", facts)
 
 
 def test_a_fold_that_has_labelled_nothing_or_is_not_finished_says_so(trained: Trained) -> None:
     with pytest.raises(InputError, match=r"labelled no images for fold 1; run scripts/pseudo_label.py tiny-run"):
-        pseudo.of_fold(trained.run, 1, TEACH, NONE, NONE)
+        pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE)
     with pytest.raises(InputError, match=r"tiny-run has not finished fold 7; train it first"):
-        pseudo.of_fold(trained.run, 7, TEACH, NONE, NONE)
+        pseudo.of_fold([trained.run], 7, TEACH, NONE, NONE)
 
 
-def test_images_that_are_no_tiles_are_refused(tmp_path: Path) -> None:
+def test_labels_that_the_fold_did_not_give_are_refused_and_made_anew(trained: Trained) -> None:
+    """Copied from another fold (whose network saw what validates here), edited, or of other images of the same name."""
+    for number, probability in enumerate((0.2, 0.6, 0.9)):
+        tiny_run.checkpoint(trained, number, probability)
+    path, files = folder(trained.output, noise(3)), [trained.run.fold(k).pseudo for k in range(3)]
+    pseudo.label(trained.run, path)
+    own = pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE)
+    assert own.signatures == (storage.read_json(trained.run.pseudo)["signatures"]["1"],)
+    files[1].write_bytes(files[0].read_bytes())
+    message = r"fold_1/pseudo.npz is not what fold 1 of tiny-run said, .*; run scripts/pseudo_label.py tiny-run again"
+    with pytest.raises(InputError, match=message):
+        pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE)
+    pseudo.label(trained.run, path)
+    assert pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE).signatures == own.signatures
+    found = runs.load_predictions(files[1])
+    found.probabilities[2, 50, 50] ^= 1
+    runs.save_predictions(files[1], found)
+    with pytest.raises(InputError, match=message):
+        pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE)
+    assert pseudo.of_fold([trained.run], 0, TEACH, NONE, NONE).ids == own.ids
+    trained.run.pseudo.unlink()
+    for number in range(3):
+        tiny_run.checkpoint(trained, number, 0.4)
+    pseudo.label(trained.run, folder(trained.output, noise(3, seed=1)))
+    assert [runs.load_predictions(file).probabilities.max() for file in files] == [round(255 * 0.4)] * 3
+
+
+def test_the_same_fold_of_every_member_of_a_blend_teaches(trained: Trained) -> None:
+    first, other = trained.run, runs.run_dir(trained.output, "other-run")
+    blend = runs.RunDir(trained.output / "blends" / "both")
+    shutil.copytree(first.path, other.path)
+    storage.write_json(blend.provenance, first.read_provenance() | {"members": ["tiny-run", "other-run"]})
+    images, facts = noise(2), first.read_provenance()
+    taught(trained, images, np.full((2, 101, 101), 100, np.uint8))
+    shutil.copy(first.pseudo, other.pseudo)
+    labels = runs.Predictions(np.array(["u0", "u1"]), np.full((2, 101, 101), 221, np.uint8))
+    runs.save_predictions(other.fold(1).pseudo, labels)
+    sign(other)
+    members = pseudo.teachers(trained.output, "both", facts)
+    assert members == [first, other]
+    found = pseudo.of_fold(members, 1, PseudoConfig(teacher="both", labels="soft"), NONE, NONE)
+    assert np.unique(found.masks).tolist() == [161]  # the mean, halves go up
+    assert len(set(found.signatures)) == 2
+    folder(trained.output, images[:1])
+    with pytest.raises(
+        InputError, match=r"unlabelled has changed since tiny-run labelled it, or that labelled another"
+    ):
+        pseudo.of_fold(members, 1, TEACH, NONE, NONE)
+    storage.write_json(other.provenance, facts | {"folds_hash": "another"})
+    with pytest.raises(InputError, match="other-run was trained on other folds"):
+        pseudo.teachers(trained.output, "both", facts)
+
+
+def test_larger_images_are_cut_into_tiles_that_cover_them(tmp_path: Path) -> None:
+    section = np.random.default_rng(0).integers(0, 256, (101, 250), dtype=np.uint8)
+    path = folder(tmp_path, section[None])
+    tile = section[:, 3:104]
+    (path / "tile.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
+    found = pseudo.read(path)
+    assert found.ids == ("tile", "u0_0_0", "u0_0_74", "u0_0_149")
+    assert np.array_equal(found.images, np.stack([tile, *(section[:, left : left + 101] for left in (0, 74, 149))]))
+    (path / "u0_0_74.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
+    with pytest.raises(InputError, match=r"a tile cut of an image would be called 'u0_0_74', as another is; rename"):
+        pseudo.read(path)
+    for height, width in ((101, 101), (202, 303), (150, 1000), (102, 101)):
+        seen = np.zeros((height, width), bool)
+        for top, left in pseudo.corners(height, width):
+            assert seen[top : top + 101, left : left + 101].shape == (101, 101)
+            seen[top : top + 101, left : left + 101] = True
+        assert seen.all()
+    assert len(pseudo.corners(202, 303)) == 6
+
+
+def test_images_smaller_than_a_tile_are_refused(tmp_path: Path) -> None:
     path = folder(tmp_path, noise(1)[:, :50])
-    with pytest.raises(InputError, match=r"u0: 50x101 pixels, not 101x101; cut tiles of that size"):
+    with pytest.raises(InputError, match=r"u0: 50x101 pixels, less than a tile of 101x101; leave it out"):
         pseudo.read(path)
 
 

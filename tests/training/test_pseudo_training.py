@@ -5,11 +5,13 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
+from unittest import mock
 
 import numpy as np
 import pytest
 import tiny_fold
 import torch
+from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from saltseg import config, experiments, runs, storage
@@ -19,6 +21,7 @@ from saltseg.data.synthetic import write_dataset
 from saltseg.errors import InputError
 from saltseg.inference import pseudo
 from saltseg.inference.pseudo import Pseudo
+from saltseg.models.network import Outputs
 from saltseg.training import experiment, fold
 from saltseg.training.optimisation import Averaging
 from saltseg.training.task import SaltTask
@@ -122,7 +125,16 @@ def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupt
     settings = tiny_fold.settings(*OWN)
     data = replace(tiny_fold.data(), pseudo=unknown(50))
     unbroken, broken = runs.FoldDir(tmp_path / "fold_0"), runs.FoldDir(tmp_path / "fold_1")
-    fold.run(settings, data, unbroken, "whole")
+    learnt, loss = list[Tensor](), SaltTask.loss
+
+    def recorded(task: SaltTask, found: Outputs, masks: Tensor) -> Tensor:
+        learnt.append(masks)
+        return loss(task, found, masks)
+
+    with mock.patch.object(SaltTask, "loss", recorded):
+        fold.run(settings, data, unbroken, "whole")
+    assert sum(len(masks) for masks in learnt) == 3 * 40  # epochs of 20 labelled tiles and as many others
+    assert set(torch.cat(learnt).unique().tolist()) == {0.0, 1.0}  # so none is UNKNOWN
     with tiny_fold.breaking_off(stop_at=7), pytest.raises(tiny_fold.Interrupted):
         fold.run(settings, data, broken, "broken")
     fold.run(settings, data, broken, "broken")
@@ -157,8 +169,9 @@ def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_f
     extra = tmp_path / "extra"
     write_dataset(tmp_path / "other" / "tiny", n_train=6, n_test=2, seed=4)
     shutil.copytree(tmp_path / "other" / "tiny" / "train" / "images", extra)
-    for image in (tmp_path / "input" / "tiny" / "test" / "images").iterdir():
-        shutil.copy(image, extra / f"again-{image.name}")
+    for part in ("train", "test"):
+        for image in (tmp_path / "input" / "tiny" / part / "images").iterdir():
+            shutil.copy(image, extra / f"again-{image.name}")
     changes = [*SETTINGS, "pseudo.teacher=self", f"pseudo.images={extra}", "train.ema=0.5"]
     settings = config.override(experiments.named("unet"), changes)
     run = runs.run_dir(tmp_path / "output", "own")
@@ -192,8 +205,9 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
     for number in (0, 1):
         figures = storage.read_json(student.fold(number).metrics)
         assert figures["n_pseudo"] == 4
-        taught = pseudo.of_fold(teacher, number, replace(config.PseudoConfig(), transduction=True), *known)
+        taught = pseudo.of_fold([teacher], number, replace(config.PseudoConfig(), transduction=True), *known)
         assert figures["pseudo_hash"] == taught.fingerprint()
+        assert figures["pseudo_signatures"] == list(taught.signatures)
         others = {"masks": 1 - taught.masks, "images": taught.images[::-1], "ids": taught.ids[::-1]}
         for name, values in others.items():
             assert replace(taught, **{name: values}).fingerprint() != taught.fingerprint()

@@ -8,6 +8,7 @@ its log remains, which is contaminated and chooses nothing.
 """
 
 import hashlib
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,12 +33,14 @@ class Pseudo:
     """Images without labels and what a teacher's fold made of them.
 
     images: uint8 (N, 101, 101). masks: uint8 (N, 101, 101), {0, 1} for hard labels, 255ths for soft ones; all
-    `saltseg.data.dataset.UNKNOWN` where the network in training is its own teacher.
+    `saltseg.data.dataset.UNKNOWN` where the network in training is its own teacher. signatures: of the files of labels
+    that the masks are from, see `signature`.
     """
 
     ids: tuple[str, ...]
     images: np.ndarray
     masks: np.ndarray
+    signatures: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over ids, pixels and labels: says of a trained fold what it learnt from."""
@@ -46,40 +49,83 @@ class Pseudo:
 
 
 def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
-    """Have every finished fold predict the images of ``folder``: fold_K/pseudo.npz, then pseudo.json; returns how many.
+    """Have every finished fold predict the images of ``folder`` into fold_K/pseudo.npz; returns how many.
 
-    limit: see `read`. Folds that have done so already are skipped. Raises InputError for a folder whose images are no
-    tiles, and for a run that may not teach.
+    limit: see `read`. pseudo.json says what images they are and signs the labels of each fold, so that no others pass
+    for them. Folds that have done so already are skipped. Raises InputError for a folder whose images are no tiles, and
+    for a run that may not teach.
     """
     finished = run.trained_folds()
     run.demand_score(LEAKS)
     images = read(folder, limit)
     settings = run.read_config()
-    if run.pseudo.is_file() and storage.read_json(run.pseudo)["hash"] != fingerprint(images):
+    record: dict[str, Any] = {"folder": str(folder), "limit": limit, "n": len(images.ids), "hash": fingerprint(images)}
+    before = storage.read_json(run.pseudo) if run.pseudo.is_file() else record
+    if before["hash"] != record["hash"]:
         raise InputError(f"{run.name} has labelled other images; remove {run.pseudo} and its fold_*/pseudo.npz first")
-    record = {"folder": str(folder), "limit": limit, "n": len(images.ids), "hash": fingerprint(images)}
-    storage.write_json(run.pseudo, record)
+    record["signatures"] = before.get("signatures", {})
     for fold in finished:
-        if fold.pseudo.is_file():
+        if _signed(fold, record):
             continue
         networks = predict.load_networks(settings, fold)
         with tqdm(desc=f"fold {fold.number}: labelling", total=len(images.ids), unit="img", mininterval=1) as bar:
             found = predict.predictions(networks, images.ids, images.images, settings, progress=bar.update)
         runs.save_predictions(fold.pseudo, found)
+        record["signatures"][str(fold.number)] = signature(fold.number, record["hash"], found)
+        storage.write_json(run.pseudo, record)
     return len(images.ids)
 
 
-def read(folder: Path, limit: int | None = None) -> competition.Images:
-    """The tiles of a folder, ids are file names; InputError where one is not of the competition's size.
+def signature(number: int, images_hash: str, labels: runs.Predictions) -> str:
+    """SHA-256 (hex) of what fold ``number`` says of images with that `fingerprint`."""
+    ids = "\n".join(labels.ids.tolist())
+    digest = hashlib.sha256(f"{number}\n{images_hash}\n{ids}\n".encode())
+    digest.update(labels.probabilities.tobytes())
+    return digest.hexdigest()
 
-    limit: only the first so many by file name, or all where there are fewer.
+
+def _signed(fold: FoldDir, record: Mapping[str, Any]) -> bool:
+    """Whether a fold has labels, and they are those that pseudo.json tells of."""
+    if not fold.pseudo.is_file() or str(fold.number) not in record.get("signatures", {}):
+        return False
+    found = signature(fold.number, record["hash"], runs.load_predictions(fold.pseudo))
+    return bool(found == record["signatures"][str(fold.number)])
+
+
+def read(folder: Path, limit: int | None = None) -> competition.Images:
+    """The tiles of a folder's images; InputError for one that is smaller than a tile of the competition.
+
+    Ids are the names of the files. A larger image is cut into tiles, see `cut`, whose ids end in the row and column of
+    their first pixel: ``line7_0_101``. limit: only the first so many images by file name, or all where there are fewer.
     """
-    found = competition.read_folder(folder, limit)
-    for id_, image in found:
-        if image.shape != competition.SHAPE:
+    ids, tiles = list[str](), list[np.ndarray]()
+    for id_, image in competition.read_folder(folder, limit):
+        if image.shape == competition.SHAPE:
+            ids.append(id_)
+            tiles.append(image)
+            continue
+        if image.shape[0] < competition.SHAPE[0] or image.shape[1] < competition.SHAPE[1]:
             size = "x".join(map(str, image.shape))
-            raise InputError(f"{folder / id_}: {size} pixels, not 101x101; cut tiles of that size")
-    return competition.Images(tuple(id_ for id_, _ in found), np.stack([image for _, image in found]))
+            raise InputError(f"{folder / id_}: {size} pixels, less than a tile of 101x101; leave it out")
+        for top, left in corners(*image.shape):
+            ids.append(f"{id_}_{top}_{left}")
+            tiles.append(image[top : top + competition.SHAPE[0], left : left + competition.SHAPE[1]])
+    if len(set(ids)) < len(ids):
+        twice = next(id_ for id_ in ids if ids.count(id_) > 1)
+        raise InputError(f"{folder}: a tile cut of an image would be called {twice!r}, as another is; rename that")
+    return competition.Images(tuple(ids), np.stack(tiles))
+
+
+def corners(height: int, width: int) -> list[tuple[int, int]]:
+    """Row and column of the first pixel of each tile that an image is cut into, row by row.
+
+    As few tiles as cover the image, spread evenly; they overlap where 101 does not divide a side.
+    """
+    rows, columns = (
+        np.linspace(0, side - tile, math.ceil(side / tile)).round().astype(int).tolist()
+        for side, tile in zip((height, width), competition.SHAPE, strict=True)
+    )
+    return [(top, left) for top in rows for left in columns]
 
 
 def own_images(config: PseudoConfig) -> competition.Images:
@@ -94,22 +140,34 @@ def fingerprint(images: competition.Images) -> str:
     return digest.hexdigest()
 
 
-def teacher_run(output_dir: Path, name: str, facts: Mapping[str, Any]) -> RunDir:
-    """The run ``name``, fold k of which may teach fold k of a run with these ``facts``.
+def members(output_dir: Path, name: str) -> list[RunDir]:
+    """The run ``name``, or those that the blend ``name`` is the mean of."""
+    run = runs.existing_run(output_dir, name)
+    names = run.read_provenance().get("members")
+    return [run] if names is None else [one for member in names for one in members(output_dir, member)]
+
+
+def teachers(output_dir: Path, name: str, facts: Mapping[str, Any]) -> list[RunDir]:
+    """The run ``name``, or the members of that blend, fold k of which may teach fold k of a run with these ``facts``.
 
     facts: dataset_hash and folds_hash of the student. Raises InputError unless both are the teacher's, and where the
     teacher learnt from all folds of its own: its networks could have seen the images that the student is judged by.
     """
-    teacher = runs.existing_run(output_dir, name)
+    found = members(output_dir, name)
+    for run in found:
+        _demand_fit(run, facts)
+    return found
+
+
+def _demand_fit(teacher: RunDir, facts: Mapping[str, Any]) -> None:
     teacher.demand_score(LEAKS)
     known = teacher.read_provenance()
     for key, what in (("dataset_hash", "data"), ("folds_hash", "folds")):
         if known[key] != facts[key]:
             raise InputError(
-                f"{name} was trained on other {what}: what it learnt may hold this run's validation images; "
+                f"{teacher.name} was trained on other {what}: what it learnt may hold this run's validation images; "
                 "train a teacher on the same data and folds"
             )
-    return teacher
 
 
 def finished_fold(run: RunDir, number: int) -> FoldDir:
@@ -121,35 +179,51 @@ def finished_fold(run: RunDir, number: int) -> FoldDir:
 
 
 def of_fold(
-    run: RunDir,
+    taught_by: Sequence[RunDir],
     number: int,
     config: PseudoConfig,
     labelled: np.ndarray,
     test: np.ndarray,
     every: Sequence[int] = (),
 ) -> Pseudo:
-    """What fold ``number`` learns from without labels: the labels that the teacher's fold is surest of.
+    """What fold ``number`` learns from without labels: the labels that the teachers' fold is surest of.
 
-    labelled, test: see `unlabelled`, which says what images are left out. every: all folds of the table; with
-    ``config.all_folds`` the labels are the mean of what these say, and the student has no honest score.
+    taught_by: see `teachers`; of several the mean is taken. labelled, test: see `unlabelled`, which says what images
+    are left out. every: all folds of the table; with ``config.all_folds`` the labels are the mean of what these say,
+    and the student has no honest score.
     """
     assert every or not config.all_folds
-    teachers = [finished_fold(run, k) for k in (every if config.all_folds else [number])]
-    for teacher in teachers:
-        if not (teacher.pseudo.is_file() and run.pseudo.is_file()):
+    folds = [(run, finished_fold(run, k)) for run in taught_by for k in (every if config.all_folds else [number])]
+    records = [_record(run, fold) for run, fold in folds]
+    images = read(Path(records[0]["folder"]), records[0].get("limit"))
+    for (run, _), record in zip(folds, records, strict=True):
+        if fingerprint(images) != record["hash"]:
             raise InputError(
-                f"{run.name} has labelled no images for fold {teacher.number}; run scripts/pseudo_label.py {run.name}"
+                f"{records[0]['folder']} has changed since {run.name} labelled it, or that labelled another folder; "
+                "restore it or label anew"
             )
-    recorded = storage.read_json(run.pseudo)
-    images = read(Path(recorded["folder"]), recorded.get("limit"))
-    if fingerprint(images) != recorded["hash"]:
-        raise InputError(f"{recorded['folder']} has changed since {run.name} labelled it; restore it or label anew")
     allowed = unlabelled(images, config, labelled, test)
-    found = blend.mean([runs.load_predictions(teacher.pseudo) for teacher in teachers]).of(allowed.ids)
+    found = blend.mean([runs.load_predictions(fold.pseudo) for _, fold in folds]).of(allowed.ids)
     sure = np.array([np.abs(2.0 * image - 255).mean() for image in found])
     kept = np.sort(np.argsort(-sure, kind="stable")[: max(1, round((1 - config.confidence) * len(sure)))])
     masks = HALF.apply(found[kept]) if config.labels == "hard" else found[kept]
-    return Pseudo(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks)
+    signatures = tuple(record["signatures"][str(fold.number)] for (_, fold), record in zip(folds, records, strict=True))
+    return Pseudo(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks, signatures)
+
+
+def _record(run: RunDir, fold: FoldDir) -> dict[str, Any]:
+    """What pseudo.json tells of a fold's labels; InputError where there are none, or others than those."""
+    if not (fold.pseudo.is_file() and run.pseudo.is_file()):
+        raise InputError(
+            f"{run.name} has labelled no images for fold {fold.number}; run scripts/pseudo_label.py {run.name}"
+        )
+    record: dict[str, Any] = storage.read_json(run.pseudo)
+    if not _signed(fold, record):
+        raise InputError(
+            f"{fold.pseudo} is not what fold {fold.number} of {run.name} said, or older than signatures; "
+            f"run scripts/pseudo_label.py {run.name} again"
+        )
+    return record
 
 
 def unlabelled(
