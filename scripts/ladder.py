@@ -123,9 +123,9 @@ def write(arguments: argparse.Namespace, found: list[dict[str, Any]]) -> str:
     from saltseg.reporting import rungs
 
     place, draw = folder(arguments), rungs.curves if arguments.ladder == "labels" else rungs.chart
-    known = {name: getattr(arguments, name) for name in ("data", "budget", "ladder", "images_hash")}
+    known = {name: getattr(arguments, name) for name in ("data", "budget", "ladder", "images_hash", "transduction")}
     storage.write_json(place / "ladder.json", known | {"stages": found})
-    storage.write_atomic(place / "table.md", ladder.markdown(found) + "\n")
+    storage.write_atomic(place / "table.md", ladder.markdown(found, arguments.budget) + "\n")
     storage.write_atomic(place / "ladder.png", draw(found))
     return ladder.line(found[-1])
 
@@ -157,10 +157,12 @@ def is_finished(arguments: argparse.Namespace, stage: str) -> bool:
         return ladder.blend_is_current(run, [run_of(arguments, member) for member in rung.members])
     if not run.provenance.is_file():
         return False
-    settings = ladders.settings_of(commands(arguments, stage)[-1])
-    start = settings.train.start_from.removeprefix("file:")
-    pretraining = Path(start).with_name("provenance.json") if rung.pretraining else None
-    ladder.demand_current(run, settings, [run_of(arguments, needed) for needed in rung.needs], pretraining)
+    made = commands(arguments, stage)
+    settings = ladders.settings_of(made[-1])
+    before = None
+    if rung.pretraining:
+        before = Path(settings.train.start_from.removeprefix("file:")).parent, ladders.settings_of(made[0])
+    ladder.demand_current(run, settings, [run_of(arguments, needed) for needed in rung.needs], before)
     folds = 1 if settings.folds.scheme == "holdout" else settings.folds.count
     return run.report.is_file() and len(run.finished_folds()) == folds
 
@@ -196,7 +198,7 @@ def parsed() -> argparse.Namespace:
 
     parser = cli.parser(__doc__)
     parser.add_argument("--data", required=True, metavar="DATASET", help="folder under input/")
-    parser.add_argument("--images", required=True, type=Path, metavar="FOLDER", help="101x101 tiles without labels")
+    parser.add_argument("--images", required=True, type=Path, metavar="FOLDER", help="images without labels")
     parser.add_argument("--ladder", choices=list(ladders.LADDERS), default="score", help="which of the three")
     parser.add_argument("--budget", choices=list(ladders.BUDGETS), default="cpu", help="how much to train")
     parser.add_argument("--transduction", action="store_true", help="learn from test images in the folder, too")

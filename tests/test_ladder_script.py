@@ -104,7 +104,15 @@ def test_a_stopped_ladder_keeps_what_is_finished_and_goes_on_in_the_middle_of_a_
         folder = f"output/runs/{run(base, name).name}/"
         own = {path: time for path, time in before.items() if path.startswith(folder)}
         assert {path: after[path] for path in own} == own
-    best = max(stages(base).values(), key=lambda entry: entry["score"])
+    found = stages(base)
+    for name, entry in found.items():
+        (low, high), gain = entry["interval"], entry["gain"]
+        line = f"{name}: {entry['score']:.4f} ({low:.4f} to {high:.4f}) out of fold, cross-fitted"
+        if gain:
+            low, high = gain["interval"]
+            line += f"; {gain['difference']:+.4f} ({low:+.4f} to {high:+.4f}) over {gain['over']}, paired"
+        assert line in said.splitlines()
+    best = max(found.values(), key=lambda entry: entry["score"])
     assert said.splitlines()[-1] == f"next: python scripts/publish.py {best['run']}"
 
 
@@ -211,9 +219,22 @@ def test_what_learnt_from_something_else_than_is_there_now_is_refused(
             f"{student.name} learnt from an earlier {run(base, 'longer').name} than there is now; remove {student.path}"
         )
     pretrained = run(base, "pretrained")
-    made = base / "output" / "pretrained" / pretrained.name / "provenance.json"
-    with changed(made, {"created": "2999-01-01T00:00:00+00:00"}):
+    made = base / "output" / "pretrained" / pretrained.name
+    with changed(made / "provenance.json", {"created": "2999-01-01T00:00:00+00:00"}):
         refused(f"{pretrained.name} learnt from an earlier pretraining {pretrained.name} than there is now")
+    before = (made / "config.yaml").read_text()
+    (made / "config.yaml").write_text(before.replace("transduction: false", "transduction: true"))
+    try:
+        refused(f"{pretrained.name} is another training (pseudo.transduction: True → False); remove {made}")
+    finally:
+        (made / "config.yaml").write_text(before)
+    labels = run(base, "student1").pseudo
+    signatures = storage.read_json(labels)["signatures"]
+    with changed(labels, {"signatures": signatures | {"1": "of labels made anew"}}):
+        refused(
+            f"fold 1 of {run(base, 'student2').name} learnt from other labels than {run(base, 'student1').name} gives "
+            f"now; remove {run(base, 'student2').path}"
+        )
     shutil.copy(base / "tiles" / "u0.png", base / "tiles" / "a.png")
     try:
         refused(f"ladder.json was made with other images than those of {base / 'tiles'}")

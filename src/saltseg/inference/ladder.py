@@ -50,28 +50,54 @@ def record(stage: str, budget: str, run: RunDir, below: RunDir | None, place: Pl
             if folds
             else {"members": origin["members"]}
         ),
+        "transduction": origin.get("transduction", False),
         **{key: origin[key] for key in ("dataset_hash", "folds_hash", "git_commit", "machine")},
         "tenths": levers.to_digits(own),
     }
 
 
-def demand_current(run: RunDir, settings: config.Config, teachers: Sequence[RunDir], pretraining: Path | None) -> None:
+def demand_current(
+    run: RunDir,
+    settings: config.Config,
+    teachers: Sequence[RunDir],
+    pretraining: tuple[Path, config.Config] | None = None,
+) -> None:
     """Raise InputError for a run, finished or not, that is not what the stage would be if it were made now.
 
     settings: what the stage is trained with now. teachers: the runs that it learns or goes on from. pretraining: the
-    provenance.json of what it was pretrained by.
+    folder of what it was pretrained by, and what that is trained with now.
     """
-    changed = config.differences(run.read_config(), settings)
-    changed = [line for line in changed if line.split(":")[0] not in WHERE]
-    if changed:
-        raise InputError(f"{run.name} is another training ({'; '.join(changed[:3])}); remove {run.path}")
+    _demand_same(run, settings)
     made = [(teacher.name, finished(teacher)) for teacher in teachers]
-    if pretraining is not None and pretraining.is_file():
-        made.append((f"pretraining {pretraining.parent.name}", storage.read_json(pretraining)["created"]))
+    if pretraining is not None and (before := RunDir(pretraining[0])).provenance.is_file():
+        _demand_same(before, pretraining[1])
+        made.append((f"pretraining {before.name}", before.read_provenance()["created"]))
     created = run.read_provenance()["created"]
     for name, when in made:
         if when > created:
             raise InputError(f"{run.name} learnt from an earlier {name} than there is now; remove {run.path}")
+    for teacher in teachers:
+        if teacher.name == settings.pseudo.teacher and teacher.pseudo.is_file():
+            _demand_labels(run, teacher)
+
+
+def _demand_same(made: RunDir, settings: config.Config) -> None:
+    changed = config.differences(made.read_config(), settings)
+    changed = [line for line in changed if line.split(":")[0] not in WHERE]
+    if changed:
+        raise InputError(f"{made.name} is another training ({'; '.join(changed[:3])}); remove {made.path}")
+
+
+def _demand_labels(student: RunDir, teacher: RunDir) -> None:
+    """Raise InputError where a fold of the student learnt from other labels than the teacher's fold gives now."""
+    now = storage.read_json(teacher.pseudo).get("signatures", {})
+    for fold in student.finished_folds():
+        learnt = storage.read_json(fold.metrics).get("pseudo_signatures", [])
+        if learnt and now and learnt != [now.get(str(fold.number))]:
+            raise InputError(
+                f"fold {fold.number} of {student.name} learnt from other labels than {teacher.name} gives now; "
+                f"remove {student.path}"
+            )
 
 
 def blend_is_current(blend: RunDir, members: Sequence[RunDir]) -> bool:
@@ -100,8 +126,8 @@ def line(entry: Mapping[str, Any]) -> str:
     )
 
 
-def markdown(entries: Sequence[Mapping[str, Any]]) -> str:
-    """The table of finished stages, with what has to be said about it."""
+def markdown(entries: Sequence[Mapping[str, Any]], budget: str) -> str:
+    """The table of finished stages of a budget, with what has to be said about it."""
     columns = ("stage", "what", "mAP cross-fitted [95 %]", "gain [95 %]", "over", "minutes")
     rows = []
     for entry in entries:
@@ -117,11 +143,19 @@ def markdown(entries: Sequence[Mapping[str, Any]]) -> str:
             )
         )
     lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ("---",) * len(columns), *rows)]
-    said = (
+    said = [
         f"{entries[0]['n']:,} images, each scored by a network that never saw it, under its stage's whole decision "
         "rule, the values of which were fitted on other images. Gains are paired, image by image. Intervals are over "
-        "images alone, and there is one training each: those that differ in the seed only scatter by 0.007 (one sigma "
-        "with 1,200 labels, RESULTS.md; more with fewer), so a gain below 0.02 may be noise. Minutes: training of "
+        f"images alone, and there is one training each: {ladders.BUDGETS[budget].noise}. Minutes: training of "
         "the folds, without pretraining and predictions. No epoch was chosen."
-    )
-    return "\n".join([*lines, "", said])
+    ]
+    if entries[0]["stage"] in ladders.EFFICIENCY:
+        said.append(
+            "Fewer labels are a part of more, the same for all starts. Compare starts at one number of labels: those "
+            "that were pretrained had that on top of as many steps. The curve over labels is not as fair: the one "
+            "epoch in which the learning rate rises is a larger share of fewer epochs."
+        )
+    if any(entry.get("transduction") for entry in entries):
+        names = ", ".join(f"`{entry['stage']}`" for entry in entries if entry.get("transduction"))
+        said.append(f"Test images, without their labels, helped to train {names} (transduction).")
+    return "\n".join([*lines, "", " ".join(said)])
