@@ -76,9 +76,17 @@ def add_devices(arguments: argparse.ArgumentParser) -> None:
     arguments.add_argument("--devices", type=at_least_one, default=1, metavar="N", help=said)
 
 
+class Parser(argparse.ArgumentParser):
+    """argparse's, which says what is wrong in one line."""
+
+    def error(self, message: str) -> NoReturn:
+        """Leave with exit code 2, without the usage: it would hide what matters."""
+        self.exit(2, f"error: {message}; see {self.prog} --help\n")
+
+
 def parser(description: str | None) -> argparse.ArgumentParser:
     """A parser whose ``--help`` keeps the layout of the script's docstring."""
-    return argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+    return Parser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def add_directories(arguments: argparse.ArgumentParser) -> None:

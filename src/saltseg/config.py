@@ -19,6 +19,7 @@ from saltseg.config_rules import rules
 from saltseg.errors import InputError
 
 T = TypeVar("T")
+MOST_NAMES = 100  # that a message lists: timm alone knows 1,300 encoders
 Extra = Literal["row", "image_x_row"]  # made in models/network.py
 View = Literal["identity", "hflip", "vflip", "rotate180", "transpose"]  # made in inference/tta.py
 
@@ -222,11 +223,14 @@ def keys(config: Any, prefix: str = "") -> list[str]:
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:
-    """The message for a name nobody knows: what it was, the nearest ones, or all when none is near."""
+    """The message for a name nobody knows: what it was, the nearest ones, or those known when none is near."""
     known = list(known)
     elsewhere = [k for k in known if k.split(".")[-1] == name.split(".")[-1]]  # the right key in the wrong section
     near = list(dict.fromkeys([*elsewhere, *difflib.get_close_matches(name, known, n=3, cutoff=0.5)]))[:3]
-    return f"unknown {kind} {name!r}; " + (f"did you mean {', '.join(near)}?" if near else f"known: {', '.join(known)}")
+    if near:
+        return f"unknown {kind} {name!r}; did you mean {', '.join(near)}?"
+    more = f" and {len(known) - MOST_NAMES:,} more" if len(known) > MOST_NAMES else ""
+    return f"unknown {kind} {name!r}; known: {', '.join(known[:MOST_NAMES])}{more}"
 
 
 def differences(one: Config, other: Config) -> list[str]:

@@ -325,6 +325,27 @@ def test_a_folder_is_written_whole_or_not_at_all(sections: tuple[Trained, Path])
 
 
 @pytest.mark.parametrize(
+    ("precision", "gpu", "in_hardware", "used"),
+    [
+        ("auto", True, True, True),
+        ("auto", True, False, False),
+        ("auto", False, True, False),
+        ("32", True, True, False),
+        ("bf16", False, False, True),
+    ],
+)
+def test_who_multiplies_in_bfloat16(
+    precision: str, gpu: bool, in_hardware: bool, used: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def supported(including_emulation: bool = True) -> bool:
+        return in_hardware or including_emulation
+
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
+    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
+    assert predict.uses_bf16(config.override(config.Config(), [f"train.precision={precision}"])) == used
+
+
+@pytest.mark.parametrize(
     ("precision", "gpu", "known", "pays"),
     [
         ("auto", False, {"avx512_bf16": True}, True),

@@ -4,6 +4,8 @@ import hashlib
 import importlib.metadata
 import json
 import os
+import pickle
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -173,6 +175,7 @@ def test_a_pickle_that_needs_code_is_refused_and_not_run(tmp_path: Path) -> None
         ("text.pth", b"no weights", "more or less than plain tensors"),
         ("text.safetensors", b"no weights", r"more or less than plain tensors \(SafetensorError\)"),
         ("empty.ckpt", b"", "more or less than plain tensors"),
+        ("pickle.pth", pickle.dumps({"a": [1]}, protocol=4), "more or less than plain tensors|holds no named tensors"),
         ("nothing.pth", {}, "holds no named tensors"),
         ("numbers.pth", {"state_dict": {"lr": 0.1}}, "holds no named tensors"),
         ("tensor.pth", torch.ones(3), "holds no named tensors"),
@@ -183,8 +186,10 @@ def test_files_that_are_none_are_refused_in_one_line(tmp_path: Path, name: str, 
         (tmp_path / name).write_bytes(content)
     elif content is not None:
         write(tmp_path / name, content)
-    with pytest.raises(InputError, match=message) as caught:
-        weights.pretrained(f"file:{tmp_path / name}", TINY)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")  # would be further lines
+        with pytest.raises(InputError, match=message) as caught:
+            weights.pretrained(f"file:{tmp_path / name}", TINY)
     assert "\n" not in str(caught.value)
 
 

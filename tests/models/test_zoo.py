@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 import pytest
+import segmentation_models_pytorch as smp
 import torch
 from torch import nn
 
@@ -135,21 +136,33 @@ def changed(**fields: object) -> ModelConfig:
     return ModelConfig(**{"architecture": "smp.Unet", "encoder": "resnet18"} | fields)  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "smp.PAN",
-        "smp.DeepLabV3",
-        "smp.Linknet",
-    ],
-)
-def test_architectures_without_an_experiment_work_too(name: str) -> None:
+@pytest.mark.parametrize("name", sorted(cls.__name__ for cls in smp.MODEL_ARCHITECTURES_MAPPING.values()))
+def test_every_architecture_works_and_every_weight_that_trains_gets_gradient(name: str) -> None:
     torch.manual_seed(0)
-    network = wide_awake(zoo.build(changed(architecture=name)))
+    encoder = "tu-vit_tiny_patch16_224" if name == "DPT" else "resnet18"
+    network = wide_awake(zoo.build(changed(architecture=f"smp.{name}", encoder=encoder)))
     images = torch.rand(2, 1, 101, 101)
-    binary_cross_entropy(network(images), (images > 0.6).float()).backward()
+    logits = network(images)
+    assert logits.shape == images.shape
+    binary_cross_entropy(logits, (images > 0.6).float()).backward()
+    trained = {name: p for name, p in network.named_parameters() if p.requires_grad}
+    assert [name for name, parameter in trained.items() if parameter.grad is None] == []
     # A bias in front of batch norm changes nothing; its gradient is a rounding error, in PAN exactly 0.
-    assert [name for name in without_gradient(network) if not name.endswith(".bias")] == []
+    still = [name for name in without_gradient(network) if name in trained and not name.endswith(".bias")]
+    assert still == []
+    unused = {"PSPNet": ("encoder.layer3.", "encoder.layer4."), "DPT": ("decoder.", "encoder.")}
+    frozen = [name.removeprefix("network.") for name, p in network.named_parameters() if not p.requires_grad]
+    assert bool(frozen) == (name in unused)
+    assert all(parameter.startswith(unused[name]) for parameter in frozen)
+
+
+def test_weights_that_nothing_calls_do_not_train() -> None:
+    """This encoder ends in a layer for classification; processes that share a batch would wait for its gradients."""
+    network = zoo.build(changed(encoder="efficientnet-b0"))
+    frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
+    assert frozen == {f"network.encoder.{name}" for name in ("_conv_head.weight", "_bn1.weight", "_bn1.bias")}
+    assert all(parameter.grad is None for parameter in network.parameters())
+    assert network.training
 
 
 def test_a_transformer_for_one_size_of_image_takes_any() -> None:
@@ -214,6 +227,7 @@ def test_the_handwritten_network_with_an_extra_channel_is_the_same_network() -> 
     [
         (changed(architecture="smp.FNP"), r"^unknown model.architecture 'smp.FNP'; did you mean smp.FPN"),
         (changed(architecture="Unet"), r"^unknown model.architecture 'Unet'; did you mean smp.Unet, unet\?$"),
+        (changed(encoder="qqqq"), r"^unknown model.encoder 'qqqq'; known: resnet18, .{500,3000} and \d,?\d\d\d more$"),
         (changed(encoder="resnet43"), r"^unknown model.encoder 'resnet43'; did you mean .*\bresnet34\b"),
         (
             changed(encoder="tu-convnxt_tiny"),

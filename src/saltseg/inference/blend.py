@@ -41,7 +41,10 @@ def mean(parts: Sequence[Predictions], weights: Sequence[int] | None = None) -> 
     aligned = [in_order(part, first.ids) for part in parts]
     folds = [part.fold for part in aligned if part.fold is not None]
     if any(not np.array_equal(fold, folds[0]) for fold in folds):
-        raise InputError("runs to average were trained on different folds; their average would leak")
+        raise InputError(
+            "runs to average were trained on different folds; their average would leak; "
+            "train them with the same folds.* settings"
+        )
     counts = [1] * len(parts) if weights is None else weights
     presences = [part.presence for part in aligned if part.presence is not None]
     return Predictions(

@@ -3,6 +3,7 @@
 import hashlib
 import importlib.metadata
 import re
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
@@ -175,7 +176,9 @@ def read(path: Path) -> dict[str, Tensor]:
         raise InputError(f"weights file {path} does not exist; check the path behind file:")
     try:
         safe = path.suffix == ".safetensors"
-        read: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # torch's, of a pickle that is refused anyway
+            read: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # damaged and foreign files raise anything; torch's own text advises to run their code
         raise InputError(
             f"weights file {path} holds more or less than plain tensors ({type(error).__name__}); save the network's "

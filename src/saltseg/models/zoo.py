@@ -50,6 +50,7 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
                 keep_resolution(network.encoder, config.stem, config.encoder)
                 if network.encoder(tile)[-1].shape[-1] != 2 * before:
                     raise ValueError("this does not double the resolution of its features")
+        _freeze_unused(network, tile)
         built = SaltNetwork(network.train(), config, mean, std, origin)
         with torch.no_grad():
             built.eval().outputs(tile[:, : config.in_channels])
@@ -58,6 +59,18 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
     except MISFITS as error:
         raise _misfit(config, error) from None
     return built.train()
+
+
+def _freeze_unused(network: nn.Module, tile: torch.Tensor) -> None:
+    """Take weights that no gradient reaches out of training: some encoders end in a head that no decoder calls.
+
+    Processes that share a batch would wait for their gradients for ever.
+    """
+    with torch.enable_grad():
+        network.eval()(tile).sum().backward()
+    for parameter in network.parameters():
+        parameter.requires_grad_(parameter.grad is not None)
+        parameter.grad = None
 
 
 def _grey(values: tuple[float, ...], channels: int) -> tuple[float, ...]:
@@ -139,9 +152,10 @@ def _smp(config: ModelConfig, channels: int) -> Any:
 
 def _misfit(config: ModelConfig, error: Exception) -> InputError:
     reason = " ".join(str(error).split())[:120]
+    widths = ", or leave model.decoder_channels []" if config.decoder_channels else ""
     return InputError(
         f"{config.architecture} with {config.encoder} and model.stem={config.stem}: {reason}; choose another "
-        "encoder, or smp.Unet with stem=plain"
+        f"encoder, or smp.Unet with stem=plain{widths}"
     )
 
 
