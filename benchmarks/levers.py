@@ -23,12 +23,13 @@ from pathlib import Path
 from saltseg import cli
 
 BATCH, STEPS = 16, 7
-STEP = re.compile(r"model\.(?!weights)|train\.(loss|late_loss|optimizer)")  # settings that change its cost
+STEP = re.compile(r"model\.(?!weights)|train\.(loss|loss_region|late_loss|optimizer|clip|ema)")  # change its cost
 
 
 def stepper(experiment: str, lever: str) -> Callable[[], None]:
     """Something that makes one training step with a lever on made-up tiles."""
     import torch
+    from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
     from saltseg import config, experiments
     from saltseg.models.network import outputs
@@ -42,14 +43,19 @@ def stepper(experiment: str, lever: str) -> Callable[[], None]:
         settings = config.override(settings, ["train.late_from=1"])
     task = SaltTask(settings, 0, (101, 101)).train()
     optimizer = optimisation.optimizer(task.network, settings.train)
+    average = AveragedModel(task.network, multi_avg_fn=get_ema_multi_avg_fn(settings.train.ema or 0.99))
     size = settings.data.size
     images = torch.rand(BATCH, settings.model.in_channels, size, size).contiguous(memory_format=torch.channels_last)
     masks = (images.mean(dim=1, keepdim=True) > 0.5).float()
 
     def step() -> None:
         task.loss(outputs(task.network, images), masks).backward()
+        if settings.train.clip:
+            torch.nn.utils.clip_grad_norm_(task.network.parameters(), settings.train.clip)
         optimizer.step()
         optimizer.zero_grad()
+        if settings.train.ema:
+            average.update_parameters(task.network)
 
     return step
 

@@ -114,7 +114,7 @@ def test_the_table_is_markdown_with_signed_gains() -> None:
     costs = {"a": {"time": 1.5, "mb": 1234}}
     lines = levers.markdown(levers.table([entry("base", [5, 5]), entry("a", [4, 4])]), 0.01, costs).splitlines()
     assert lines[1] == "|" + " --- |" * 11
-    assert lines[2].startswith("| `base` | `x=1` | 0.5000 |  |  | 0.5000 |  | 0.2500 |")
+    assert lines[2].startswith("| `base` | `x=1` | 0.5000 |  | 0.5000 | 0.5000 |  | 0.2500 |")
     assert lines[3].startswith("| `a` | `x=1` | 0.4000 | -0.1000 [-0.1000, -0.1000] | -0.1000 | 0.4000 | -0.1000 [")
     assert lines[3].endswith("| 0.5000 | 1.50 | 1,234 |")
     assert "scatter by 0.0100 (one sigma), so the difference of two unrelated trainings by 0.0141." in lines[5]

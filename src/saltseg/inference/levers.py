@@ -226,7 +226,9 @@ def markdown(
                 " ".join(f"`{change}`" for change in worth.changes),
                 f"{worth.cross_fitted:.4f}",
                 _signed(worth.gain_cross_fitted),
-                "" if worth.gain_cross_fitted is None else " ".join(f"{gain:+.4f}" for gain in worth.by_seed),
+                " ".join(
+                    f"{value:.4f}" if worth.gain_cross_fitted is None else f"{value:+.4f}" for value in worth.by_seed
+                ),
                 f"{worth.whole_rule:.4f}",
                 _signed(worth.gain_whole_rule),
                 f"{worth.at_half:.4f}",
