@@ -170,12 +170,11 @@ def is_finished(arguments: argparse.Namespace, stage: str) -> bool:
 def check(arguments: argparse.Namespace, wanted: list[str]) -> None:
     """Refuse what would stop the ladder after hours: no dataset, too few labels, other images than before."""
     from saltseg import ladders, storage
-    from saltseg.data import competition
+    from saltseg.data import competition, unlabelled
     from saltseg.errors import InputError
-    from saltseg.inference import pseudo
 
     labelled = len(competition.train_ids(competition.dataset_root(arguments.input, arguments.data)))
-    images = pseudo.read(arguments.images, ladders.BUDGETS[arguments.budget].unlabelled)
+    images = unlabelled.read(arguments.images, ladders.BUDGETS[arguments.budget].unlabelled)
     for stage in (stage for stage in wanted if not ladders.STAGES[stage].members):
         folds = ladders.settings_of(commands(arguments, stage)[-1]).folds
         left = labelled * (1 - folds.holdout if folds.scheme == "holdout" else 1 - 1 / folds.count)
@@ -184,7 +183,7 @@ def check(arguments: argparse.Namespace, wanted: list[str]) -> None:
                 f"{stage} trains on {folds.train_images} images, and {arguments.data} leaves {int(left)} beside those "
                 "that validate; leave it out with --only, or take another --budget"
             )
-    arguments.images_hash = pseudo.fingerprint(images)
+    arguments.images_hash = unlabelled.fingerprint(images)
     for other in ladders.LADDERS:
         path = folder(arguments, other) / "ladder.json"
         if path.is_file() and storage.read_json(path)["images_hash"] != arguments.images_hash:

@@ -65,13 +65,12 @@ def main() -> None:
 
 
 def masked(settings: "Config", place: "PretrainedDir", arguments: argparse.Namespace) -> bool:
-    from saltseg.data import competition
-    from saltseg.inference import pseudo
+    from saltseg.data import competition, unlabelled
     from saltseg.training import pretrain
 
     root = competition.dataset_root(arguments.input, arguments.data)
-    every = pseudo.read(arguments.images, arguments.limit)
-    images = pseudo.unlabelled(
+    every = unlabelled.read(arguments.images, arguments.limit)
+    images = unlabelled.without_known(
         every, settings.pseudo, competition.read_train(root).images, competition.read_test(root).images
     )
     left_out = len(every.ids) - len(images.ids)

@@ -1,17 +1,16 @@
 """Labels for images without labels: whose they are, which are kept, and what is refused because it would leak."""
 
 import shutil
-from pathlib import Path
 
-import cv2
 import numpy as np
 import pytest
 import tiny_run
+from loose_tiles import folder, noise
 from tiny_run import Trained
 
 from saltseg import runs, storage
 from saltseg.config import Config, PseudoConfig, TrainConfig
-from saltseg.data.competition import Images
+from saltseg.data import unlabelled
 from saltseg.errors import InputError
 from saltseg.inference import pseudo
 
@@ -19,25 +18,11 @@ TEACH = PseudoConfig(teacher="tiny-run")
 NONE = np.zeros((0, 101, 101), np.uint8)
 
 
-def noise(count: int, seed: int = 0) -> np.ndarray:
-    return np.random.default_rng(seed).integers(0, 256, (count, 101, 101), dtype=np.uint8)
-
-
-def folder(root: Path, images: np.ndarray) -> Path:
-    """Files u0.png, u1.png, …"""
-    path = root / "unlabelled"
-    shutil.rmtree(path, ignore_errors=True)
-    path.mkdir()
-    for number, image in enumerate(images):
-        (path / f"u{number}.png").write_bytes(cv2.imencode(".png", image)[1].tobytes())
-    return path
-
-
 def taught(trained: Trained, images: np.ndarray, probabilities: np.ndarray, number: int = 1) -> runs.RunDir:
     """The run with labels of these images for one fold, as `pseudo.label` leaves them."""
     path = folder(trained.output, images)
-    read = pseudo.read(path)
-    record = {"folder": str(path), "n": len(images), "hash": pseudo.fingerprint(read)}
+    read = unlabelled.read(path)
+    record = {"folder": str(path), "n": len(images), "hash": unlabelled.fingerprint(read)}
     storage.write_json(trained.run.pseudo, record)
     stored = runs.Predictions(np.array([f"u{k}" for k in range(len(images))][::-1]), probabilities[::-1])
     runs.save_predictions(trained.run.fold(number).pseudo, stored)
@@ -144,21 +129,6 @@ def test_a_validation_or_test_image_under_another_name_is_left_out(trained: Trai
     assert pseudo.of_fold([run], 1, allowed, labelled, test).ids == ("u0", "u2", "u3")
 
 
-def test_one_pixel_makes_another_image_and_none_left_is_refused() -> None:
-    pixels = noise(4)
-    pixels[2] = 7  # constant: in the test set too, as every constant tile may be
-    near = pixels[3].copy()
-    near[50, 50] ^= 1
-    found = Images(("a", "b", "c", "d"), pixels)
-    left = pseudo.unlabelled(found, PseudoConfig(), NONE, np.stack([pixels[2], near, pixels[1]]))
-    assert left.ids == ("a", "c", "d")
-    assert np.array_equal(left.images, pixels[[0, 2, 3]])
-    with pytest.raises(InputError, match="all of the images are labelled or test images"):
-        pseudo.unlabelled(Images(("b",), pixels[1:2]), PseudoConfig(), NONE, pixels)
-    with pytest.raises(InputError, match="or of one grey value throughout"):  # of a whole test set these are left
-        pseudo.unlabelled(Images(("b", "c"), pixels[1:3]), PseudoConfig(), NONE, pixels)
-
-
 def test_labels_of_other_images_than_those_in_the_folder_are_refused(trained: Trained) -> None:
     run = taught(trained, noise(2), np.zeros((2, 101, 101), np.uint8))
     folder(trained.output, noise(2, seed=1))
@@ -234,32 +204,6 @@ def test_the_same_fold_of_every_member_of_a_blend_teaches(trained: Trained) -> N
     storage.write_json(other.provenance, facts | {"folds_hash": "another"})
     with pytest.raises(InputError, match="other-run was trained on other folds"):
         pseudo.teachers(trained.output, "both", facts)
-
-
-def test_larger_images_are_cut_into_tiles_that_cover_them(tmp_path: Path) -> None:
-    section = np.random.default_rng(0).integers(0, 256, (101, 250), dtype=np.uint8)
-    path = folder(tmp_path, section[None])
-    tile = section[:, 3:104]
-    (path / "tile.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
-    found = pseudo.read(path)
-    assert found.ids == ("tile", "u0_0_0", "u0_0_74", "u0_0_149")
-    assert np.array_equal(found.images, np.stack([tile, *(section[:, left : left + 101] for left in (0, 74, 149))]))
-    (path / "u0_0_74.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
-    with pytest.raises(InputError, match=r"a tile cut of an image would be called 'u0_0_74', as another is; rename"):
-        pseudo.read(path)
-    for height, width in ((101, 101), (202, 303), (150, 1000), (102, 101)):
-        seen = np.zeros((height, width), bool)
-        for top, left in pseudo.corners(height, width):
-            assert seen[top : top + 101, left : left + 101].shape == (101, 101)
-            seen[top : top + 101, left : left + 101] = True
-        assert seen.all()
-    assert len(pseudo.corners(202, 303)) == 6
-
-
-def test_images_smaller_than_a_tile_are_refused(tmp_path: Path) -> None:
-    path = folder(tmp_path, noise(1)[:, :50])
-    with pytest.raises(InputError, match=r"u0: 50x101 pixels, less than a tile of 101x101; leave it out"):
-        pseudo.read(path)
 
 
 @pytest.mark.parametrize("loss", ["symmetric_lovasz", "bce + 0.5*lovasz"])

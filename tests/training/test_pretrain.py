@@ -212,27 +212,29 @@ def test_the_script_refuses_bad_input_in_one_line(tmp_path: Path, options: list[
     assert list(tmp_path.iterdir()) == []
 
 
-def test_the_script_leaves_the_test_images_out_and_says_what_comes_next(
+def test_the_script_leaves_known_images_out_and_says_what_comes_next(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    write_dataset(tmp_path / "input" / "tiny", n_train=18, n_test=2, seed=3)
-    folder = tmp_path / "input" / "tiny" / "train" / "images"
-    for path in (tmp_path / "input" / "tiny" / "test" / "images").iterdir():
+    tiny = tmp_path / "input" / "tiny"
+    write_dataset(tiny, n_train=4, n_test=2, seed=3)
+    write_dataset(tmp_path / "other", n_train=18, n_test=1, seed=4)
+    folder = tmp_path / "other" / "train" / "images"
+    for path in (*(tiny / "test" / "images").iterdir(), next((tiny / "train" / "images").iterdir())):
         (folder / f"again-{path.name}").write_bytes(path.read_bytes())
     (tmp_path / "mine.yaml").write_text(config.dump(tiny_fold.settings(*FIXED)))
     command = [str(SCRIPT), str(tmp_path / "mine.yaml"), "--method", "masked", "--images", str(folder)]
-    command += ["--data", "tiny", "--epochs", "1", "--set", "model.dropout=0", "--name", "p", "--limit", "19"]
+    command += ["--data", "tiny", "--epochs", "1", "--set", "model.dropout=0", "--name", "p", "--limit", "20"]
     places = ["--input", str(tmp_path / "input"), "--output", str(tmp_path / "output")]
     monkeypatch.setattr(sys, "argv", [*command, *places])
     runpy.run_path(str(SCRIPT), run_name="imported")["main"]()
     weights = tmp_path / "output" / "pretrained" / "p" / "weights.safetensors"
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2 of 19 images left out: in the test set"  # again-… are the first by name
+    assert lines[0] == "3 of 20 tiles left out: among the labelled or test images of tiny"  # again-… come first
     assert lines[1].endswith(f"the weights: {weights}")
     assert lines[2] == (
         f"next: python scripts/train.py {tmp_path / 'mine.yaml'} --set model.dropout=0 --data tiny "
         f"--set train.start_from=file:{weights} --name p"
     )
     recorded = storage.read_json(weights.parent / "provenance.json")
-    assert (recorded["images"], recorded["left_out"], recorded["dataset"]) == (17, 2, "tiny")
+    assert (recorded["images"], recorded["left_out"], recorded["dataset"]) == (17, 3, "tiny")
     assert "contract1.0.weight" in load_file(weights)

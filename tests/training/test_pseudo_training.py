@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
 from saltseg import config, experiments, runs, storage
-from saltseg.data import competition
+from saltseg.data import competition, unlabelled
 from saltseg.data.dataset import UNKNOWN
 from saltseg.data.synthetic import write_dataset
 from saltseg.errors import InputError
@@ -177,7 +177,9 @@ def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_f
     run = runs.run_dir(tmp_path / "output", "own")
     experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [0])
     assert storage.read_json(run.fold(0).metrics)["n_pseudo"] == 6
-    assert pseudo.own_images(replace(settings.pseudo, limit=3)).ids == pseudo.own_images(settings.pseudo).ids[:3]
+    assert (
+        unlabelled.own_images(replace(settings.pseudo, limit=3)).ids == unlabelled.own_images(settings.pseudo).ids[:3]
+    )
     next(extra.iterdir()).unlink()
     with pytest.raises(InputError, match=r"run 'own' exists and differs \(unlabelled_hash: changed\)"):
         experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [1])

@@ -8,7 +8,6 @@ its log remains, which is contaminated and chooses nothing.
 """
 
 import hashlib
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,7 +19,7 @@ from tqdm import tqdm
 from saltseg import runs, storage
 from saltseg.config import PseudoConfig
 from saltseg.core.postprocess import HALF
-from saltseg.data import competition
+from saltseg.data import competition, unlabelled
 from saltseg.errors import InputError
 from saltseg.inference import blend, predict
 from saltseg.runs import FoldDir, RunDir
@@ -45,21 +44,26 @@ class Pseudo:
     def fingerprint(self) -> str:
         """SHA-256 (hex) over ids, pixels and labels: says of a trained fold what it learnt from."""
         images = competition.Images(self.ids, self.images)
-        return hashlib.sha256(fingerprint(images).encode() + self.masks.tobytes()).hexdigest()
+        return hashlib.sha256(unlabelled.fingerprint(images).encode() + self.masks.tobytes()).hexdigest()
 
 
 def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
     """Have every finished fold predict the images of ``folder`` into fold_K/pseudo.npz; returns how many.
 
-    limit: see `read`. pseudo.json says what images they are and signs the labels of each fold, so that no others pass
-    for them. Folds that have done so already are skipped. Raises InputError for a folder whose images are no tiles, and
-    for a run that may not teach.
+    limit: see `saltseg.data.unlabelled.read`. pseudo.json says what images they are and signs the labels of each fold,
+    so that no others pass for them. Folds that have done so already are skipped. Raises InputError for a folder whose
+    images are no tiles, and for a run that may not teach.
     """
     finished = run.trained_folds()
     run.demand_score(LEAKS)
-    images = read(folder, limit)
+    images = unlabelled.read(folder, limit)
     settings = run.read_config()
-    record: dict[str, Any] = {"folder": str(folder), "limit": limit, "n": len(images.ids), "hash": fingerprint(images)}
+    record: dict[str, Any] = {
+        "folder": str(folder),
+        "limit": limit,
+        "n": len(images.ids),
+        "hash": unlabelled.fingerprint(images),
+    }
     before = storage.read_json(run.pseudo) if run.pseudo.is_file() else record
     if before["hash"] != record["hash"]:
         raise InputError(f"{run.name} has labelled other images; remove {run.pseudo} and its fold_*/pseudo.npz first")
@@ -77,7 +81,7 @@ def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
 
 
 def signature(number: int, images_hash: str, labels: runs.Predictions) -> str:
-    """SHA-256 (hex) of what fold ``number`` says of images with that `fingerprint`."""
+    """SHA-256 (hex) of what fold ``number`` says of images with that fingerprint."""
     ids = "\n".join(labels.ids.tolist())
     digest = hashlib.sha256(f"{number}\n{images_hash}\n{ids}\n".encode())
     digest.update(labels.probabilities.tobytes())
@@ -90,54 +94,6 @@ def _signed(fold: FoldDir, record: Mapping[str, Any]) -> bool:
         return False
     found = signature(fold.number, record["hash"], runs.load_predictions(fold.pseudo))
     return bool(found == record["signatures"][str(fold.number)])
-
-
-def read(folder: Path, limit: int | None = None) -> competition.Images:
-    """The tiles of a folder's images; InputError for one that is smaller than a tile of the competition.
-
-    Ids are the names of the files. A larger image is cut into tiles, see `cut`, whose ids end in the row and column of
-    their first pixel: ``line7_0_101``. limit: only the first so many images by file name, or all where there are fewer.
-    """
-    ids, tiles = list[str](), list[np.ndarray]()
-    for id_, image in competition.read_folder(folder, limit):
-        if image.shape == competition.SHAPE:
-            ids.append(id_)
-            tiles.append(image)
-            continue
-        if image.shape[0] < competition.SHAPE[0] or image.shape[1] < competition.SHAPE[1]:
-            size = "x".join(map(str, image.shape))
-            raise InputError(f"{folder / id_}: {size} pixels, less than a tile of 101x101; leave it out")
-        for top, left in corners(*image.shape):
-            ids.append(f"{id_}_{top}_{left}")
-            tiles.append(image[top : top + competition.SHAPE[0], left : left + competition.SHAPE[1]])
-    if len(set(ids)) < len(ids):
-        twice = next(id_ for id_ in ids if ids.count(id_) > 1)
-        raise InputError(f"{folder}: a tile cut of an image would be called {twice!r}, as another is; rename that")
-    return competition.Images(tuple(ids), np.stack(tiles))
-
-
-def corners(height: int, width: int) -> list[tuple[int, int]]:
-    """Row and column of the first pixel of each tile that an image is cut into, row by row.
-
-    As few tiles as cover the image, spread evenly; they overlap where 101 does not divide a side.
-    """
-    rows, columns = (
-        np.linspace(0, side - tile, math.ceil(side / tile)).round().astype(int).tolist()
-        for side, tile in zip((height, width), competition.SHAPE, strict=True)
-    )
-    return [(top, left) for top in rows for left in columns]
-
-
-def own_images(config: PseudoConfig) -> competition.Images:
-    """The tiles that a network which is its own teacher learns from, see `read`."""
-    return read(Path(config.images), config.limit or None)
-
-
-def fingerprint(images: competition.Images) -> str:
-    """SHA-256 (hex) over ids and pixels."""
-    digest = hashlib.sha256("\n".join(images.ids).encode())
-    digest.update(images.images.tobytes())
-    return digest.hexdigest()
 
 
 def members(output_dir: Path, name: str) -> list[RunDir]:
@@ -188,21 +144,21 @@ def of_fold(
 ) -> Pseudo:
     """What fold ``number`` learns from without labels: the labels that the teachers' fold is surest of.
 
-    taught_by: see `teachers`; of several the mean is taken. labelled, test: see `unlabelled`, which says what images
-    are left out. every: all folds of the table; with ``config.all_folds`` the labels are the mean of what these say,
-    and the student has no honest score.
+    taught_by: see `teachers`; of several the mean is taken. labelled, test: what is left out, see
+    `saltseg.data.unlabelled.without_known`. every: all folds of the table; with ``config.all_folds`` the labels are the
+    mean of what these say, and the student has no honest score.
     """
     assert every or not config.all_folds
     folds = [(run, finished_fold(run, k)) for run in taught_by for k in (every if config.all_folds else [number])]
     records = [_record(run, fold) for run, fold in folds]
-    images = read(Path(records[0]["folder"]), records[0].get("limit"))
+    images = unlabelled.read(Path(records[0]["folder"]), records[0].get("limit"))
     for (run, _), record in zip(folds, records, strict=True):
-        if fingerprint(images) != record["hash"]:
+        if unlabelled.fingerprint(images) != record["hash"]:
             raise InputError(
                 f"{records[0]['folder']} has changed since {run.name} labelled it, or that labelled another folder; "
                 "restore it or label anew"
             )
-    allowed = unlabelled(images, config, labelled, test)
+    allowed = unlabelled.without_known(images, config, labelled, test)
     found = blend.mean([runs.load_predictions(fold.pseudo) for _, fold in folds]).of(allowed.ids)
     sure = np.array([np.abs(2.0 * image - 255).mean() for image in found])
     kept = np.sort(np.argsort(-sure, kind="stable")[: max(1, round((1 - config.confidence) * len(sure)))])
@@ -224,25 +180,3 @@ def _record(run: RunDir, fold: FoldDir) -> dict[str, Any]:
             f"run scripts/pseudo_label.py {run.name} again"
         )
     return record
-
-
-def unlabelled(
-    images: competition.Images, config: PseudoConfig, labelled: np.ndarray, test: np.ndarray
-) -> competition.Images:
-    """``images`` but those whose pixels are one of ``labelled`` or ``test``, both uint8 (N, 101, 101).
-
-    So no validation or test image comes in by another name (``config.transduction`` lets the test set in). Constant
-    tiles stay: they are many, and alike. Raises InputError when no other image is left.
-    """
-    known = {_key(image) for image in (*labelled, *(test[:0] if config.transduction else test))}
-    kept = [i for i, image in enumerate(images.images) if np.ptp(image) == 0 or _key(image) not in known]
-    if all(np.ptp(images.images[i]) == 0 for i in kept):
-        raise InputError(
-            "all of the images are labelled or test images, or of one grey value throughout; give others, or --set "
-            "pseudo.transduction=true for the test set's"
-        )
-    return competition.Images(tuple(images.ids[i] for i in kept), images.images[kept])
-
-
-def _key(image: np.ndarray) -> bytes:
-    return hashlib.sha256(image.tobytes()).digest()

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 
 from saltseg import config, runs, storage
-from saltseg.data import competition, folds
+from saltseg.data import competition, folds, unlabelled
 from saltseg.data.dataset import UNKNOWN
 from saltseg.errors import InputError
 from saltseg.inference import lineage, pseudo
@@ -38,7 +38,7 @@ def prepare(
     lineage.demand_unseen(settings, root)
     facts |= lineage.inherited(settings, output_dir, root)
     if settings.pseudo.teacher == "self":
-        facts["unlabelled_hash"] = pseudo.fingerprint(pseudo.own_images(settings.pseudo))
+        facts["unlabelled_hash"] = unlabelled.fingerprint(unlabelled.own_images(settings.pseudo))
     if run.provenance.is_file():
         changed = config.differences(run.read_config(), settings)
         before = facts | {"devices": 1} | run.read_provenance()  # older runs know fewer facts
@@ -136,7 +136,7 @@ def _taught(
     if not chosen.teacher:
         return None
     if chosen.teacher == "self":
-        new = pseudo.unlabelled(pseudo.own_images(chosen), chosen, labelled, test)
+        new = unlabelled.without_known(unlabelled.own_images(chosen), chosen, labelled, test)
         return pseudo.Pseudo(new.ids, new.images, np.full_like(new.images, UNKNOWN))
     teachers = pseudo.teachers(output_dir, chosen.teacher, run.read_provenance())
     return pseudo.of_fold(teachers, number, chosen, labelled, test, every)

@@ -22,10 +22,9 @@ from torch import Tensor
 from saltseg import config, runs, storage
 from saltseg.config import Config
 from saltseg.core.geometry import Fit
-from saltseg.data import stream
+from saltseg.data import stream, unlabelled
 from saltseg.data.competition import SHAPE, Images, Labelled
 from saltseg.errors import InputError
-from saltseg.inference import pseudo
 from saltseg.models import weight_sources
 from saltseg.models.network import Outputs
 from saltseg.training import fold, loop
@@ -101,7 +100,7 @@ def masked(settings: Config, place: PretrainedDir, images: Images, **facts: Any)
         training = fold.batches(settings, learnt, seed, learning=True)
         return training, fold.batches(settings, judged, seed, learning=False), len(training.sampler)
 
-    facts = {"method": "masked", "images": len(images.ids), "images_hash": pseudo.fingerprint(images), **facts}
+    facts = {"method": "masked", "images": len(images.ids), "images_hash": unlabelled.fingerprint(images), **facts}
     return _run(settings, place, facts, MaskedTask, batches)
 
 

@@ -1,0 +1,56 @@
+"""Images without labels: cut into tiles, and without those that a dataset is judged by."""
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from loose_tiles import folder, noise
+
+from saltseg.config import PseudoConfig
+from saltseg.data import unlabelled
+from saltseg.data.competition import Images
+from saltseg.errors import InputError
+
+NONE = np.zeros((0, 101, 101), np.uint8)
+
+
+def test_one_pixel_makes_another_image_and_none_left_is_refused() -> None:
+    pixels = noise(4)
+    pixels[2] = 7  # constant: in the test set too, as every constant tile may be
+    near = pixels[3].copy()
+    near[50, 50] ^= 1
+    found = Images(("a", "b", "c", "d"), pixels)
+    left = unlabelled.without_known(found, PseudoConfig(), NONE, np.stack([pixels[2], near, pixels[1]]))
+    assert left.ids == ("a", "c", "d")
+    assert np.array_equal(left.images, pixels[[0, 2, 3]])
+    with pytest.raises(InputError, match="all of the images are labelled or test images"):
+        unlabelled.without_known(Images(("b",), pixels[1:2]), PseudoConfig(), NONE, pixels)
+    with pytest.raises(InputError, match="or of one grey value throughout"):  # of a whole test set these are left
+        unlabelled.without_known(Images(("b", "c"), pixels[1:3]), PseudoConfig(), NONE, pixels)
+
+
+def test_larger_images_are_cut_into_tiles_that_cover_them(tmp_path: Path) -> None:
+    section = np.random.default_rng(0).integers(0, 256, (101, 250), dtype=np.uint8)
+    path = folder(tmp_path, section[None])
+    tile = section[:, 3:104]
+    (path / "tile.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
+    found = unlabelled.read(path)
+    assert found.ids == ("tile", "u0_0_0", "u0_0_74", "u0_0_149")
+    assert np.array_equal(found.images, np.stack([tile, *(section[:, left : left + 101] for left in (0, 74, 149))]))
+    (path / "u0_0_74.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
+    with pytest.raises(InputError, match=r"a tile cut of an image would be called 'u0_0_74', as another is; rename"):
+        unlabelled.read(path)
+    for height, width in ((101, 101), (202, 303), (150, 1000), (102, 101)):
+        seen = np.zeros((height, width), bool)
+        for top, left in unlabelled.corners(height, width):
+            assert seen[top : top + 101, left : left + 101].shape == (101, 101)
+            seen[top : top + 101, left : left + 101] = True
+        assert seen.all()
+    assert len(unlabelled.corners(202, 303)) == 6
+
+
+def test_images_smaller_than_a_tile_are_refused(tmp_path: Path) -> None:
+    path = folder(tmp_path, noise(1)[:, :50])
+    with pytest.raises(InputError, match=r"u0: 50x101 pixels, less than a tile of 101x101; leave it out"):
+        unlabelled.read(path)
