@@ -197,6 +197,7 @@ def test_the_same_file_gives_its_encoder_to_another_decoder(tmp_path: Path) -> N
     ("options", "message"),
     [
         (["--method", "masked"], "--method masked learns from the tiles of a folder: give --images FOLDER"),
+        (["--method", "masked", "--images", "x"], "--method masked leaves out what a dataset is judged by: give"),
         (["--method", "synthetic", "--data", "tgs"], "--images and --data are for --method masked; leave them out"),
         (["--method", "synthetic", "--limit", "9"], "--limit is for --method masked; give --tiles N"),
         (["--method", "synthetic", "--set", "train.epoch=3"], "unknown configuration key 'train.epoch'"),
