@@ -86,7 +86,7 @@ def parsed() -> argparse.Namespace:
     parser.add_argument("--tiles", type=int, metavar="N", help="synthetic: tiles of an epoch (default: 4000)")
     parser.add_argument("--images", type=Path, metavar="FOLDER", help="masked: images, labels are not needed")
     parser.add_argument(
-        "--limit", type=cli.at_least_one, metavar="N", help="masked: only the first N images by file name"
+        "--limit", type=cli.at_least_one, metavar="N", help="masked: only the first N tiles by file name"
     )
     parser.add_argument("--data", metavar="DATASET", help="masked: leave out the images of this dataset")
     parser.add_argument("--epochs", type=int, metavar="N", help="short for --set train.epochs=N")

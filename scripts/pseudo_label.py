@@ -26,7 +26,7 @@ def main() -> None:
     parser.add_argument("run", help="the teacher's name: a run, or a blend of runs")
     parser.add_argument("--images", type=Path, required=True, metavar="DIR", help="images without labels")
     parser.add_argument(
-        "--limit", type=cli.at_least_one, metavar="N", help="only the first N images by file name (default: all)"
+        "--limit", type=cli.at_least_one, metavar="N", help="only the first N tiles by file name (default: all)"
     )
     cli.add_directories(parser)
     arguments = parser.parse_args()

@@ -159,6 +159,7 @@ def test_stages_learn_from_what_they_say(base: Path) -> None:
     found = stages(base)
     assert [entry.get("n_pseudo") for entry in found.values()] == [0, 0, 0, 0, 20, 20, None]
     assert [entry.get("n_train") for entry in found.values()] == [16] * 6 + [None]
+    assert {entry["transduction"] for entry in found.values()} == {False}
     assert found["blend"]["members"] == [found[name]["run"] for name in ladders.STAGES["blend"].members]
     assert f"pseudo.teacher:  → {found['student1']['run']}" in found["student2"]["changes"]
     pretraining = storage.read_json(base / "output" / "pretrained" / found["pretrained"]["run"] / "provenance.json")
@@ -229,8 +230,8 @@ def test_what_learnt_from_something_else_than_is_there_now_is_refused(
     finally:
         (made / "config.yaml").write_text(before)
     labels = run(base, "student1").pseudo
-    signatures = storage.read_json(labels)["signatures"]
-    with changed(labels, {"signatures": signatures | {"1": "of labels made anew"}}):
+    checksums = storage.read_json(labels)["checksums"]
+    with changed(labels, {"checksums": checksums | {"1": "of labels made anew"}}):
         refused(
             f"fold 1 of {run(base, 'student2').name} learnt from other labels than {run(base, 'student1').name} gives "
             f"now; remove {run(base, 'student2').path}"

@@ -127,7 +127,7 @@ class Budget:
     pretraining: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unlabelled: int | None = None
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    noise: str = "how far those that differ in the seed only scatter at this budget has not been measured"
+    noise: str = "how far trainings that differ in the seed only scatter at this budget has not been measured"
 
 
 def _labels(epochs: Sequence[int]) -> Mapping[str, tuple[str, ...]]:
@@ -157,8 +157,8 @@ BUDGETS: Mapping[str, Budget] = {
         pretraining={"synthetic": ("train.epochs=3",), "masked": ("train.epochs=12",)},
         unlabelled=1000,
         labels=_labels((48, 16, 5, 3)),
-        noise="those that differ in the seed only scatter by 0.007 (one sigma with 1,200 labels, RESULTS.md; more with "
-        "fewer), so a gain below 0.02 may be noise",
+        noise="trainings that differ in the seed only scatter by 0.007 (one sigma with 1,200 labels, RESULTS.md; with "
+        "the fewer of this budget probably by more), so a gain below 0.02 may be noise",
     ),
     # Everything: five folds, full length, all images; with a model hub, and without one.
     "gpu": Budget("recipe_resnet34", **FULL),

@@ -9,7 +9,7 @@ import re
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
@@ -68,19 +68,9 @@ class FoldDir:
         """Whether training and prediction of this fold are complete."""
         return self.metrics.is_file()
 
-    @contextmanager
-    def locked(self) -> Iterator[None]:
+    def locked(self) -> AbstractContextManager[None]:
         """Hold the fold for one process; the operating system lets go of it when the process dies."""
-        self.path.mkdir(parents=True, exist_ok=True)
-        lock = FileLock(self.path / ".lock", timeout=0)
-        try:
-            lock.acquire()
-        except Timeout:
-            raise InputError(f"{self.path} is being written by another process; wait for it or stop it") from None
-        try:
-            yield
-        finally:
-            lock.release()
+        return _locked(self.path)
 
 
 @dataclass(frozen=True)
@@ -156,6 +146,24 @@ class RunDir:
     def read_provenance(self) -> dict[str, Any]:
         """Where the run came from."""
         return storage.read_json(self.provenance)
+
+    def locked(self) -> AbstractContextManager[None]:
+        """Hold what belongs to no fold alone for one process."""
+        return _locked(self.path)
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    path.mkdir(parents=True, exist_ok=True)
+    lock = FileLock(path / ".lock", timeout=0)
+    try:
+        lock.acquire()
+    except Timeout:
+        raise InputError(f"{path} is being written by another process; wait for it or stop it") from None
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def run_dir(output_dir: Path, name: str) -> RunDir:

@@ -37,6 +37,7 @@ def test_larger_images_are_cut_into_tiles_that_cover_them(tmp_path: Path) -> Non
     (path / "tile.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
     found = unlabelled.read(path)
     assert found.ids == ("tile", "u0_0_0", "u0_0_74", "u0_0_149")
+    assert unlabelled.read(path, limit=2).ids == ("tile", "u0_0_0")
     assert np.array_equal(found.images, np.stack([tile, *(section[:, left : left + 101] for left in (0, 74, 149))]))
     (path / "u0_0_74.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
     with pytest.raises(InputError, match=r"a tile cut of an image would be called 'u0_0_74', as another is; rename"):
@@ -50,7 +51,8 @@ def test_larger_images_are_cut_into_tiles_that_cover_them(tmp_path: Path) -> Non
     assert len(unlabelled.corners(202, 303)) == 6
 
 
-def test_images_smaller_than_a_tile_are_refused(tmp_path: Path) -> None:
-    path = folder(tmp_path, noise(1)[:, :50])
-    with pytest.raises(InputError, match=r"u0: 50x101 pixels, less than a tile of 101x101; leave it out"):
-        unlabelled.read(path)
+@pytest.mark.parametrize("shape", [(50, 101), (100, 500), (128, 128), (101, 201)])
+def test_images_that_are_neither_tiles_nor_sections_are_refused(tmp_path: Path, shape: tuple[int, int]) -> None:
+    (tmp_path / "u0.png").write_bytes(cv2.imencode(".png", np.zeros(shape, np.uint8))[1].tobytes())
+    with pytest.raises(InputError, match=rf"u0: {shape[0]}x{shape[1]} pixels; tiles have 101x101, .* one side of 202;"):
+        unlabelled.read(tmp_path)

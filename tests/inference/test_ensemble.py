@@ -75,6 +75,17 @@ def test_a_blend_is_the_mean_by_id_and_can_be_submitted_like_a_run(trained: Trai
         ensemble.blend_runs([trained.run, trained.run], target, place(trained))
 
 
+def test_a_blend_tells_what_is_handed_down_by_its_members(trained: Trained) -> None:
+    steps.predict(trained.run, place(trained))
+    other = copied(trained, "other")
+    for facts, wanted in (({}, (False, [])), ({"transduction": True, "epoch_chosen_in": ["t"]}, (True, ["t"]))):
+        storage.write_json(other.provenance, trained.run.read_provenance() | facts)
+        target = runs.RunDir(blend_dir(trained).path.with_name(f"both-{len(facts)}"))
+        ensemble.blend_runs([trained.run, other], target, place(trained))
+        found = target.read_provenance()
+        assert (found["transduction"], found["epoch_chosen_in"]) == wanted
+
+
 def test_runs_of_other_data_or_folds_do_not_blend(trained: Trained) -> None:
     steps.predict(trained.run, place(trained))
     other, target = copied(trained, "other"), blend_dir(trained)

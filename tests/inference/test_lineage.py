@@ -51,12 +51,14 @@ def test_everything_behind_a_training_is_found_once_and_a_circle_ends(tmp_path: 
     made(tmp_path, "runs/old")
     made(tmp_path, "runs/teacher", f"train.start_from=file:{tmp_path}/output/pretrained/simulated/weights.safetensors")
     made(tmp_path, "runs/other", "train.start_from=teacher")
-    made(tmp_path, "blends/both", members=["teacher", "other"])
+    blend = made(tmp_path, "blends/both", "pseudo.teacher=unrelated", members=["teacher", "other"])
     made(tmp_path, "runs/unrelated")
     output = tmp_path / "output"
     everything = {"both", "teacher", "other", "simulated", "old"}
     found = lineage.behind(settings("pseudo.teacher=both", "train.start_from=other"), output)
-    assert (names(found), len(found)) == (everything, 5)
+    assert (names(found), len(found)) == (everything, 5)  # and not what the blend's own settings, a copy, name
+    blend.config.unlink()
+    assert names(lineage.behind(settings("pseudo.teacher=both"), output)) == everything
     assert names(lineage.behind(settings("train.start_from=teacher"), output)) == {"teacher", "simulated", "old"}
     assert lineage.behind(settings(), output) == []
     own = ("pseudo.teacher=self", "pseudo.images=u", "train.ema=0.9")
@@ -68,8 +70,14 @@ def test_everything_behind_a_training_is_found_once_and_a_circle_ends(tmp_path: 
 def test_transduction_and_a_chosen_epoch_are_handed_down(tmp_path: Path) -> None:
     root, elsewhere = dataset(tmp_path, "tiny", "abc"), dataset(tmp_path, "elsewhere", "xyz")
     output = tmp_path / "output"
-    made(tmp_path, "pretrained/masked", "pseudo.transduction=true")
+    made(tmp_path, "pretrained/masked", method="masked", dataset="tiny")
+    made(tmp_path, "pretrained/asked", "pseudo.transduction=true", method="masked", dataset="tiny")
+    made(tmp_path, "pretrained/elsewhere", method="masked", dataset="elsewhere")
+    made(tmp_path, "pretrained/early", method="masked", dataset=None)
+    made(tmp_path, "pretrained/simulated", "pseudo.transduction=true", method="synthetic")
     made(tmp_path, "runs/plain", root=root)
+    made(tmp_path, "runs/supervised", "pseudo.transduction=true", root=root)
+    made(tmp_path, "blends/both", "train.keep=best", root=root, members=["plain", "chosen"])
     made(tmp_path, "runs/chosen", "train.keep=best", root=root)
     made(tmp_path, "runs/foreign", "train.keep=best", root=elsewhere)
     made(tmp_path, "runs/student", "pseudo.teacher=chosen", "pseudo.transduction=true", root=root)
@@ -85,7 +93,11 @@ def test_transduction_and_a_chosen_epoch_are_handed_down(tmp_path: Path) -> None
     assert inherited("pseudo.teacher=chosen") == (False, ["chosen"])
     assert inherited("pseudo.teacher=student") == (True, ["chosen"])
     assert inherited("train.start_from=chosen", "pseudo.teacher=student") == (True, ["chosen"])
-    assert inherited(f"train.start_from=file:{output}/pretrained/masked/weights.safetensors") == (True, [])
+    assert inherited("pseudo.transduction=true") == (False, [])  # there are no images that it could let in
+    assert inherited("pseudo.teacher=supervised") == (False, [])
+    assert inherited("pseudo.teacher=both") == (False, ["chosen"])
+    for name, may in (("masked", False), ("asked", True), ("elsewhere", True), ("early", True), ("simulated", False)):
+        assert inherited(f"train.start_from=file:{output}/pretrained/{name}/weights.safetensors") == (may, [])
     assert inherited(f"model.weights=file:{output}/runs/foreign/fold_0/network.ckpt") == (False, [])
 
 
@@ -110,11 +122,24 @@ def test_weights_that_learnt_from_some_of_the_same_labels_are_refused(tmp_path: 
             if name in ("empty", "others"):
                 lineage.demand_unseen(asked, root)
                 continue
-            message = (
-                rf"file:{path} learnt{through} from images that validate other folds of the same data; train.start"
-            )
+            message = rf"file:{path} learnt{through} from images that validate other folds of the same data; "
+            message += f"train.start_from=on-{name} starts" if name == "cut" else "take others"
             with pytest.raises(InputError, match=message):
                 lineage.demand_unseen(asked, root)
     lineage.demand_unseen(settings("train.start_from=on-cut"), root)  # fold by fold
-    shutil.rmtree(tmp_path / "input" / "whole")  # then nobody can know
-    lineage.demand_unseen(settings(f"train.start_from=file:{tmp_path}/output/runs/on-whole/fold_0/network.ckpt"), root)
+    whole = settings(f"train.start_from=file:{tmp_path}/output/runs/on-whole/fold_0/network.ckpt")
+    (tmp_path / "input" / "whole" / "test" / "images" / "y.png").write_bytes(b"it is another dataset now")
+    lineage.demand_unseen(whole, root)  # nobody can know
+    shutil.rmtree(tmp_path / "input" / "whole")
+    lineage.demand_unseen(whole, root)
+
+
+def test_runs_from_before_tell_of_transduction_by_their_settings(tmp_path: Path) -> None:
+    asked = ("pseudo.transduction=true", "pseudo.teacher=t")
+    assert lineage.transduction(made(tmp_path, "runs/old", *asked))
+    assert not lineage.transduction(made(tmp_path, "runs/older", "pseudo.teacher=t"))
+    assert not lineage.transduction(made(tmp_path, "runs/new", *asked, transduction=False))  # what is recorded counts
+    assert lineage.transduction(made(tmp_path, "runs/newer", transduction=True))
+    blend = made(tmp_path, "blends/both", members=["old", "older"])
+    blend.config.unlink()
+    assert not lineage.transduction(blend)

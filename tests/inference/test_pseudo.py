@@ -34,8 +34,8 @@ def sign(run: runs.RunDir) -> None:
     """Have pseudo.json tell of the labels that are there."""
     record = storage.read_json(run.pseudo)
     there = [fold for fold in run.finished_folds() if fold.pseudo.is_file()]
-    record["signatures"] = {
-        str(fold.number): pseudo.signature(fold.number, record["hash"], runs.load_predictions(fold.pseudo))
+    record["checksums"] = {
+        str(fold.number): pseudo.checksum(fold.number, record["hash"], runs.load_predictions(fold.pseudo))
         for fold in there
     }
     storage.write_json(run.pseudo, record)
@@ -53,9 +53,14 @@ def test_every_fold_labels_with_its_own_network_alone(trained: Trained) -> None:
     tiny_run.checkpoint(trained, 1, 0.3)
     pseudo.label(trained.run, path)  # labelled already: nothing is done again
     assert runs.load_predictions(trained.run.fold(1).pseudo).probabilities.max() == round(255 * 0.6)
+    moved = path.rename(trained.output / "moved")
+    pseudo.label(trained.run, moved)
+    assert len(pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE).ids) == 3
     folder(trained.output, noise(3, seed=1))
     with pytest.raises(InputError, match=r"tiny-run has labelled other images; remove .*pseudo.json"):
         pseudo.label(trained.run, path)
+    with trained.run.locked(), pytest.raises(InputError, match="tiny-run is being written by another process"):
+        pseudo.label(trained.run, moved)
 
 
 def test_labels_are_joined_by_id_and_hard_or_soft(trained: Trained) -> None:
@@ -160,13 +165,13 @@ def test_labels_that_the_fold_did_not_give_are_refused_and_made_anew(trained: Tr
     path, files = folder(trained.output, noise(3)), [trained.run.fold(k).pseudo for k in range(3)]
     pseudo.label(trained.run, path)
     own = pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE)
-    assert own.signatures == (storage.read_json(trained.run.pseudo)["signatures"]["1"],)
+    assert own.checksums == (storage.read_json(trained.run.pseudo)["checksums"]["1"],)
     files[1].write_bytes(files[0].read_bytes())
     message = r"fold_1/pseudo.npz is not what fold 1 of tiny-run said, .*; run scripts/pseudo_label.py tiny-run again"
     with pytest.raises(InputError, match=message):
         pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE)
     pseudo.label(trained.run, path)
-    assert pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE).signatures == own.signatures
+    assert pseudo.of_fold([trained.run], 1, TEACH, NONE, NONE).checksums == own.checksums
     found = runs.load_predictions(files[1])
     found.probabilities[2, 50, 50] ^= 1
     runs.save_predictions(files[1], found)
@@ -195,7 +200,7 @@ def test_the_same_fold_of_every_member_of_a_blend_teaches(trained: Trained) -> N
     assert members == [first, other]
     found = pseudo.of_fold(members, 1, PseudoConfig(teacher="both", labels="soft"), NONE, NONE)
     assert np.unique(found.masks).tolist() == [161]  # the mean, halves go up
-    assert len(set(found.signatures)) == 2
+    assert len(set(found.checksums)) == 2
     folder(trained.output, images[:1])
     with pytest.raises(
         InputError, match=r"unlabelled has changed since tiny-run labelled it, or that labelled another"

@@ -141,6 +141,7 @@ def test_every_architecture_works_and_every_weight_that_trains_gets_gradient(nam
     torch.manual_seed(0)
     encoder = "tu-vit_tiny_patch16_224" if name == "DPT" else "resnet18"
     network = wide_awake(zoo.build(changed(architecture=f"smp.{name}", encoder=encoder)))
+    zoo.freeze_unused(network, 1)
     images = torch.rand(2, 1, 101, 101)
     logits = network(images)
     assert logits.shape == images.shape
@@ -158,11 +159,15 @@ def test_every_architecture_works_and_every_weight_that_trains_gets_gradient(nam
 
 def test_weights_that_nothing_calls_do_not_train() -> None:
     """This encoder ends in a layer for classification; processes that share a batch would wait for its gradients."""
-    network = zoo.build(changed(encoder="efficientnet-b0"))
+    network = zoo.build(changed(encoder="efficientnet-b0", deep_supervision=True, empty_head=True)).eval()
+    before, generator = copy.deepcopy(network.state_dict()), torch.get_rng_state()
+    zoo.freeze_unused(network, 1)
+    assert torch.equal(torch.get_rng_state(), generator)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in network.state_dict().items())
     frozen = {name for name, parameter in network.named_parameters() if not parameter.requires_grad}
     assert frozen == {f"network.encoder.{name}" for name in ("_conv_head.weight", "_bn1.weight", "_bn1.bias")}
     assert all(parameter.grad is None for parameter in network.parameters())
-    assert network.training
+    assert not network.training
 
 
 def test_a_transformer_for_one_size_of_image_takes_any() -> None:

@@ -202,6 +202,7 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
     with pytest.raises(InputError, match="all of the images are labelled or test images"):  # they are the test set's
         train("none", "pseudo.teacher=teacher")
     student = train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.start_from=teacher")
+    assert [run.read_provenance()["transduction"] for run in (teacher, student)] == [False, True]
     root = tmp_path / "input" / "tiny"
     known = (competition.read_train(root).images, competition.read_test(root).images)
     for number in (0, 1):
@@ -209,7 +210,7 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
         assert figures["n_pseudo"] == 4
         taught = pseudo.of_fold([teacher], number, replace(config.PseudoConfig(), transduction=True), *known)
         assert figures["pseudo_hash"] == taught.fingerprint()
-        assert figures["pseudo_signatures"] == list(taught.signatures)
+        assert figures["pseudo_checksums"] == list(taught.checksums)
         others = {"masks": 1 - taught.masks, "images": taught.images[::-1], "ids": taught.ids[::-1]}
         for name, values in others.items():
             assert replace(taught, **{name: values}).fingerprint() != taught.fingerprint()
@@ -222,6 +223,20 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
     assert not runs.run_dir(output, "leak").path.exists()
     with pytest.raises(InputError, match=r"train.start_from is teacher, whose network differs \(model.skip: add → con"):
         train("other", "train.start_from=teacher", "model.skip=add")
+    # What is behind a run is told when it is made; to go on it needs what it learns from itself alone.
+    train("chosen", "train.keep=best", "train.schedule=constant")
+    later = train("later", "train.start_from=chosen")
+    assert later.read_provenance()["epoch_chosen_in"] == ["chosen"]
+    last = train("last", "train.start_from=later")
+    assert last.read_provenance()["epoch_chosen_in"] == ["chosen"]
+    (output / "runs" / "chosen").rename(output / "runs" / "elsewhere")
+    train("last", "train.start_from=later")
+    assert train("again", "train.start_from=student").read_provenance()["transduction"]
+    blend = runs.RunDir(output / "blends" / "both")
+    storage.write_json(blend.provenance, teacher.read_provenance() | {"members": ["teacher", "later"]})
+    with pytest.raises(InputError, match=r"train.start_from is both, a blend of 2 runs; name one of its members"):
+        train("of-a-blend", "train.start_from=both")
+    assert not runs.run_dir(output, "of-a-blend").path.exists()
 
 
 def test_weights_are_taken_over_before_the_first_step(tmp_path: Path) -> None:

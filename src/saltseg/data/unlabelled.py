@@ -13,11 +13,11 @@ from saltseg.errors import InputError
 
 
 def read(folder: Path, limit: int | None = None) -> Images:
-    """The tiles of a folder's images; InputError for one that is smaller than a tile of the competition.
+    """The tiles of a folder's images, uint8 (N, 101, 101).
 
-    Ids are the names of the files. A larger image is cut into tiles at its `corners`, whose ids end in the row and
-    column of their first pixel: ``line7_0_101``. limit: only the first so many images by file name, or all where there
-    are fewer.
+    Ids are the names of the files. An image with a side twice as long as a tile's is cut into tiles at its `corners`,
+    whose ids end in the row and column of their first pixel: ``line7_0_101``. limit: only the first so many tiles, by
+    file name, or all where there are fewer. Raises InputError for an image that is smaller, or a tile at another scale.
     """
     ids, tiles = list[str](), list[np.ndarray]()
     for id_, image in read_folder(folder, limit):
@@ -25,12 +25,16 @@ def read(folder: Path, limit: int | None = None) -> Images:
             ids.append(id_)
             tiles.append(image)
             continue
-        if image.shape[0] < SHAPE[0] or image.shape[1] < SHAPE[1]:
-            size = "x".join(map(str, image.shape))
-            raise InputError(f"{folder / id_}: {size} pixels, less than a tile of 101x101; leave it out")
-        for top, left in corners(*image.shape):
+        (height, width), (least, _) = image.shape, SHAPE
+        if min(height, width) < least or max(height, width) < 2 * least:
+            raise InputError(
+                f"{folder / id_}: {height}x{width} pixels; tiles have 101x101, and what is cut into tiles at least "
+                "that and one side of 202; bring it to the scale of tiles, or leave it out"
+            )
+        for top, left in corners(height, width):
             ids.append(f"{id_}_{top}_{left}")
-            tiles.append(image[top : top + SHAPE[0], left : left + SHAPE[1]])
+            tiles.append(image[top : top + least, left : left + least])
+    ids, tiles = ids[:limit], tiles[:limit]
     if len(set(ids)) < len(ids):
         twice = next(id_ for id_ in ids if ids.count(id_) > 1)
         raise InputError(f"{folder}: a tile cut of an image would be called {twice!r}, as another is; rename that")

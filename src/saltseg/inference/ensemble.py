@@ -11,7 +11,7 @@ from saltseg import config, runs, storage
 from saltseg.core import metric, selection, thresholds
 from saltseg.data import competition
 from saltseg.errors import InputError
-from saltseg.inference import blend
+from saltseg.inference import blend, lineage
 from saltseg.inference.steps import Place
 from saltseg.runs import Predictions, RunDir
 
@@ -72,7 +72,7 @@ def _common_facts(members: Sequence[RunDir]) -> dict[str, Any]:
         if len({origin[key] for origin in origins}) > 1:
             raise InputError(f"runs to blend differ in {key}: {', '.join(str(o[key])[:12] for o in origins)}")
     facts: dict[str, Any] = {key: origins[0][key] for key in ("dataset", "dataset_hash", "folds_hash", "synthetic")}
-    facts["transduction"] = any(origin.get("transduction") for origin in origins)
+    facts["transduction"] = any(lineage.transduction(run) for run in members)
     facts["epoch_chosen_in"] = sorted({name for origin in origins for name in origin.get("epoch_chosen_in", [])})
     return facts
 

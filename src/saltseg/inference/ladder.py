@@ -7,7 +7,7 @@ from typing import Any
 from saltseg import config, experiments, ladders, storage
 from saltseg.core import metric
 from saltseg.errors import InputError
-from saltseg.inference import compare, levers
+from saltseg.inference import compare, levers, lineage
 from saltseg.inference.steps import Place
 from saltseg.runs import RunDir
 
@@ -50,7 +50,7 @@ def record(stage: str, budget: str, run: RunDir, below: RunDir | None, place: Pl
             if folds
             else {"members": origin["members"]}
         ),
-        "transduction": origin.get("transduction", False),
+        "transduction": lineage.transduction(run),
         **{key: origin[key] for key in ("dataset_hash", "folds_hash", "git_commit", "machine")},
         "tenths": levers.to_digits(own),
     }
@@ -90,9 +90,9 @@ def _demand_same(made: RunDir, settings: config.Config) -> None:
 
 def _demand_labels(student: RunDir, teacher: RunDir) -> None:
     """Raise InputError where a fold of the student learnt from other labels than the teacher's fold gives now."""
-    now = storage.read_json(teacher.pseudo).get("signatures", {})
+    now = storage.read_json(teacher.pseudo).get("checksums", {})
     for fold in student.finished_folds():
-        learnt = storage.read_json(fold.metrics).get("pseudo_signatures", [])
+        learnt = storage.read_json(fold.metrics).get("pseudo_checksums", [])
         if learnt and now and learnt != [now.get(str(fold.number))]:
             raise InputError(
                 f"fold {fold.number} of {student.name} learnt from other labels than {teacher.name} gives now; "
@@ -146,7 +146,7 @@ def markdown(entries: Sequence[Mapping[str, Any]], budget: str) -> str:
     said = [
         f"{entries[0]['n']:,} images, each scored by a network that never saw it, under its stage's whole decision "
         "rule, the values of which were fitted on other images. Gains are paired, image by image. Intervals are over "
-        f"images alone, and there is one training each: {ladders.BUDGETS[budget].noise}. Minutes: training of "
+        f"images alone, and there is one training each; {ladders.BUDGETS[budget].noise}. Minutes: training of "
         "the folds, without pretraining and predictions. No epoch was chosen."
     ]
     if entries[0]["stage"] in ladders.EFFICIENCY:

@@ -32,14 +32,14 @@ class Pseudo:
     """Images without labels and what a teacher's fold made of them.
 
     images: uint8 (N, 101, 101). masks: uint8 (N, 101, 101), {0, 1} for hard labels, 255ths for soft ones; all
-    `saltseg.data.dataset.UNKNOWN` where the network in training is its own teacher. signatures: of the files of labels
-    that the masks are from, see `signature`.
+    `saltseg.data.dataset.UNKNOWN` where the network in training is its own teacher. checksums: of the files of labels
+    that the masks are from, see `checksum`.
     """
 
     ids: tuple[str, ...]
     images: np.ndarray
     masks: np.ndarray
-    signatures: tuple[str, ...] = ()
+    checksums: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over ids, pixels and labels: says of a trained fold what it learnt from."""
@@ -50,37 +50,38 @@ class Pseudo:
 def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
     """Have every finished fold predict the images of ``folder`` into fold_K/pseudo.npz; returns how many.
 
-    limit: see `saltseg.data.unlabelled.read`. pseudo.json says what images they are and signs the labels of each fold,
-    so that no others pass for them. Folds that have done so already are skipped. Raises InputError for a folder whose
-    images are no tiles, and for a run that may not teach.
+    limit: see `saltseg.data.unlabelled.read`. pseudo.json says what images they are and holds a checksum of each fold's
+    labels, so that no others pass for them by mistake. Folds that have done so already are skipped. Raises InputError
+    for a folder whose images are no tiles, and for a run that may not teach.
     """
     finished = run.trained_folds()
     run.demand_score(LEAKS)
     images = unlabelled.read(folder, limit)
     settings = run.read_config()
-    record: dict[str, Any] = {
-        "folder": str(folder),
-        "limit": limit,
-        "n": len(images.ids),
-        "hash": unlabelled.fingerprint(images),
-    }
-    before = storage.read_json(run.pseudo) if run.pseudo.is_file() else record
-    if before["hash"] != record["hash"]:
-        raise InputError(f"{run.name} has labelled other images; remove {run.pseudo} and its fold_*/pseudo.npz first")
-    record["signatures"] = before.get("signatures", {})
-    for fold in finished:
-        if _signed(fold, record):
-            continue
-        networks = predict.load_networks(settings, fold)
-        with tqdm(desc=f"fold {fold.number}: labelling", total=len(images.ids), unit="img", mininterval=1) as bar:
-            found = predict.predictions(networks, images.ids, images.images, settings, progress=bar.update)
-        runs.save_predictions(fold.pseudo, found)
-        record["signatures"][str(fold.number)] = signature(fold.number, record["hash"], found)
-        storage.write_json(run.pseudo, record)
+    record: dict[str, Any] = {"folder": str(folder), "limit": limit, "n": len(images.ids)}
+    record |= {"hash": unlabelled.fingerprint(images), "checksums": {}}
+    with run.locked():
+        if run.pseudo.is_file():
+            before = storage.read_json(run.pseudo)
+            if before["hash"] != record["hash"]:
+                raise InputError(
+                    f"{run.name} has labelled other images; remove {run.pseudo} and its fold_*/pseudo.npz first"
+                )
+            record["checksums"] = before.get("checksums", {})
+        storage.write_json(run.pseudo, record)  # the folder may have moved
+        for fold in finished:
+            if _intact(fold, record) is not None:
+                continue
+            networks = predict.load_networks(settings, fold)
+            with tqdm(desc=f"fold {fold.number}: labelling", total=len(images.ids), unit="img", mininterval=1) as bar:
+                found = predict.predictions(networks, images.ids, images.images, settings, progress=bar.update)
+            runs.save_predictions(fold.pseudo, found)
+            record["checksums"][str(fold.number)] = checksum(fold.number, record["hash"], found)
+            storage.write_json(run.pseudo, record)
     return len(images.ids)
 
 
-def signature(number: int, images_hash: str, labels: runs.Predictions) -> str:
+def checksum(number: int, images_hash: str, labels: runs.Predictions) -> str:
     """SHA-256 (hex) of what fold ``number`` says of images with that fingerprint."""
     ids = "\n".join(labels.ids.tolist())
     digest = hashlib.sha256(f"{number}\n{images_hash}\n{ids}\n".encode())
@@ -88,16 +89,20 @@ def signature(number: int, images_hash: str, labels: runs.Predictions) -> str:
     return digest.hexdigest()
 
 
-def _signed(fold: FoldDir, record: Mapping[str, Any]) -> bool:
-    """Whether a fold has labels, and they are those that pseudo.json tells of."""
-    if not fold.pseudo.is_file() or str(fold.number) not in record.get("signatures", {}):
-        return False
-    found = signature(fold.number, record["hash"], runs.load_predictions(fold.pseudo))
-    return bool(found == record["signatures"][str(fold.number)])
+def _intact(fold: FoldDir, record: Mapping[str, Any]) -> runs.Predictions | None:
+    """The labels that pseudo.json tells of; None where there are none, or others."""
+    if not fold.pseudo.is_file():
+        return None
+    found = runs.load_predictions(fold.pseudo)
+    known = record.get("checksums", {}).get(str(fold.number))
+    return found if known == checksum(fold.number, record["hash"], found) else None
 
 
 def members(output_dir: Path, name: str) -> list[RunDir]:
-    """The run ``name``, or those that the blend ``name`` is the mean of."""
+    """The run ``name``, or those that the blend ``name`` is the mean of.
+
+    All count equally: weights of a blend may be fitted, and were so on the masks that validate.
+    """
     run = runs.existing_run(output_dir, name)
     names = run.read_provenance().get("members")
     return [run] if names is None else [one for member in names for one in members(output_dir, member)]
@@ -151,32 +156,33 @@ def of_fold(
     assert every or not config.all_folds
     folds = [(run, finished_fold(run, k)) for run in taught_by for k in (every if config.all_folds else [number])]
     records = [_record(run, fold) for run, fold in folds]
-    images = unlabelled.read(Path(records[0]["folder"]), records[0].get("limit"))
-    for (run, _), record in zip(folds, records, strict=True):
+    images = unlabelled.read(Path(records[0][0]["folder"]), records[0][0].get("limit"))
+    for (run, _), (record, _) in zip(folds, records, strict=True):
         if unlabelled.fingerprint(images) != record["hash"]:
             raise InputError(
-                f"{records[0]['folder']} has changed since {run.name} labelled it, or that labelled another folder; "
+                f"{records[0][0]['folder']} has changed since {run.name} labelled it, or that labelled another folder; "
                 "restore it or label anew"
             )
     allowed = unlabelled.without_known(images, config, labelled, test)
-    found = blend.mean([runs.load_predictions(fold.pseudo) for _, fold in folds]).of(allowed.ids)
+    found = blend.mean([labels for _, labels in records]).of(allowed.ids)
     sure = np.array([np.abs(2.0 * image - 255).mean() for image in found])
     kept = np.sort(np.argsort(-sure, kind="stable")[: max(1, round((1 - config.confidence) * len(sure)))])
     masks = HALF.apply(found[kept]) if config.labels == "hard" else found[kept]
-    signatures = tuple(record["signatures"][str(fold.number)] for (_, fold), record in zip(folds, records, strict=True))
-    return Pseudo(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks, signatures)
+    sums = tuple(record["checksums"][str(fold.number)] for (_, fold), (record, _) in zip(folds, records, strict=True))
+    return Pseudo(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks, sums)
 
 
-def _record(run: RunDir, fold: FoldDir) -> dict[str, Any]:
-    """What pseudo.json tells of a fold's labels; InputError where there are none, or others than those."""
+def _record(run: RunDir, fold: FoldDir) -> tuple[dict[str, Any], runs.Predictions]:
+    """What pseudo.json tells, and a fold's labels; InputError where there are none, or others than it tells of."""
     if not (fold.pseudo.is_file() and run.pseudo.is_file()):
         raise InputError(
             f"{run.name} has labelled no images for fold {fold.number}; run scripts/pseudo_label.py {run.name}"
         )
     record: dict[str, Any] = storage.read_json(run.pseudo)
-    if not _signed(fold, record):
+    labels = _intact(fold, record)
+    if labels is None:
         raise InputError(
-            f"{fold.pseudo} is not what fold {fold.number} of {run.name} said, or older than signatures; "
+            f"{fold.pseudo} is not what fold {fold.number} of {run.name} said, or older than checksums; "
             f"run scripts/pseudo_label.py {run.name} again"
         )
-    return record
+    return record, labels

@@ -1,5 +1,6 @@
 """Networks by name: ours, and segmentation-models-pytorch's (only this file and weight_sources.py import it)."""
 
+import copy
 import inspect
 from collections.abc import Sequence
 from typing import Any
@@ -11,7 +12,7 @@ from saltseg.config import ModelConfig, unknown
 from saltseg.errors import InputError
 from saltseg.models import weights
 from saltseg.models.fcn import FullResolutionFCN
-from saltseg.models.network import SaltNetwork, keep_resolution
+from saltseg.models.network import SaltNetwork, keep_resolution, outputs
 from saltseg.models.unet import UNet
 
 PROBE = 128  # pixels of the empty tile that a new network is tried with: the fewest that all architectures take
@@ -50,7 +51,6 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
                 keep_resolution(network.encoder, config.stem, config.encoder)
                 if network.encoder(tile)[-1].shape[-1] != 2 * before:
                     raise ValueError("this does not double the resolution of its features")
-        _freeze_unused(network, tile)
         built = SaltNetwork(network.train(), config, mean, std, origin)
         with torch.no_grad():
             built.eval().outputs(tile[:, : config.in_channels])
@@ -61,16 +61,19 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
     return built.train()
 
 
-def _freeze_unused(network: nn.Module, tile: torch.Tensor) -> None:
-    """Take weights that no gradient reaches out of training: some encoders end in a head that no decoder calls.
+def freeze_unused(network: nn.Module, channels: int) -> None:
+    """Take weights that no gradient reaches out of training, in place: some encoders end in a head that nobody calls.
 
-    Processes that share a batch would wait for their gradients for ever.
+    Processes that share a batch would wait for their gradients for ever. channels: of the image. Tried on a copy, so
+    that statistics of batch norm and the generator of random numbers stay as they are.
     """
-    with torch.enable_grad():
-        network.eval()(tile).sum().backward()
-    for parameter in network.parameters():
-        parameter.requires_grad_(parameter.grad is not None)
-        parameter.grad = None
+    tried = copy.deepcopy(network).train()
+    with torch.enable_grad(), torch.random.fork_rng(devices=[]):
+        found = outputs(tried, torch.rand(2, channels, PROBE, PROBE))
+        total = found.logits.sum() + sum(side.sum() for side in found.side)
+        (total if found.presence is None else total + found.presence.sum()).backward()
+    for parameter, reached in zip(network.parameters(), tried.parameters(), strict=True):
+        parameter.requires_grad_(reached.grad is not None)
 
 
 def _grey(values: tuple[float, ...], channels: int) -> tuple[float, ...]:

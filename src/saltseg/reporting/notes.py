@@ -2,6 +2,7 @@
 
 from saltseg.config import TrainConfig
 from saltseg.core.postprocess import HALF, Rule
+from saltseg.inference import lineage
 from saltseg.reporting import page
 from saltseg.reporting.facts import Facts
 
@@ -105,10 +106,10 @@ def _lineage(facts: Facts) -> list[str]:
             f"It learnt from {', '.join(chosen)}, with the weights of the epoch with the lowest loss on the same "
             f"validation images, {FLATTERY}; some of that may be handed down."
         )
-    if facts.provenance.get("transduction"):
+    if lineage.transduction(facts.run):
         sentences.append(
-            "Test images helped to train it, without their labels (transduction): it is fitted to these very images, "
-            "and others may come out worse."
+            "Test images helped to train it, or may have done so, without their labels (transduction): it is fitted to "
+            "these very images, and others may come out worse."
         )
     return sentences
 

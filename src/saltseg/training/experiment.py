@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -32,16 +33,15 @@ def prepare(
         "synthetic": competition.is_synthetic(root),
         "devices": devices,
     }
-    for name in (settings.pseudo.teacher, settings.train.start_from):
-        if name and name != "self" and not name.startswith("file:"):
-            pseudo.teachers(output_dir, name, facts)
+    if settings.pseudo.teacher not in ("", "self"):
+        pseudo.teachers(output_dir, settings.pseudo.teacher, facts)
+    _start_run(settings, facts, output_dir)
     lineage.demand_unseen(settings, root)
-    facts |= lineage.inherited(settings, output_dir, root)
     if settings.pseudo.teacher == "self":
         facts["unlabelled_hash"] = unlabelled.fingerprint(unlabelled.own_images(settings.pseudo))
     if run.provenance.is_file():
         changed = config.differences(run.read_config(), settings)
-        before = facts | {"devices": 1} | run.read_provenance()  # older runs know fewer facts
+        before = {"devices": 1} | run.read_provenance()
         changed += [f"{key}: changed" for key, value in facts.items() if before.get(key) != value]
         if changed:
             raise InputError(
@@ -50,7 +50,7 @@ def prepare(
             )
         return
     storage.write_atomic(run.config, config.dump(settings))
-    storage.write_json(run.provenance, runs.provenance(**facts))
+    storage.write_json(run.provenance, runs.provenance(**facts, **lineage.inherited(settings, output_dir, root)))
 
 
 def begin(
@@ -144,15 +144,19 @@ def _taught(
 
 def _start(settings: config.Config, run: runs.RunDir, number: int, output_dir: Path) -> runs.FoldDir | Path | None:
     """What a fold takes its weights over from."""
+    before = _start_run(settings, run.read_provenance(), output_dir)
+    return start_file(settings.train) if before is None else pseudo.finished_fold(before, number)
+
+
+def _start_run(settings: config.Config, facts: dict[str, Any], output_dir: Path) -> runs.RunDir | None:
+    """The run that each fold goes on from, if it is one; InputError where its folds may not teach this run's."""
     name = settings.train.start_from
-    if not name:
+    if not name or start_file(settings.train) is not None:
         return None
-    if (path := start_file(settings.train)) is not None:
-        return path
-    before = pseudo.teachers(output_dir, name, run.read_provenance())
+    before = pseudo.teachers(output_dir, name, facts)
     if len(before) > 1:
-        raise InputError(f"train.start_from is {name}, a blend of {len(before)} networks; name one of its members")
-    return pseudo.finished_fold(before[0], number)
+        raise InputError(f"train.start_from is {name}, a blend of {len(before)} runs; name one of its members")
+    return before[0]
 
 
 def _folds(settings: config.Config, root: Path, dataset: str, output_dir: Path) -> folds.Folds:

@@ -181,7 +181,7 @@ def _finish(
             "n_valid": len(data.valid.ids),
             "n_pseudo": 0 if data.pseudo is None else len(data.pseudo.ids),
             "pseudo_hash": None if data.pseudo is None else data.pseudo.fingerprint(),
-            "pseudo_signatures": [] if data.pseudo is None else list(data.pseudo.signatures),
+            "pseudo_checksums": [] if data.pseudo is None else list(data.pseudo.checksums),
             "epochs": len(rows),
             "devices": distributed.get_world_size() if distributed.is_initialized() else 1,
             "best_epoch": int(kept["epoch"]),

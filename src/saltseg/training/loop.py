@@ -20,6 +20,7 @@ from tqdm import tqdm
 from saltseg.config import Config
 from saltseg.errors import InputError
 from saltseg.inference import predict
+from saltseg.models import zoo
 from saltseg.runs import FoldDir
 from saltseg.storage import atomic_path
 from saltseg.training.callbacks import EpochLog, KeepWeights, Progress, Row
@@ -61,6 +62,8 @@ def fit(
     if state is not None and _over(state, len(rows), train.epochs, patience):
         return rows
     task = make_task(state is None)
+    if devices > 1:
+        zoo.freeze_unused(task.network, settings.model.in_channels)
     if task.origin != "random" and is_first():
         tqdm.write(f"pretrained weights: {task.origin}", file=sys.stderr)
     training.sampler.set_epoch(len(rows))  # workers fetch their first batches before Lightning tells the sampler
