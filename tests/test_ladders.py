@@ -130,6 +130,14 @@ def test_starts_differ_in_the_weights_alone() -> None:
         assert (pretrained.model, pretrained.data) == (random.model, random.data)
         assert pretrained.train.start_from == ""
     assert config.differences(random, settings("imagenet_300", "cpu")) == ["model.weights: none → offline"]
+    file = "file:made/tgs-ladder-cpu-both/weights.safetensors"
+    assert config.differences(settings("imagenet_300", "cpu"), settings("both_300", "cpu")) == [
+        f"train.start_from:  → {file}"
+    ]
+    pretrained = ladders.settings_of(made("both_300", "cpu")[0])
+    assert config.differences(ladders.settings_of(made("synthetic_300", "cpu")[0]), pretrained) == [
+        "model.weights: none → offline"
+    ]
 
 
 def test_a_teacher_labels_and_a_network_is_pretrained_before_the_run() -> None:

@@ -83,20 +83,25 @@ VARIANTS: Mapping[str, Stage] = {
     ),
 }  # fmt: skip
 
-STARTS = ("random", "synthetic", "masked", "imagenet")
+STARTS = ("random", "synthetic", "masked", "imagenet", "both")
 LABELS = ("100", "300", "1000", "all")
 
 
 def _start(start: str, labels: str) -> Stage:
-    """The recipe from one kind of weights, with some of the labels; "imagenet" is the recipe's own kind."""
+    """The recipe from one kind of weights, with some of the labels; "imagenet" is the recipe's own kind.
+
+    both: pretraining on simulated tiles that starts from ImageNet weights.
+    """
     amount = "all labels" if labels == "all" else f"{int(labels):,} labels"
-    origin = {"random": "random weights", "imagenet": "ImageNet weights"}.get(start, f"{start} pretraining")
+    origin = {
+        "random": "random weights", "imagenet": "ImageNet weights", "both": "ImageNet weights and synthetic pretraining"
+    }.get(start, f"{start} pretraining")  # fmt: skip
     return Stage(
         f"{amount}, from {origin}",
-        "" if start == "random" else f"random_{labels}",
-        () if start == "imagenet" else ("model.weights=none",),
+        {"random": "", "both": f"imagenet_{labels}"}.get(start, f"random_{labels}"),
+        () if start in ("imagenet", "both") else ("model.weights=none",),
         labels=labels,
-        pretraining=start if start in ("synthetic", "masked") else "",
+        pretraining={"random": "", "imagenet": "", "both": "synthetic"}.get(start, start),
     )
 
 
@@ -236,7 +241,8 @@ def commands(
     unlabelled, own, before = ["--images", images, *limit], changes(stage, budget), list[list[str]]()
     known = ["pseudo.transduction=true"] if transduction else []
     if rung.pretraining:
-        weights = run_name(dataset, budget, rung.pretraining if rung.labels else stage)  # one for all numbers of labels
+        made = stage.rpartition("_")[0] if rung.labels else stage  # one for all numbers of labels
+        weights = run_name(dataset, budget, made)
         source = ["--data", dataset, *unlabelled] if rung.pretraining == "masked" else []
         settings = [*found.every, *found.recipes, *rung.settings, *found.pretraining.get(rung.pretraining, ())]
         settings += known if rung.pretraining == "masked" else []
