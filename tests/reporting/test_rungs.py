@@ -10,8 +10,9 @@ from saltseg.reporting.style import BLUE, GREEN, MUTED, VERMILION
 
 def entry(stage, score, gain=None, n_train=500):
     gain = gain and {"over": "recipe", "difference": sum(gain) / 2, "interval": list(gain)}
+    what = f"{n_train} labels, from {stage.partition('_')[0]} weights"
     return {"stage": stage, "score": score, "interval": [score - 0.02, score + 0.01], "n": 3000, "n_train": n_train,
-            "gain": gain}  # fmt: skip
+            "gain": gain, "what": what}  # fmt: skip
 
 
 @pytest.fixture
@@ -45,8 +46,8 @@ def test_a_line_per_start_over_the_number_of_labels(drawn):
     found += [entry("random_100", 0.4, n_train=100), entry("masked_300", 0.7, n_train=300)]
     axes = rungs.curves(found).axes[0]
     lines = {text.get_text(): line for text, line in zip(axes.get_legend().get_texts(), axes.containers, strict=True)}
-    assert list(lines) == ["random", "masked"]
-    for start, scores in (("random", [0.4, 0.5]), ("masked", [0.6, 0.7])):
+    assert list(lines) == ["random weights", "masked weights"]
+    for start, scores in (("random weights", [0.4, 0.5]), ("masked weights", [0.6, 0.7])):
         line, _, (bars,) = lines[start]
         assert list(line.get_ydata()) == scores
         assert line.get_xdata() == pytest.approx([100, 300], rel=0.03)

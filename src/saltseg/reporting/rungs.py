@@ -56,7 +56,7 @@ def _colour(low: float, high: float) -> str:
 
 
 def curves(entries: Entries) -> bytes:
-    """Score over the number of labelled images, a line per start (that of `random_100` is `random`); PNG bytes."""
+    """Score over the number of labelled images, a line per start, named as ``what`` says; PNG bytes."""
     figure = new_figure()
     axes = figure.subplots()
     starts = dict.fromkeys(entry["stage"].rpartition("_")[0] for entry in entries)
@@ -67,12 +67,14 @@ def curves(entries: Entries) -> bytes:
         placed = [count * shift for count in images]
         spread = [[e["score"] - e["interval"][0] for e in own], [e["interval"][1] - e["score"] for e in own]]
         colour = FOLD_COLOURS[number % len(FOLD_COLOURS)]
-        axes.errorbar(placed, scores, spread, color=colour, marker="o", markersize=5, linewidth=1.5, label=start)
+        name = own[0]["what"].partition(", from ")[2]
+        axes.errorbar(placed, scores, spread, color=colour, marker="o", markersize=5, linewidth=1.5, label=name)
     dress(axes, "labelled images", "mAP, cross-fitted, 95 % interval")
     axes.set_xscale("log")
     ticks = sorted({entry["n_train"] for entry in entries})
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    axes.set_title(f"{entries[0]['n']:,} validation images", fontsize=8.5, color=INK, loc="left")
+    said = f"{entries[0]['n']:,} validation images, about as many training steps everywhere"
+    axes.set_title(said, fontsize=8.5, color=INK, loc="left")
     legend(axes)
     return png(figure)
