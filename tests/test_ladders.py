@@ -52,8 +52,9 @@ def test_no_stage_chooses_an_epoch_and_all_share_the_seed(stage: str, budget: st
 def test_stages_share_images_and_folds(budget: str) -> None:
     assert len({settings(stage, budget).folds for stage in BESIDE}) == 1
     for labels in ladders.LABELS:
-        of_start = [settings(f"{start}_{labels}", budget) for start in ladders.STARTS]
-        assert len({(found.folds, found.train.epochs) for found in of_start}) == 1
+        of_start = {start: settings(f"{start}_{labels}", budget) for start in ladders.STARTS}
+        assert len({found.folds for found in of_start.values()}) == 1
+        assert len({found.train.epochs for start, found in of_start.items() if start != "imagenet_longer"}) == 1
 
 
 @pytest.mark.parametrize("budget", BUDGETS)
@@ -117,6 +118,17 @@ def test_test_images_come_in_when_they_are_asked_for_and_wherever_images_without
         assert not any("pseudo.transduction=true" in command for command in plain)
 
 
+@pytest.mark.parametrize("budget", ["cpu", "gpu", "gpu_offline"])
+@pytest.mark.parametrize("labels", ladders.LABELS)
+def test_the_longer_training_from_imagenet_weights_sees_as_many_tiles_as_one_with_pretraining(
+    budget: str, labels: str
+) -> None:
+    own, longer = settings(f"both_{labels}", budget), settings(f"imagenet_longer_{labels}", budget)
+    images = own.folds.train_images or 1800  # 0.6 of the 3,000 tiles with labels
+    pretraining = ladders.settings_of(made(f"both_{labels}", budget)[0]).train.epochs * 4000
+    assert longer.train.epochs * images == pytest.approx(own.train.epochs * images + pretraining, rel=0.07)
+
+
 def test_starts_differ_in_the_weights_alone() -> None:
     random = settings("random_300", "cpu")
     assert random.model.weights == "none"
@@ -134,6 +146,11 @@ def test_starts_differ_in_the_weights_alone() -> None:
     assert config.differences(settings("imagenet_300", "cpu"), settings("both_300", "cpu")) == [
         f"train.start_from:  → {file}"
     ]
+    (epochs, longer), (looks, _) = (
+        line.split(": ")
+        for line in config.differences(settings("imagenet_300", "cpu"), settings("imagenet_longer_300", "cpu"))
+    )
+    assert (epochs, longer, looks) == ("train.epochs", "16 → 56", "train.validate_every")
     pretrained = ladders.settings_of(made("both_300", "cpu")[0])
     assert config.differences(ladders.settings_of(made("synthetic_300", "cpu")[0]), pretrained) == [
         "model.weights: none → offline"

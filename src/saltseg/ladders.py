@@ -25,7 +25,8 @@ class Stage:
     """One rung: a training, or the mean of others.
 
     what: in words. over: the stage that its gain is measured over; "": none. settings: what it changes in the recipe.
-    ours: the handwritten network is trained instead of the recipe. length: its epochs, as a multiple of the budget's.
+    ours: the handwritten network is trained instead of the recipe. length: its epochs, as a multiple of the budget's;
+    None: as many steps as a pretraining and the training after it have.
     labels: images that it may train on, of the budget's `Budget.labels`; None: as many as all others. pretraining:
     the method of scripts/pretrain.py that makes the weights it starts from. teacher: the stage whose folds label
     images for it. start: the stage whose folds it goes on from. members: the stages that it is the mean of.
@@ -35,7 +36,7 @@ class Stage:
     over: str = ""
     settings: tuple[str, ...] = ()
     ours: bool = False
-    length: int = 1
+    length: int | None = 1
     labels: str | None = None
     pretraining: str = ""
     teacher: str = ""
@@ -83,25 +84,32 @@ VARIANTS: Mapping[str, Stage] = {
     ),
 }  # fmt: skip
 
-STARTS = ("random", "synthetic", "masked", "imagenet", "both")
+STARTS = ("random", "synthetic", "masked", "imagenet", "imagenet_longer", "both")
 LABELS = ("100", "300", "1000", "all")
 
 
 def _start(start: str, labels: str) -> Stage:
     """The recipe from one kind of weights, with some of the labels; "imagenet" is the recipe's own kind.
 
-    both: pretraining on simulated tiles that starts from ImageNet weights.
+    both: pretraining on simulated tiles that starts from ImageNet weights. It is measured over imagenet_longer, which
+    spends the steps of that pretraining on labelled tiles.
     """
     amount = "all labels" if labels == "all" else f"{int(labels):,} labels"
-    origin = {
-        "random": "random weights", "imagenet": "ImageNet weights", "both": "ImageNet weights and synthetic pretraining"
-    }.get(start, f"{start} pretraining")  # fmt: skip
+    origin, over, pretraining = {
+        "random": ("random weights", "", ""),
+        "synthetic": ("synthetic pretraining", "random", "synthetic"),
+        "masked": ("masked pretraining", "random", "masked"),
+        "imagenet": ("ImageNet weights", "random", ""),
+        "imagenet_longer": ("ImageNet weights, as many steps as with pretraining", "imagenet", ""),
+        "both": ("ImageNet weights and synthetic pretraining", "imagenet_longer", "synthetic"),
+    }[start]
     return Stage(
         f"{amount}, from {origin}",
-        {"random": "", "both": f"imagenet_{labels}"}.get(start, f"random_{labels}"),
-        () if start in ("imagenet", "both") else ("model.weights=none",),
+        over and f"{over}_{labels}",
+        ("model.weights=none",) if start in ("random", "synthetic", "masked") else (),
+        length=None if start == "imagenet_longer" else 1,
         labels=labels,
-        pretraining={"random": "", "imagenet": "", "both": "synthetic"}.get(start, start),
+        pretraining=pretraining,
     )
 
 
@@ -121,7 +129,8 @@ class Budget:
     recipe: the experiment that is the recipe. every: settings of all trainings; baseline, recipes: further ones of
     those alone. looks: how often a training validates. pretraining: settings by method; unlabelled: how many images
     without labels, the first by file name, None: all. labels: settings of a training by what `Stage.labels` calls it.
-    noise: what is known of trainings that differ in the seed only.
+    with_pretraining: pretraining and training on a part of the labels, as a multiple of the latter's steps. noise: what
+    is known of trainings that differ in the seed only.
     """
 
     recipe: str
@@ -132,6 +141,7 @@ class Budget:
     pretraining: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     unlabelled: int | None = None
     labels: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    with_pretraining: float = 1
     noise: str = "how far trainings that differ in the seed only scatter at this budget has not been measured"
 
 
@@ -150,6 +160,7 @@ FULL: dict[str, Any] = {
     "looks": 5,
     "pretraining": {"synthetic": ("train.epochs=64",), "masked": ("train.epochs=15",)},  # 256,000 tiles each
     "labels": _labels((480, 160, 50, 30)),
+    "with_pretraining": 6,
 }
 BUDGETS: Mapping[str, Budget] = {
     # A rehearsal: an hour and a half on two cores. Few images to train on leave many to judge by, since differences are
@@ -162,6 +173,7 @@ BUDGETS: Mapping[str, Budget] = {
         pretraining={"synthetic": ("train.epochs=3",), "masked": ("train.epochs=12",)},
         unlabelled=1000,
         labels=_labels((48, 16, 5, 3)),
+        with_pretraining=3.5,
         noise="trainings that differ in the seed only scatter by 0.007 (one sigma with 1,200 labels, RESULTS.md; with "
         "the fewer of this budget probably by more), so a gain below 0.02 may be noise",
     ),
@@ -215,7 +227,8 @@ def changes(stage: str, budget: str) -> list[str]:
     own = [*found.every, *(found.baseline if rung.ours else found.recipes), *rung.settings]
     own += [] if rung.labels is None else found.labels[rung.labels]
     alone = [change for change in own if change != OWN_TEACHER]  # which asks for the images
-    epochs = override(named(experiment(stage, budget)), alone).train.epochs * rung.length
+    length = found.with_pretraining if rung.length is None else rung.length
+    epochs = round(override(named(experiment(stage, budget)), alone).train.epochs * length)
     return [*own, f"train.epochs={epochs}", f"train.validate_every={epochs // found.looks}"]
 
 
