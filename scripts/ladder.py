@@ -20,8 +20,8 @@ surest half of the images, with probabilities as labels, with labelled images af
 and a network that is its own teacher.
 
 labels, what a start is worth with 100, 300, 1,000 and all labels: random weights, pretraining on simulated tiles,
-masked-image pretraining, ImageNet weights, these for as long as with a pretraining, these and then simulated tiles.
-About as many steps for all others; 0.4 of the images validate.
+masked-image pretraining, ImageNet weights, these and then simulated tiles; and random and ImageNet weights for as many
+steps as pretraining and training have together. 0.4 of the images validate.
 
 Each stage is made by the scripts that make a run, so all of it can be looked at, compared and continued as usual. What
 is finished is skipped; stopped at any moment, the same command goes on. Scores are out of fold and cross-fitted, gains

@@ -276,12 +276,12 @@ def test_a_finished_stage_that_is_another_training_now_is_refused(
 
 
 def test_the_ladder_of_labels_pretrains_once_and_draws_scores_over_labels(base: Path) -> None:
-    names = ["random_100", "masked_100", "masked_300"]
+    names = ["random_longer_100", "masked_100", "masked_300"]
     assert in_process.call("ladder", *options(base, "--ladder", "labels", "--only", ",".join(names))) == 0
     place = base / "output" / "published" / "ladder" / "tiny-tiny-labels"
     found = {entry["stage"]: entry for entry in storage.read_json(place / "ladder.json")["stages"]}
     assert list(found) == names
     assert [entry["n_train"] for entry in found.values()] == [8, 8, 12]
-    assert [entry["gain"] and entry["gain"]["over"] for entry in found.values()] == [None, "random_100", None]
+    assert [entry["gain"] and entry["gain"]["over"] for entry in found.values()] == [None, "random_longer_100", None]
     assert (base / "output" / "pretrained" / ladders.run_name("tiny", "tiny", "masked")).is_dir()
     assert (place / "ladder.png").read_bytes().startswith(b"\x89PNG")

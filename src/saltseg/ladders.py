@@ -2,8 +2,8 @@
 
 scripts/ladder.py climbs. All trainings of a budget share folds and seed, and each has a fixed length, so that no epoch
 is chosen on the images that report the score. Self-training is measured over a training that takes as many steps
-without it: what further images give, and not what further steps give. Pretraining comes on top of the steps of what it
-is measured over.
+without it: what further images give, and not what further steps give. So is pretraining in the ladder of labels; in
+that of scores it comes on top of the recipe's steps.
 """
 
 import json
@@ -84,21 +84,22 @@ VARIANTS: Mapping[str, Stage] = {
     ),
 }  # fmt: skip
 
-STARTS = ("random", "synthetic", "masked", "imagenet", "imagenet_longer", "both")
+STARTS = ("random", "random_longer", "synthetic", "masked", "imagenet", "imagenet_longer", "both")
 LABELS = ("100", "300", "1000", "all")
 
 
 def _start(start: str, labels: str) -> Stage:
     """The recipe from one kind of weights, with some of the labels; "imagenet" is the recipe's own kind.
 
-    both: pretraining on simulated tiles that starts from ImageNet weights. It is measured over imagenet_longer, which
-    spends the steps of that pretraining on labelled tiles.
+    both: pretraining on simulated tiles that starts from ImageNet weights. What is pretrained here is measured over a
+    longer training, which spends the steps of the pretraining on labelled tiles.
     """
     amount = "all labels" if labels == "all" else f"{int(labels):,} labels"
     origin, over, pretraining = {
         "random": ("random weights", "", ""),
-        "synthetic": ("synthetic pretraining", "random", "synthetic"),
-        "masked": ("masked pretraining", "random", "masked"),
+        "random_longer": ("random weights, as many steps as with pretraining", "random", ""),
+        "synthetic": ("synthetic pretraining", "random_longer", "synthetic"),
+        "masked": ("masked pretraining", "random_longer", "masked"),
         "imagenet": ("ImageNet weights", "random", ""),
         "imagenet_longer": ("ImageNet weights, as many steps as with pretraining", "imagenet", ""),
         "both": ("ImageNet weights and synthetic pretraining", "imagenet_longer", "synthetic"),
@@ -106,8 +107,8 @@ def _start(start: str, labels: str) -> Stage:
     return Stage(
         f"{amount}, from {origin}",
         over and f"{over}_{labels}",
-        ("model.weights=none",) if start in ("random", "synthetic", "masked") else (),
-        length=None if start == "imagenet_longer" else 1,
+        () if start in ("imagenet", "imagenet_longer", "both") else ("model.weights=none",),
+        length=None if start.endswith("_longer") else 1,
         labels=labels,
         pretraining=pretraining,
     )
