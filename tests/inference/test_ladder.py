@@ -18,7 +18,7 @@ def test_the_noise_between_trainings_is_told_where_it_was_measured() -> None:
 
 
 def test_what_cannot_be_compared_along_the_curve_over_labels_is_said_there_alone() -> None:
-    assert "The curve over labels is not as fair" in ladder.markdown([entry("random_100")], "cpu")
+    assert "the curve over labels is not as fair" in ladder.markdown([entry("random_100")], "cpu")
     assert "curve" not in ladder.markdown([entry("recipe")], "cpu")
 
 

@@ -151,8 +151,8 @@ def markdown(entries: Sequence[Mapping[str, Any]], budget: str) -> str:
     ]
     if entries[0]["stage"] in ladders.EFFICIENCY:
         said.append(
-            "Fewer labels are a part of more, the same for all starts. Compare starts at one number of labels: the curve "
-            "over labels is not as fair, since the one epoch in which the rate rises is a larger share of fewer epochs."
+            "Fewer labels are a part of more, the same for all starts. Compare starts at one number of labels: the "
+            "curve over labels is not as fair, since the one epoch in which the rate rises is a larger share of fewer."
         )
     if any(entry.get("transduction") for entry in entries):
         names = ", ".join(f"`{entry['stage']}`" for entry in entries if entry.get("transduction"))
