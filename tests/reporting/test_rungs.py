@@ -45,7 +45,9 @@ def test_a_line_per_start_over_the_number_of_labels(drawn):
     found = [entry("random_300", 0.5, n_train=300), entry("masked_100", 0.6, n_train=100)]
     found += [entry("random_100", 0.4, n_train=100), entry("masked_300", 0.7, n_train=300)]
     axes = rungs.curves(found).axes[0]
-    lines = {text.get_text(): line for text, line in zip(axes.get_legend().get_texts(), axes.containers, strict=True)}
+    lines = {
+        text.get_text(): line for text, line in zip(axes.figure.legends[0].get_texts(), axes.containers, strict=True)
+    }
     assert list(lines) == ["random weights", "masked weights"]
     for start, scores in (("random weights", [0.4, 0.5]), ("masked weights", [0.6, 0.7])):
         line, _, (bars,) = lines[start]

@@ -14,7 +14,6 @@ from saltseg.reporting.style import (
     MUTED,
     VERMILION,
     dress,
-    legend,
     new_figure,
     png,
 )
@@ -56,25 +55,26 @@ def _colour(low: float, high: float) -> str:
 
 
 def curves(entries: Entries) -> bytes:
-    """Score over the number of labelled images, a line per start, named as ``what`` says; PNG bytes."""
-    figure = new_figure()
-    axes = figure.subplots()
+    """Score over the number of labelled images, a line per start, dashed for what only trains longer; PNG bytes."""
     starts = dict.fromkeys(entry["stage"].rpartition("_")[0] for entry in entries)
+    colours = dict.fromkeys(start.removesuffix("_longer") for start in starts)
+    colours = {start: FOLD_COLOURS[number % len(FOLD_COLOURS)] for number, start in enumerate(colours)}
+    figure = new_figure((CHART[0], CHART[1] + 0.26 * len(starts)))
+    axes = figure.subplots()
     for number, start in enumerate(starts):
         own = sorted((e for e in entries if e["stage"].rpartition("_")[0] == start), key=lambda e: e["n_train"])
         images, scores = [e["n_train"] for e in own], [e["score"] for e in own]
         shift = 1.02 ** (number - (len(starts) - 1) / 2)  # bars side by side
         placed = [count * shift for count in images]
         spread = [[e["score"] - e["interval"][0] for e in own], [e["interval"][1] - e["score"] for e in own]]
-        colour = FOLD_COLOURS[number % len(FOLD_COLOURS)]
+        colour, dashes = colours[start.removesuffix("_longer")], "--" if start.endswith("_longer") else "-"
         name = own[0]["what"].partition(", from ")[2]
-        axes.errorbar(placed, scores, spread, color=colour, marker="o", markersize=5, linewidth=1.5, label=name)
+        axes.errorbar(placed, scores, spread, c=colour, ls=dashes, marker="o", markersize=5, linewidth=1.5, label=name)
     dress(axes, "labelled images", "mAP, cross-fitted, 95 % interval")
     axes.set_xscale("log")
     ticks = sorted({entry["n_train"] for entry in entries})
     axes.set_xticks(ticks, [f"{tick:,}" for tick in ticks])
     axes.xaxis.set_minor_locator(NullLocator())
-    said = f"{entries[0]['n']:,} validation images, about as many training steps everywhere"
-    axes.set_title(said, fontsize=8.5, color=INK, loc="left")
-    legend(axes)
+    axes.set_title(f"{entries[0]['n']:,} validation images", fontsize=8.5, color=INK, loc="left")
+    figure.legend(loc="outside lower left", frameon=False, fontsize=8)
     return png(figure)
