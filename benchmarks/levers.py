@@ -85,7 +85,7 @@ def main() -> None:
     from saltseg import config, experiments, storage
     from saltseg.errors import InputError
 
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = cli.parser(__doc__)
     parser.add_argument("experiment")
     heavier = [name for name, changes in experiments.LEVERS.items() if any(map(STEP.match, changes))]
     parser.add_argument("--only", default=",".join(heavier), help="default: those that change a training step")

@@ -10,8 +10,8 @@ simulator makes about 150 tiles per second and core. Two cores train EfficientNe
 bottleneck; for a GPU up to eight processes draw (train.workers; the tiles are the same whoever draws them).
 
 masked: self-supervised on images without labels. Most patches of a tile are covered and the network draws what lies
-beneath (SimMIM, Xie et al. 2022). Images larger than a tile of 101x101 pixels are cut into tiles. Tiles that are one of
-the dataset's labelled or test images are left out; --set pseudo.transduction=true lets the test images in.
+beneath (SimMIM, Xie et al. 2022). Sections (a side of 202 pixels or more) are cut into tiles of 101x101. Tiles that are
+one of the dataset's labelled or test images are left out; --set pseudo.transduction=true lets the test images in.
 
 An interrupted pretraining goes on from its last epoch. Result: output/pretrained/NAME/weights.safetensors, for
 train.start_from=file:PATH (the whole network) or model.weights=file:PATH (its encoder, under any decoder of smp's).

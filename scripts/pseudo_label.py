@@ -7,8 +7,8 @@
 
 Fold k of the student learns from the labels of the teacher's fold k alone, whose network never saw the images that
 validate in fold k: so the student's out-of-fold score is honest. Of a blend the same fold of every member labels, and
-the student learns from their mean. Images larger than a tile of 101x101 pixels are cut into tiles: give them at the
-scale of the labelled ones. Folds that have labelled the folder are skipped; more rounds are more students, each the
+the student learns from their mean. Sections (a side of 202 pixels or more) are cut into tiles of 101x101: give them at
+the scale of the labelled ones. Folds that have labelled the folder are skipped; more rounds are more students, each the
 next one's teacher. Images of the test set are left out, unless the student has pseudo.transduction=true: with
 Kaggle's own data, --images input/tgs/test/images and that setting. Writes output/runs/RUN/fold_K/pseudo.npz.
 

@@ -147,6 +147,10 @@ class RunDir:
         """Where the run came from."""
         return storage.read_json(self.provenance)
 
+    def members(self) -> list[str]:
+        """Names of the runs that a blend is the mean of; empty for a run."""
+        return [str(name) for name in self.read_provenance().get("members", [])]
+
     def locked(self) -> AbstractContextManager[None]:
         """Hold what belongs to no fold alone for one process."""
         return _locked(self.path)

@@ -31,7 +31,7 @@ def inherited(settings: Config, output_dir: Path, root: Path) -> dict[str, Any]:
     through one of `behind`. epoch_chosen_in: names of the runs behind it that were trained on that dataset and chose
     their epoch on its validation images. Raises InputError as `behind` does.
     """
-    found = [place for place in behind(settings, output_dir) if place.config.is_file() and not _members(place)]
+    found = [place for place in behind(settings, output_dir) if place.config.is_file() and not place.members()]
     chosen = [place.name for place in found if place.read_config().train.keep == "best" and _saw(place, root)]
     return {
         "transduction": _asks_for_test(settings) or any(_may_know_test(place, root) for place in found),
@@ -86,13 +86,8 @@ def _closure(paths: Iterable[Path]) -> list[RunDir]:
             continue
         found[own] = place
         settings = place.read_config() if place.config.is_file() else Config()
-        waiting += _sources(settings, place.path.parent.parent, _members(place))
+        waiting += _sources(settings, place.path.parent.parent, place.members())
     return list(found.values())
-
-
-def _members(place: RunDir) -> list[str]:
-    """Names of the runs that a blend is the mean of."""
-    return list(place.read_provenance().get("members", []))
 
 
 def _sources(settings: Config, output_dir: Path, members: Sequence[str] = ()) -> list[Path]:

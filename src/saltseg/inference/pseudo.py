@@ -104,8 +104,7 @@ def members(output_dir: Path, name: str) -> list[RunDir]:
     All count equally: weights of a blend may be fitted, and were so on the masks that validate.
     """
     run = runs.existing_run(output_dir, name)
-    names = run.read_provenance().get("members")
-    return [run] if names is None else [one for member in names for one in members(output_dir, member)]
+    return [one for member in run.members() for one in members(output_dir, member)] or [run]
 
 
 def teachers(output_dir: Path, name: str, facts: Mapping[str, Any]) -> list[RunDir]:
@@ -157,8 +156,9 @@ def of_fold(
     folds = [(run, finished_fold(run, k)) for run in taught_by for k in (every if config.all_folds else [number])]
     records = [_record(run, fold) for run, fold in folds]
     images = unlabelled.read(Path(records[0][0]["folder"]), records[0][0].get("limit"))
+    now = unlabelled.fingerprint(images)
     for (run, _), (record, _) in zip(folds, records, strict=True):
-        if unlabelled.fingerprint(images) != record["hash"]:
+        if record["hash"] != now:
             raise InputError(
                 f"{records[0][0]['folder']} has changed since {run.name} labelled it, or that labelled another folder; "
                 "restore it or label anew"

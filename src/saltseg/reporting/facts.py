@@ -172,7 +172,7 @@ def _keeps(run: runs.RunDir, above: frozenset[str] = frozenset()) -> dict[str, s
     if _kind(run) == "run":
         return {run.name: run.read_config().train.keep if run.config.is_file() else None}
     found: dict[str, str | None] = {}
-    for name in run.read_provenance().get("members", []):
+    for name in run.members():
         try:
             member = runs.existing_run(run.path.parents[1], name)
         except InputError:  # removed since
