@@ -70,6 +70,8 @@ def test_an_interrupted_student_ends_with_the_same_weights(tmp_path: Path) -> No
     fold.run(settings, data, unbroken, "whole")
     with tiny_fold.breaking_off(stop_at=7), pytest.raises(tiny_fold.Interrupted):  # 40 tiles: five steps an epoch
         fold.run(settings, data, broken, "broken")
+    with pytest.raises(InputError, match=r"^broken was begun with other labels of its teacher; delete .*fold_1 and"):
+        fold.run(settings, replace(data, pseudo=labelled_by_a_teacher(50, 0)), broken, "broken")
     fold.run(settings, data, broken, "broken")
     tiny_fold.assert_equal(tiny_fold.weights(unbroken.network), tiny_fold.weights(broken.network))
     assert storage.read_json(broken.metrics)["n_pseudo"] == 50
@@ -137,6 +139,8 @@ def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupt
     assert set(torch.cat(learnt).unique().tolist()) == {0.0, 1.0}  # so none is UNKNOWN
     with tiny_fold.breaking_off(stop_at=7), pytest.raises(tiny_fold.Interrupted):
         fold.run(settings, data, broken, "broken")
+    with pytest.raises(InputError, match=r"^broken was begun with other labels of its teacher; delete .*fold_1 and"):
+        fold.run(settings, replace(data, pseudo=labelled_by_a_teacher(50, 0)), broken, "broken")
     fold.run(settings, data, broken, "broken")
     tiny_fold.assert_equal(tiny_fold.weights(unbroken.network), tiny_fold.weights(broken.network))
 

@@ -22,11 +22,11 @@ Row = dict[str, float]  # one epoch
 class EpochLog(Callback):
     """``log.csv``, a row per epoch (nan where not validated). Rows travel in the checkpoint: no gap after a kill.
 
-    images: how many an epoch has, for the rate.
+    images: how many an epoch has, for the rate. learns_from: fingerprint of labels that a teacher made, see `loop.fit`.
     """
 
-    def __init__(self, path: Path, images: int = 0) -> None:
-        self.path, self.images = path, images
+    def __init__(self, path: Path, images: int = 0, learns_from: str = "") -> None:
+        self.path, self.images, self.learns_from = path, images, learns_from
         self.rows: list[Row] = []
         self._started = 0.0
         self._trained = 0.0
@@ -59,7 +59,7 @@ class EpochLog(Callback):
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""
-        return {"rows": self.rows}
+        return {"rows": self.rows, "learns_from": self.learns_from}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """From the checkpoint."""

@@ -116,7 +116,8 @@ def _train(settings: Config, data: FoldData, directory: FoldDir, title: str, dev
     def make_task(fresh: bool) -> SaltTask:
         return SaltTask(settings, seed, tile, pretrained=fresh, start=data.start)
 
-    return loop.fit(settings, directory, title, make_task, training, validating, images, devices)
+    learns_from = "" if data.pseudo is None else data.pseudo.fingerprint()
+    return loop.fit(settings, directory, title, make_task, training, validating, images, devices, learns_from)
 
 
 def batches(

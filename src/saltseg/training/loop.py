@@ -42,6 +42,7 @@ def fit(
     validating: Any,
     images: int,
     devices: int = 1,
+    learns_from: str = "",
 ) -> list[Row]:
     """Train to the end, or go on from ``last.ckpt``; returns the rows of the log.
 
@@ -50,15 +51,19 @@ def fit(
 
     make_task: makes what is trained; it is told whether training starts afresh, which is when it needs weights.
     training, validating: iterables of batches, whose length is known; ``training.sampler`` is told the epoch. images:
-    how many an epoch has. Raises InputError when the validation loss is not finite.
+    how many an epoch has. learns_from: fingerprint of what a teacher has labelled. Raises InputError when that is
+    another than the training began with, and when the validation loss is not finite.
     """
     silence()
     train = settings.train
-    log = EpochLog(directory.log, images)
+    log = EpochLog(directory.log, images, learns_from)
     # A training of fixed length stops early only where its loss is no number any more.
     patience = train.stop_patience if train.keep == "best" else train.epochs
     state = _read_last(directory) if directory.last.is_file() else None
-    rows = [] if state is None else state["callbacks"][log.state_key]["rows"]
+    begun = {"rows": []} if state is None else state["callbacks"][log.state_key]
+    rows = begun["rows"]
+    if begun.get("learns_from", learns_from) != learns_from:
+        raise InputError(f"{title} was begun with other labels of its teacher; delete {directory.path} and train again")
     if state is not None and _over(state, len(rows), train.epochs, patience):
         return rows
     task = make_task(state is None)
