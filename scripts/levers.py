@@ -60,9 +60,9 @@ def main() -> int:
         competition.dataset_root(arguments.input, arguments.data)
     missing = [pair for pair in trainings if not (records / f"{pair[0]}-{pair[1]}.json").is_file()]
     if len(missing) == 1:
-        return_code = train(arguments, *missing[0])
-        if return_code:
-            return return_code
+        code = train(arguments, *missing[0])
+        if code and cli.PART_OF_RUN in os.environ:
+            return code
     else:  # each in a process of its own, so that none inherits another's memory
         failed = train_all(arguments, missing, records.name)
         if failed:

@@ -19,9 +19,9 @@ from saltseg.core import metric
 from saltseg.core.postprocess import Rule
 from saltseg.data.synthetic import write_dataset
 from saltseg.errors import InputError
-from saltseg.inference import compare, ensemble, pseudo, steps
+from saltseg.inference import compare, ensemble, judge, pseudo, steps
 from saltseg.reporting import leaderboard, report
-from saltseg.training import experiment, fold
+from saltseg.training import experiment
 
 TAUGHT = ("pseudo.teacher=tiny-run", "pseudo.all_folds=true")
 FIXED = ("train.keep=last", "train.schedule=constant")
@@ -37,7 +37,7 @@ def final(trained: Trained) -> runs.RunDir:
     for number in range(3):
         found = predictions(TEST, lambda id_: ((60 + 50 * number) * salt(int(id_[1]) + 1)).astype(np.uint8))  # noqa: B023
         runs.save_predictions(run.fold(number).test, found)
-        figures = {"fold": number, "views": ["identity"], "seconds": 60.0} | dict.fromkeys(fold.SCORES)
+        figures = {"fold": number, "views": ["identity"], "seconds": 60.0} | dict.fromkeys(judge.SCORES)
         storage.write_json(run.fold(number).metrics, figures)
     return run
 
@@ -148,6 +148,7 @@ def test_what_would_show_or_spread_its_score_is_refused_in_one_line(
     ["pseudo.teacher=tiny-final", "train.start_from=tiny-final", "train.start_from=file:{}", "model.weights=file:{}"],
 )
 def test_it_teaches_nobody_and_nobody_starts_from_its_weights(use: str, trained: Trained, final: runs.RunDir) -> None:
+    checkpoint(replace(trained, run=final), 0, 0.5)
     settings = config.override(trained.settings, [use.format(final.fold(0).network), *FIXED])
     student = runs.run_dir(trained.output, "student")
     with pytest.raises(InputError, match=WHY + "what it learnt holds the masks that validate; take tiny-run instead"):
@@ -209,7 +210,7 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
     call(tmp_path, "pseudo_label", "teacher", "--images", str(tmp_path / "input" / "others" / "train" / "images"))
     with (
         mock.patch.object(metric, "score", return_value=SCORE),
-        mock.patch.object(fold, "log_loss", return_value=LOSS),
+        mock.patch.object(judge, "log_loss", return_value=LOSS),
     ):
         call(tmp_path, "train", *student, "--name", "fold-by-fold", "--folds", "0")
         planted = [path for path, text in written(tmp_path).items() if str(SCORE) in text and str(LOSS) in text]
@@ -242,7 +243,7 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
             assert not re.search("score|accuracy|log_loss|valid_loss|cross_fitted", name), (path, name)
     for number in (0, 1):
         metrics, log = storage.read_json(run.fold(number).metrics), storage.read_csv(run.fold(number).log)
-        assert [metrics[key] for key in (*fold.SCORES, "valid_loss")] == [None] * 7
+        assert [metrics[key] for key in (*judge.SCORES, "valid_loss")] == [None] * 7
         assert metrics["n_pseudo"] == 6
         assert [row["valid_pixel_accuracy"] for row in log] == ["nan"]
         kept = {path for path, text in of_final.items() if log[-1]["valid_loss"] in text}

@@ -1,6 +1,7 @@
 """What every script shares: exit codes, one line per bad input, the next command."""
 
 import argparse
+import errno
 import os
 import subprocess
 import sys
@@ -46,6 +47,13 @@ def test_control_c_is_130_and_says_how_to_go_on(capsys: pytest.CaptureFixture[st
 def test_our_own_mistakes_keep_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error), match="ours"):
         cli.run(lambda: fail(error))
+
+
+@pytest.mark.parametrize("code", [errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG])
+def test_a_path_that_cannot_be_is_one_line_and_exit_code_two(code: int, capsys: pytest.CaptureFixture[str]) -> None:
+    assert left(lambda: fail(OSError(code, "what it is", "afile/runs"))) == 2
+    said = f"error: [Errno {code}] what it is: 'afile/runs'; mend that and run the same command again\n"
+    assert capsys.readouterr().err == said
 
 
 def test_a_full_disk_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,6 +1,7 @@
 """The configuration: inverse conversions, refusals that name the nearest key, overrides in order."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 import yaml
@@ -30,7 +31,7 @@ CONFIGS = st.builds(
 @given(CONFIGS)
 def test_mapping_and_yaml_are_inverse_to_reading(chosen: Config) -> None:
     assert config.from_mapping(config.to_mapping(chosen)) == chosen
-    assert config.load(config.dump(chosen), "config.yaml") == chosen
+    assert config.from_mapping(yaml.safe_load(config.dump(chosen))) == chosen
 
 
 @settings(max_examples=25, deadline=None)
@@ -151,6 +152,8 @@ def test_a_bad_assignment_names_key_value_and_way_out(assignment: str, message: 
         pytest.param(f"train.learning_rate=1{'0' * 400}", "train.learning_rate", id="beyond a float"),
         pytest.param("predict.views=hflp", "hflp.*hflip", id="a view found out after hours of training"),
         pytest.param("train.seed=-1", "train.seed", id="numpy takes no negative seed"),
+        pytest.param("train.seed=20251123120000", "train.seed", id="seeds of steps are made of it"),
+        pytest.param("train.workers=-5", "train.workers", id="fewer than none"),
         pytest.param("folds.seed=-1", "folds.seed", id="nor do the folds"),
         pytest.param("train.minimum_learning_rate=-1", "train.minimum_learning_rate", id="rate below zero"),
         pytest.param("train.minimum_learning_rate=nan", "train.minimum_learning_rate", id="rate that is no number"),
@@ -165,7 +168,8 @@ def test_no_assignment_ends_in_a_traceback(assignment: str, key: str) -> None:
     ("text", "message"),
     [
         ("a: [", r"config.yaml is not YAML"),
-        ("- 1", r"configuration is \[1\]; expected key: value pairs"),
+        ("name: \udcff", r"config.yaml is not YAML \('utf-8' codec can't decode byte 0xff"),
+        ("- 1", r"config.yaml: configuration is \[1\]; expected key: value pairs"),
         ("train: 3", r"train is 3; expected key: value pairs"),
         ("trian: {}", r"unknown configuration key 'trian'; did you mean train"),
         ("train: {epoch: 3}", r"unknown configuration key 'train.epoch'; did you mean train.epochs"),
@@ -175,14 +179,18 @@ def test_no_assignment_ends_in_a_traceback(assignment: str, key: str) -> None:
         pytest.param("name: 2020-13-45", r"config.yaml is not YAML"),
     ],
 )
-def test_a_bad_file_is_refused_in_one_line(text: str, message: str) -> None:
+def test_a_bad_file_is_named_and_refused_in_one_line(text: str, message: str, tmp_path: Path) -> None:
+    path = tmp_path / "config.yaml"
+    path.write_bytes(text.encode(errors="surrogateescape"))
     with pytest.raises(InputError, match=message) as refused:
-        config.load(text, "config.yaml")
+        config.load(path)
+    assert str(refused.value).startswith(str(path))
     assert "\n" not in str(refused.value)
 
 
-def test_what_a_file_leaves_out_is_the_default() -> None:
-    assert config.load("train: {epochs: 3}", "x.yaml") == config.override(Config(), ["train.epochs=3"])
+def test_what_a_file_leaves_out_is_the_default(tmp_path: Path) -> None:
+    (tmp_path / "x.yaml").write_text("train: {epochs: 3}")
+    assert config.load(tmp_path / "x.yaml") == config.override(Config(), ["train.epochs=3"])
 
 
 def test_differences_name_key_and_both_values() -> None:

@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import yaml
 
 from saltseg import config, experiments
 from saltseg.core.geometry import Fit
@@ -33,7 +34,7 @@ def test_each_is_called_by_its_own_name_and_every_name_in_it_exists(name: str) -
     tta.views(settings.predict.views)
     losses.from_text(settings.train.loss)  # networks are built in tests/models/test_zoo.py
     Fit.square(settings.data.fit, settings.data.size).forward(np.zeros((1, 101, 101)))  # pads to 101 at least
-    assert config.load(config.dump(settings), name) == settings
+    assert config.from_mapping(yaml.safe_load(config.dump(settings))) == settings
 
 
 def test_no_experiment_turns_tiles_upside_down() -> None:

@@ -219,6 +219,14 @@ def test_what_learnt_from_something_else_than_is_there_now_is_refused(
         refused(
             f"{student.name} learnt from an earlier {run(base, 'longer').name} than there is now; remove {student.path}"
         )
+    gone = run(base, "longer").path
+    gone.rename(gone.with_name("elsewhere"))
+    try:
+        refused(f"{student.name} learnt from {gone.name}, which is gone; restore that, or remove {student.path}")
+        members = [run(base, "student1"), run(base, "student2"), runs.RunDir(gone)]
+        assert not ladder.blend_is_current(run(base, "blend"), members)
+    finally:
+        gone.with_name("elsewhere").rename(gone)
     pretrained = run(base, "pretrained")
     made = base / "output" / "pretrained" / pretrained.name
     with changed(made / "provenance.json", {"created": "2999-01-01T00:00:00+00:00"}):

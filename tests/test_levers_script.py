@@ -36,6 +36,10 @@ def test_levers_are_trained_once_left_out_or_refused(tmp_path: Path) -> None:
     record = json.loads((folder / "focal-0.json").read_text())
     assert (record["n_train"], record["n"], len(record["tenths_at_half"])) == (12, 18, 18)
     assert record["command"].startswith("python scripts/levers.py")
+    alone = levers("--only", "scse")  # one that does not fit is no failure
+    assert alone.returncode == 0, alone.stderr
+    assert "scse is left out" in alone.stderr
+    assert "| `focal` | `train.loss=focal` |" in alone.stdout
     shutil.rmtree(tmp_path / "output" / "levers")  # records alone are enough
     again = levers("--only", "base,focal")
     assert again.returncode == 0, again.stderr

@@ -39,6 +39,30 @@ def test_the_target_is_never_seen_half_written(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["result.txt"]
 
 
+def test_a_folder_is_whole_or_not_there_and_replaces_what_was(tmp_path: Path) -> None:
+    target = tmp_path / "folder"
+    (tmp_path / ".folder.unfinished").mkdir()  # a killed process's
+    (tmp_path / ".folder.unfinished" / "half").touch()
+    with storage.atomic_dir(target) as beside:
+        (beside / "a").write_text("first")
+        assert not target.exists()
+    assert [path.name for path in target.iterdir()] == ["a"]
+    with pytest.raises(RuntimeError), storage.atomic_dir(target) as beside:
+        raise RuntimeError
+    assert (target / "a").read_text() == "first"
+    with storage.atomic_dir(target) as beside:
+        (beside / "b").touch()
+    assert [path.name for path in tmp_path.rglob("*")] == ["folder", "b"]
+
+
+def test_removing_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:
+    (tmp_path / "kept").mkdir()
+    (tmp_path / "link").symlink_to(tmp_path / "kept", target_is_directory=True)
+    for name in ("link", "nothing"):
+        storage.remove(tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+
+
 def test_results_are_as_readable_as_any_file(tmp_path: Path) -> None:
     before = os.umask(0o027)
     try:

@@ -11,6 +11,11 @@ from typing import NoReturn
 
 from saltseg.errors import InputError
 
+# Errors of the operating system that whoever typed the command can mend: no space, no rights, a file for a folder.
+USERS = (
+    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
+)  # fmt: skip
 PART_OF_RUN = "SALTSEG_PART_OF_RUN"  # set for scripts that another script starts
 
 
@@ -35,7 +40,7 @@ def run(main: Callable[[], int | None]) -> NoReturn:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         code = 0
     except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS):
+        if error.errno not in USERS:
             raise  # a missing file that nobody expected to be missing is our mistake
         print(f"error: {error}; mend that and run the same command again", file=sys.stderr)
         code = 2

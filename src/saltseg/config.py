@@ -11,6 +11,7 @@ import math
 import typing
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, Literal, TypeVar
 
 import yaml
@@ -255,10 +256,13 @@ def dump(config: Config) -> str:
     return yaml.safe_dump(to_mapping(config), sort_keys=False)
 
 
-def load(text: str, source: str) -> Config:
-    """Read what :func:`dump` wrote; ``source`` names the file in the error."""
+def load(path: Path) -> Config:
+    """Read a file of what `dump` gives; every InputError names it."""
     try:
-        mapping = yaml.safe_load(text)
-    except (yaml.YAMLError, ValueError) as error:
-        raise InputError(f"{source} is not YAML ({str(error).splitlines()[0]}); mend it or remove it") from None
-    return from_mapping({} if mapping is None else mapping)
+        mapping = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (yaml.YAMLError, ValueError) as error:  # ValueError: bytes that are no text, an impossible date
+        raise InputError(f"{path} is not YAML ({str(error).splitlines()[0]}); mend it or remove it") from None
+    try:
+        return from_mapping({} if mapping is None else mapping)
+    except InputError as error:
+        raise InputError(f"{path}: {error}") from None

@@ -176,10 +176,9 @@ def named(name: str) -> Config:
         return EXPERIMENTS[name]
     if name.endswith((".yaml", ".yml")):
         try:
-            text = Path(name).read_text(encoding="utf-8")
-        except (OSError, UnicodeDecodeError):
+            return load(Path(name))
+        except OSError:
             raise InputError(
                 f"no configuration to read at {name}; a run keeps its own in output/runs/RUN/config.yaml"
             ) from None
-        return load(text, name)
     raise InputError(unknown("experiment", name, EXPERIMENTS))

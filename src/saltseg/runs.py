@@ -3,6 +3,7 @@
 Steps meet through these files alone.
 """
 
+import hashlib
 import os
 import platform
 import re
@@ -121,7 +122,7 @@ class RunDir:
         """The configuration the run was trained with."""
         if not self.config.is_file():
             raise InputError(f"{self.path} holds no config.yaml, so it is no run; known: {_names(self.path.parent)}")
-        return configuration.load(self.config.read_text(encoding="utf-8"), str(self.config))
+        return configuration.load(self.config)
 
     def taught_by_all_folds(self) -> str:
         """The run whose labels, averaged over all of its folds, taught this one; "" where it was taught otherwise.
@@ -231,6 +232,14 @@ class Predictions:
         values, counts = np.unique(self.ids, return_counts=True)
         if (counts > 1).any():
             raise InputError(f"predictions hold id {str(values[counts > 1][0])!r} more than once; predict again")
+
+    def fingerprint(self) -> str:
+        """SHA-256 (hex) over all of it, in this order."""
+        parts = (self.probabilities, self.fold, self.presence)
+        digest = hashlib.sha256("\n".join(self.ids.tolist()).encode())
+        for part in (part for part in parts if part is not None):
+            digest.update(np.ascontiguousarray(part).tobytes())
+        return digest.hexdigest()
 
     def of(self, ids: np.ndarray | tuple[str, ...]) -> np.ndarray:
         """Probabilities in the order of ``ids``; raises InputError when one is missing."""

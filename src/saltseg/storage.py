@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import os
+import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -33,6 +34,35 @@ def atomic_path(path: Path) -> Iterator[Path]:
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
+
+
+@contextmanager
+def atomic_dir(path: Path) -> Iterator[Path]:
+    """A folder beside ``path`` to fill; takes the place of ``path`` on success, is removed on failure.
+
+    What a killed process left of one goes when the next one begins.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    beside, old = (path.with_name(f".{path.name}.{state}") for state in ("unfinished", "old"))
+    remove(beside)
+    beside.mkdir()
+    try:
+        yield beside
+        remove(old)
+        if path.exists():
+            path.rename(old)
+        beside.rename(path)
+        remove(old)
+    finally:
+        remove(beside)
+
+
+def remove(path: Path) -> None:
+    """Remove a file, a folder or a link, never what a link points to; nothing happens if there is none."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
 
 
 def write_atomic(path: Path, data: bytes | str) -> None:

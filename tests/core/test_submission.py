@@ -67,8 +67,16 @@ def test_a_file_that_does_not_hold_the_masks_is_noticed(
 ) -> None:
     right = rle.encode_batch
     monkeypatch.setattr(rle, "encode_batch", lambda array: right(array.transpose(0, 2, 1)))
-    with pytest.raises(AssertionError, match="does not hold the masks"):
+    with pytest.raises(AssertionError, match=r"submission.csv would not hold the masks"):
         submission.write(tmp_path / "submission.csv", list("abcd"), masks, list("abcd"))
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_sample_without_images_is_refused_and_nothing_written(tmp_path: Path) -> None:
+    (tmp_path / "submission.csv").write_text("earlier")
+    with pytest.raises(InputError, match=r"the sample lists no image, so there is nothing to submit; give the dataset"):
+        submission.write(tmp_path / "submission.csv", [], np.zeros((0, 101, 101), np.uint8), [])
+    assert [path.read_text() for path in tmp_path.iterdir()] == ["earlier"]
 
 
 def test_kaggles_sample_is_read(tmp_path: Path) -> None:

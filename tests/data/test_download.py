@@ -2,6 +2,7 @@
 
 import errno
 import io
+import shutil
 import stat
 import subprocess
 import sys
@@ -273,6 +274,14 @@ def test_something_else_of_that_name_stays_unless_asked(original, make_dataset, 
     download.link(tmp_path / "input", original, "tgs", overwrite=True)
     assert root.resolve() == original
     assert verify(other) == []  # only the link went
+
+
+def test_a_folder_within_the_dataset_to_be_replaced_is_refused(original, tmp_path):
+    inner = tmp_path / "input" / "tgs" / "inner"
+    shutil.copytree(original, inner)
+    with pytest.raises(InputError, match=r"inner lies in .*tgs, which --overwrite would remove; move it or choose"):
+        download.link(tmp_path / "input", inner, "tgs", overwrite=True)
+    assert verify(inner) == []
 
 
 def test_a_faulty_folder_is_refused_with_its_first_problems(original, tmp_path):

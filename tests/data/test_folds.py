@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from saltseg.config import FoldsConfig
 from saltseg.data import folds
+from saltseg.data.folds import Folds
 from saltseg.errors import InputError
 
 CLASSES = st.lists(st.integers(0, 10), min_size=2, max_size=200).map(np.array)
@@ -211,6 +212,15 @@ def test_fewer_images_to_train_on_are_a_part_of_more() -> None:
     assert list(table.split(1, replace(COUNT, train_images=5, seed=1))[0]) != list(few)
     with pytest.raises(InputError, match=r"folds.train_images is 21; fold 1 has 20, lower it or use 0"):
         table.split(1, replace(COUNT, train_images=21))
+
+
+def test_fewer_than_two_images_to_train_on_are_refused() -> None:
+    table = Folds(tuple("abc"), np.array([0, 1, 1]), "")
+    assert len(table.split(0, FoldsConfig())[0]) == 2
+    with pytest.raises(InputError, match=r"fold 1 has 1 images to train on; two are the least, for batch norm"):
+        table.split(1, FoldsConfig())
+    with pytest.raises(InputError, match=r"fold 0 has 1 images"):
+        table.split(0, FoldsConfig(train_images=1))
 
 
 def test_a_wrong_fold_number_names_the_right_ones() -> None:

@@ -260,6 +260,7 @@ def test_a_failed_write_leaves_nothing_and_an_existing_root_is_refused(tmp_path:
     def stop(done: int, total: int) -> None:
         raise RuntimeError(f"stopped at {done} of {total}")
 
+    (tmp_path / ".set.unfinished" / "killed").mkdir(parents=True)
     with pytest.raises(RuntimeError, match="stopped at 1 of 3"):
         synthetic.write_dataset(tmp_path / "set", 2, 1, progress=stop)
     assert list(tmp_path.iterdir()) == []

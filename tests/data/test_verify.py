@@ -56,6 +56,14 @@ class Copy:
         return rle.decode(dict(row[:2] for row in self.rows("train.csv"))[identity])
 
 
+def nothing_to_predict(copy: Copy) -> Expected:
+    (copy.root / "solution.csv").unlink()
+    for image in (copy.root / "test" / "images").iterdir():
+        image.unlink()
+    copy.edit("sample_submission.csv", lambda rows: rows.__delitem__(slice(1, None)))
+    return [("sample_submission.csv", "no rows")]
+
+
 def missing_image(copy: Copy) -> Expected:
     part = f"train/images/{next(copy.tiles)}.png"
     (copy.root / part).unlink()
@@ -229,6 +237,7 @@ FAULTS = [
     extra_file,
     unreadable_test_image,
     unasked_test_image,
+    nothing_to_predict,
     tile_in_train_and_test,
     solution_of_other_ids,
     wrong_usage,

@@ -15,6 +15,7 @@ from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
 from saltseg.inference import predict as networks
 from saltseg.inference import steps
+from saltseg.reporting import facts
 
 # ---------------------------------------------------------------- predict
 
@@ -154,6 +155,15 @@ def test_other_views_predict_every_fold_anew(trained: Trained, monkeypatch: pyte
     assert [entry["views"] for entry in figures] == [["identity", "hflip"]] * 3
     # One tile of four is empty, one full: salt nowhere scores the first, salt everywhere the second.
     assert [entry["score_at_half"] for entry in figures] == [0.25, 0.25, 0.25]
+    # 0, 20, 40 and 101 of 101 rows hold salt: 0.6015 of the pixels have none. The networks trained on the same rows.
+    for entry in figures:
+        salt_everywhere = entry["fold"] == 2
+        wanted = 161 / 404 if salt_everywhere else 243 / 404
+        assert entry["valid_pixel_accuracy"] == pytest.approx(wanted)
+        assert entry["train_pixel_accuracy"] == pytest.approx(wanted)
+        assert entry["train_score_at_half"] == 0.25
+        sample = runs.load_predictions(trained.run.fold(entry["fold"]).train)
+        assert sorted(sample.ids.tolist()) == [id_ for id_ in TRAIN if int(id_[1]) != entry["fold"]]
 
 
 @pytest.mark.parametrize("views", [["hflip"], []], ids=["other views", "interrupted"])
@@ -323,6 +333,25 @@ def test_an_incomplete_submission_is_not_written(trained: Trained) -> None:
     with pytest.raises(InputError, match=r"no prediction for 1 ids: t3"):
         steps.submit(trained.run, place(trained))
     assert not trained.run.submission.exists()
+
+
+def test_a_rule_of_other_predictions_is_not_used(trained: Trained) -> None:
+    steps.predict(trained.run, place(trained))
+    steps.optimise(trained.run, place(trained))
+    assert steps.rule_of(trained.run) == Rule.from_dict(storage.read_json(trained.run.postprocess)["rule"])
+    found = runs.load_predictions(trained.run.oof)
+    runs.save_predictions(trained.run.oof, replace(found, probabilities=found.probabilities + np.uint8(1)))
+    message = r"postprocess.json was fitted on other predictions than tiny-run has now; python scripts/optimise.py tiny"
+    for step in (lambda: steps.submit(trained.run, place(trained)), lambda: steps.rule_of(trained.run)):
+        with pytest.raises(InputError, match=message):
+            step()
+    assert facts.read(trained.run).postprocess is None  # as if it were not tuned yet
+    steps.optimise(trained.run, place(trained))
+    assert facts.read(trained.run).postprocess is not None
+    trained.run.postprocess.unlink()
+    assert steps.rule_of(trained.run) == HALF
+    storage.write_json(trained.run.borrowed, {"rule_of": "other", "rule": Rule(threshold=99).to_dict()})
+    assert steps.rule_of(trained.run) == Rule(threshold=99)
 
 
 def test_submit_before_optimise_says_so(trained: Trained) -> None:

@@ -3,6 +3,7 @@
 import csv
 import math
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -11,7 +12,7 @@ import torch
 from tiny_fold import STEPS, Interrupted, assert_equal, data, settings, train, weights
 from torch import Tensor, nn
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.core.geometry import Fit
 from saltseg.data.dataset import EpochSampler, TileDataset, loader
 from saltseg.errors import InputError
@@ -19,6 +20,7 @@ from saltseg.inference import predict
 from saltseg.models import losses, zoo
 from saltseg.models.losses import binary_cross_entropy
 from saltseg.runs import FoldDir
+from saltseg.training.callbacks import EpochLog
 
 FIXED = ["train.keep=last", "train.schedule=constant"]
 
@@ -35,6 +37,19 @@ def files(fold: FoldDir) -> list[str]:
 
 
 # Which weights
+
+
+def test_the_log_is_rounded_and_the_rows_that_choose_the_best_epoch_are_not(tmp_path: Path) -> None:
+    log = EpochLog(tmp_path / "log.csv")
+    for epoch, loss in enumerate((0.12345649, 0.12345641)):
+        metrics = {"train_loss": loss, "valid_loss": loss, "valid_pixel_accuracy": 0.5, "learning_rate": 1e-3}
+        trainer = SimpleNamespace(callback_metrics=metrics, current_epoch=epoch, is_global_zero=True)
+        log.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
+        log.on_validation_start(trainer, None)  # type: ignore[arg-type]
+        log.on_train_epoch_end(trainer, None)  # type: ignore[arg-type]
+    assert [(row["epoch"], row["valid_loss"]) for row in log.rows] == [(1, 0.12345649), (2, 0.12345641)]
+    rows = storage.read_csv(tmp_path / "log.csv")
+    assert [(row["epoch"], row["valid_loss"]) for row in rows] == [("1", "0.123456"), ("2", "0.123456")]
 
 
 def test_the_best_epochs_weights_are_kept(tmp_path: Path) -> None:

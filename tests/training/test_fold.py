@@ -174,6 +174,23 @@ def test_another_configuration_under_the_same_name_is_refused(unbroken: runs.Fol
     assert done.stderr.startswith("error: run 'unbroken' exists and differs (train.seed: 0 → 7)")
 
 
+def test_the_name_of_a_blend_is_refused(place: Path) -> None:
+    blend = place / "output" / "blends" / "taken"
+    blend.mkdir(parents=True)
+    settings = override(experiments.named("unet"), SETTINGS)
+    with pytest.raises(InputError, match=r"blends.taken is a blend of that name, which this run would hide; choose an"):
+        experiment.train(settings, "tiny", runs.run_dir(place / "output", "taken"), place / "input", place / "output")
+    assert not (place / "output" / "runs" / "taken").exists()
+
+
+def test_a_dataset_without_labels_is_refused(place: Path) -> None:
+    empty = place / "input" / "empty"
+    empty.mkdir()
+    (empty / "train.csv").write_text("id,rle_mask\n")
+    with pytest.raises(InputError, match=r"train.csv lists no image; there is nothing to learn from"):
+        competition.train_ids(empty)
+
+
 def test_a_fold_that_is_not_in_the_table_is_refused_before_training(place: Path) -> None:
     settings = override(experiments.named("unet"), SETTINGS)
     run = runs.run_dir(place / "output", "never")

@@ -19,7 +19,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from saltseg.core import metric, rle
 from saltseg.errors import InputError
-from saltseg.storage import write_atomic
+from saltseg.storage import atomic_path
 
 COLUMNS = ("id", "rle_mask")
 USAGES = ("Public", "Private")
@@ -160,8 +160,7 @@ def read(
         (ids, texts), each of length N.
 
     Raises:
-        InputError: unreadable file, wrong columns, missing, extra or duplicate ids, malformed RLE; one line
-        that
+        InputError: unreadable file, wrong columns, missing, extra or duplicate ids, malformed RLE; one line that
             names the first three with row and reason and counts the others.
     """
     table = _read(path, expected_ids, shape)
@@ -183,7 +182,7 @@ def _read(
 
 
 def write(path: Path | str, ids: Sequence[str] | NDArray[np.str_], masks: ArrayLike, sample_ids: Sequence[str]) -> None:
-    """Write a submission in the order of the sample, atomically, then read it back and compare.
+    """Write a submission in the order of the sample, atomically, after it was read back and compared.
 
     Args:
         path: the file to write; replaced only by a complete file.
@@ -192,9 +191,8 @@ def write(path: Path | str, ids: Sequence[str] | NDArray[np.str_], masks: ArrayL
         sample_ids: the ids of ``sample_submission.csv``, in its order; the same set as `ids`.
 
     Raises:
-        InputError: ids missing, extra or twice; a number of masks that differs; masks that are not binary.
-        Then
-            nothing is written.
+        InputError: ids missing, extra or twice, or none; a number of masks that differs; masks that are not
+            binary. Then nothing is written.
     """
     array = rle.as_masks(masks)
     names, wanted = [str(name) for name in ids], [str(name) for name in sample_ids]
@@ -204,6 +202,8 @@ def write(path: Path | str, ids: Sequence[str] | NDArray[np.str_], masks: ArrayL
         twice = [name for name, count in Counter(given).items() if count > 1]
         if twice:
             raise InputError(f"ids of the {what} occur twice: {_first(twice)}; each image has one mask")
+    if not wanted:
+        raise InputError("the sample lists no image, so there is nothing to submit; give the dataset test images")
     index_of_id = {name: index for index, name in enumerate(names)}
     missing = [name for name in wanted if name not in index_of_id]
     extra = sorted(set(names) - set(wanted))
@@ -217,16 +217,16 @@ def write(path: Path | str, ids: Sequence[str] | NDArray[np.str_], masks: ArrayL
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
     writer.writerows((name, texts[index_of_id[name]]) for name in wanted)
-    write_atomic(Path(path), buffer.getvalue())
-
-    shape = (array.shape[1], array.shape[2])
-    read_ids, read_texts = read(path, wanted, shape)
-    assert read_ids == tuple(wanted), f"{path} does not hold the ids that were written"
-    for begin in range(0, len(wanted), 1000):  # in parts, to need little memory
-        part = slice(begin, begin + 1000)
-        written = array[[index_of_id[name] for name in wanted[part]]]
-        same = np.array_equal(rle.decode_batch(read_texts[part], shape), written)
-        assert same, f"{path} does not hold the masks that were written"
+    with atomic_path(Path(path)) as beside:
+        beside.write_text(buffer.getvalue(), encoding="utf-8", newline="")
+        shape = (array.shape[1], array.shape[2])
+        read_ids, read_texts = read(beside, wanted, shape)
+        assert read_ids == tuple(wanted), f"{path} would not hold the ids that were written"
+        for begin in range(0, len(wanted), 1000):  # in parts, to need little memory
+            part = slice(begin, begin + 1000)
+            written = array[[index_of_id[name] for name in wanted[part]]]
+            same = np.array_equal(rle.decode_batch(read_texts[part], shape), written)
+            assert same, f"{path} would not hold the masks that were written"
 
 
 def score(

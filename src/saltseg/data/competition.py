@@ -56,6 +56,10 @@ class Labelled:
         assert self.images.shape == self.masks.shape == (len(self.ids), *SHAPE)
         assert self.images.dtype == self.masks.dtype == np.uint8
 
+    def at(self, positions: np.ndarray) -> "Labelled":
+        """The tiles at these positions, int (M,), in that order."""
+        return Labelled(tuple(self.ids[i] for i in positions), self.images[positions], self.masks[positions])
+
     def masks_of(self, ids: Sequence[str]) -> np.ndarray:
         """Masks uint8 {0, 1} (N, 101, 101) in the order of ``ids``, all of which must be here."""
         position = {id_: i for i, id_ in enumerate(self.ids)}
@@ -155,8 +159,11 @@ def _whole_list(root: Path, error: InputError) -> InputError:
 
 
 def train_ids(root: Path) -> tuple[str, ...]:
-    """Ids of the labelled tiles in the order of train.csv, without reading a picture."""
-    return tuple(row[0] for row in read_columns(Path(root) / "train.csv", ("id", "rle_mask")))
+    """Ids of the labelled tiles in the order of train.csv, without reading a picture; InputError if there are none."""
+    found = tuple(row[0] for row in read_columns(Path(root) / "train.csv", ("id", "rle_mask")))
+    if not found:
+        raise InputError(f"{Path(root) / 'train.csv'} lists no image; there is nothing to learn from")
+    return found
 
 
 def salt_rows(root: Path) -> set[tuple[str, ...]]:

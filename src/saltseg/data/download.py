@@ -13,6 +13,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Protocol
 
+from saltseg import storage
 from saltseg.data import synthetic
 from saltseg.data.archive import unzip
 from saltseg.data.competition import Progress, check_name
@@ -64,11 +65,11 @@ def download(
     if not archive.is_file():
         raise InputError(f"download: no {archive.name} in {part}; update the client: pip install -U kaggle")
     unpacked = _work_dir(target, "unpacked")
-    _remove(unpacked)
+    storage.remove(unpacked)
     unzip(archive, unpacked)
     _require_sound(unpacked)
     _put_in_place(unpacked, target, source)
-    _remove(part)
+    storage.remove(part)
     return target, "downloaded"
 
 
@@ -149,7 +150,7 @@ def simulate(
         return target, "already there"
     _refuse_existing(target, overwrite)
     made = _work_dir(target, "written")
-    _remove(made)
+    storage.remove(made)
     synthetic.write_dataset(made, n_train, n_test, seed, progress=progress)
     _put_in_place(made, target, source)
     return target, "written"
@@ -168,9 +169,11 @@ def link(input_dir: Path, folder: Path, name: str | None = None, overwrite: bool
     if target.exists() and target.resolve() == folder:
         return target, "already there"
     _refuse_existing(target, overwrite)
+    if not target.is_symlink() and folder.is_relative_to(target.resolve()):
+        raise InputError(f"{folder} lies in {target}, which --overwrite would remove; move it or choose another --name")
     _require_sound(folder)
     made = _work_dir(target, "linked")
-    _remove(made)
+    storage.remove(made)
     try:
         made.symlink_to(folder, target_is_directory=True)
         how = "linked"
@@ -217,16 +220,8 @@ def _put_in_place(made: Path, target: Path, source: dict[str, Any] | None = None
     if source is not None:
         (made / SOURCE_FILE).write_text(json.dumps(source) + "\n", encoding="utf-8")
     old = _work_dir(target, "old")
-    _remove(old)
+    storage.remove(old)
     if target.exists() or target.is_symlink():
         target.rename(old)
     made.rename(target)
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    """Remove a folder or a link, never what a link points to; nothing happens if there is none."""
-    if path.is_symlink() or path.is_file():
-        path.unlink()
-    elif path.exists():
-        shutil.rmtree(path)
+    storage.remove(old)

@@ -47,6 +47,8 @@ class Folds:
         if config.train_images:
             rng = np.random.default_rng((config.seed, number))
             training = np.sort(rng.permutation(training)[: config.train_images])
+        if len(training) < 2:
+            raise InputError(f"fold {number} has {len(training)} images to train on; two are the least, for batch norm")
         return training, validating
 
 

@@ -10,8 +10,6 @@ see `tiles`.
 
 import csv
 import io
-import shutil
-import tempfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from itertools import islice
@@ -19,6 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
+from saltseg import storage
 from saltseg.core import rle
 from saltseg.data import salt_bodies, salt_geology, salt_imaging
 from saltseg.data.image_files import write_png
@@ -153,15 +152,8 @@ def write_dataset(
         raise InputError(f"seed: {seed}; use 0 or a positive whole number")
     if root.exists():
         raise InputError(f"dataset folder exists: {root}; remove it or choose another name")
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}.", dir=root.parent))
-    try:
+    with storage.atomic_dir(root) as partial:
         _fill(partial, n_train, n_test, seed, progress)
-        partial.chmod(0o755)  # mkdtemp makes it private
-        partial.rename(root)
-    except BaseException:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise
 
 
 def _fill(root: Path, n_train: int, n_test: int, seed: int, progress: Callable[[int, int], None] | None) -> None:

@@ -59,6 +59,8 @@ def verify(root: Path, progress: Progress | None = None) -> list[Problem]:
     if train is not None and not train.rows:
         problems.append(Problem("train.csv", "no rows", FETCH))
     sample = _table(root, "sample_submission.csv", ("id", "rle_mask"), (), problems)
+    if sample is not None and not sample.rows:
+        problems.append(Problem("sample_submission.csv", "no rows", "list the images to predict, one at least"))
     decoded = _decode(train, problems)
     _check_optional_tables(root, train, sample, problems)
     if train is not None and sample is not None:

@@ -5,13 +5,13 @@ from typing import Any
 import numpy as np
 from tqdm import tqdm
 
-from saltseg import runs, storage
+from saltseg import runs
 from saltseg.core import decision, metric, thresholds
-from saltseg.core.postprocess import HALF, Rule
+from saltseg.core.postprocess import HALF
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.inference import blend
-from saltseg.inference.steps import Place
+from saltseg.inference.steps import Place, rule_of
 from saltseg.runs import RunDir
 
 
@@ -39,7 +39,7 @@ def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
             members = networks.load_networks(settings, fold)
             parts.append(networks.predictions(members, labelled.ids, labelled.images, settings, progress=bar.update))
     found = blend.mean(parts)
-    rule = Rule.from_dict(storage.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
+    rule = rule_of(run)
     at_half, ruled = HALF.apply(found.probabilities), rule.apply(found.probabilities, found.presence)
     values = metric.average_precision(ruled, labelled.masks)
     return {

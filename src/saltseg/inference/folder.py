@@ -3,8 +3,6 @@
 import csv
 import io
 import math
-import shutil
-import tempfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,10 +11,9 @@ from tqdm import tqdm
 
 from saltseg import runs, storage
 from saltseg.core import rle
-from saltseg.core.postprocess import HALF, Rule
 from saltseg.data import competition, image_files
 from saltseg.errors import InputError
-from saltseg.inference import predict
+from saltseg.inference import predict, steps
 
 
 def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
@@ -32,11 +29,9 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
     finished = run.trained_folds()
     images = competition.read_folder(images_dir)
     settings = run.read_config()
-    rule = Rule.from_dict(storage.read_json(run.postprocess)["rule"]) if run.postprocess.is_file() else HALF
+    rule = steps.rule_of(run)
     networks = [network for fold in finished for network in predict.load_networks(settings, fold)]
-    target.parent.mkdir(parents=True, exist_ok=True)
-    beside = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    try:
+    with storage.atomic_dir(target) as beside:
         table = io.StringIO()
         writer = csv.writer(table, lineterminator="\n")
         writer.writerow(("id", "height", "width", "salt_share", "rle_mask"))
@@ -48,8 +43,4 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> int:
             image_files.write_png(beside / f"{id_}_probability.png", probability)
             writer.writerow((id_, *image.shape, f"{mask.mean():.4f}", rle.encode(mask)))
         (beside / "masks.csv").write_text(table.getvalue(), encoding="utf-8")
-        beside.chmod(0o755)
-        beside.rename(target)
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
     return len(images)

@@ -74,6 +74,8 @@ def demand_current(
         made.append((f"pretraining {before.name}", before.read_provenance()["created"]))
     created = run.read_provenance()["created"]
     for name, when in made:
+        if not when:
+            raise InputError(f"{run.name} learnt from {name}, which is gone; restore that, or remove {run.path}")
         if when > created:
             raise InputError(f"{run.name} learnt from an earlier {name} than there is now; remove {run.path}")
     for teacher in teachers:
@@ -106,7 +108,7 @@ def blend_is_current(blend: RunDir, members: Sequence[RunDir]) -> bool:
         return False
     origin = blend.read_provenance()
     same = origin["members"] == [member.name for member in members]
-    return same and all(finished(member) <= origin["created"] for member in members)
+    return same and all("" < finished(member) <= origin["created"] for member in members)
 
 
 def finished(run: RunDir) -> str:

@@ -14,6 +14,7 @@ from saltseg.errors import InputError
 from saltseg.runs import RunDir
 
 FILE = "file:"
+LEAKS = "what it learnt holds the masks that validate; take {teacher} instead"
 
 
 def behind(settings: Config, output_dir: Path) -> list[RunDir]:
@@ -53,6 +54,7 @@ def demand_unseen(settings: Config, root: Path) -> None:
     for source in (settings.train.start_from, settings.model.weights):
         for place in _closure(_beside(source)):
             if _saw(place, root):
+                place.demand_score(LEAKS)
                 through = "" if place.path in _beside(source) else f" through {place.name}"
                 same = place.read_provenance()["dataset_hash"] == competition.fingerprint(root)
                 way_out = f"train.start_from={place.name} starts each fold from its own" if same else "take others"

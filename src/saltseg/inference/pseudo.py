@@ -22,9 +22,8 @@ from saltseg.core.postprocess import HALF
 from saltseg.data import competition, unlabelled
 from saltseg.errors import InputError
 from saltseg.inference import blend, predict
+from saltseg.inference.lineage import LEAKS
 from saltseg.runs import FoldDir, RunDir
-
-LEAKS = "what it learnt holds the masks that validate; take {teacher} instead"
 
 
 @dataclass(frozen=True)

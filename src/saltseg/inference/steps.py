@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 from tqdm import tqdm
 
 from saltseg import config, runs, storage
@@ -84,26 +83,42 @@ def _out_of_fold(finished: Sequence[FoldDir], table: folds.Folds) -> runs.Predic
 
 
 def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path, table: folds.Folds) -> None:
-    from saltseg.inference import predict as networks
+    from saltseg.inference import judge
 
     labelled, test = competition.read_train(root), competition.read_test(root)
-    judged = not settings.pseudo.all_folds
     for fold in again:
-        members = networks.load_networks(settings, fold)
-        validating = table.split(fold.number, settings.folds)[1] if judged else np.array([], int)
+        training, validating = table.split(fold.number, settings.folds)
         figures = storage.read_json(fold.metrics)
         storage.write_json(fold.metrics, figures | {"views": []})  # should this stop half-way, predict() will notice
-        total, score = len(validating) + len(test.ids), {}
-        with tqdm(desc=f"fold {fold.number}: predicting", total=total, unit="img", mininterval=1) as bar:
-            for path, ids, images in (
-                *([(fold.oof, np.array(table.ids)[validating], labelled.images[validating])] if judged else []),
-                (fold.test, np.array(test.ids), test.images),
-            ):
-                found = networks.predictions(members, ids.tolist(), images, settings, progress=bar.update)
-                runs.save_predictions(path, found)
-                if path == fold.oof:
-                    score["score_at_half"] = metric.score(HALF.apply(found.probabilities), labelled.masks[validating])
-        storage.write_json(fold.metrics, figures | {"views": list(settings.predict.views)} | score)
+        found = judge.predict_fold(settings, fold, labelled.at(training), labelled.at(validating), test)
+        storage.write_json(fold.metrics, figures | found)
+
+
+def rule_of(run: RunDir) -> Rule:
+    """The decision rule of a run: its own, else the one it borrowed for its submission, else 0.5.
+
+    Raises InputError as `own_rule` does.
+    """
+    if run.postprocess.is_file():
+        return own_rule(run)
+    return Rule.from_dict(storage.read_json(run.borrowed)["rule"]) if run.borrowed.is_file() else HALF
+
+
+def own_rule(run: RunDir) -> Rule:
+    """The decision rule that `optimise` found for a run; InputError where it did not, or on other predictions."""
+    found = storage.read_json(run.postprocess)
+    if not fits(run):
+        raise InputError(
+            f"{run.postprocess} was fitted on other predictions than {run.name} has now; "
+            f"python scripts/optimise.py {run.name}"
+        )
+    return Rule.from_dict(found["rule"])
+
+
+def fits(run: RunDir) -> bool:
+    """Whether the decision rule was fitted on the out-of-fold predictions that are there now, as far as is known."""
+    fitted_on = storage.read_json(run.postprocess).get("oof_hash")
+    return fitted_on is None or not run.oof.is_file() or fitted_on == runs.load_predictions(run.oof).fingerprint()
 
 
 def optimise(run: RunDir, place: Place) -> dict[str, Any]:
@@ -129,28 +144,29 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
             "rule": HALF.to_dict(),
             "per_coverage": metric.per_coverage(at_half, metric.coverage_class(true)),
         }
+    summary["oof_hash"] = oof.fingerprint()
     storage.write_json(run.postprocess, summary)
     return summary
 
 
-def submit(run: RunDir, place: Place, rule_of: RunDir | None = None) -> dict[str, Any] | None:
+def submit(run: RunDir, place: Place, lender: RunDir | None = None) -> dict[str, Any] | None:
     """Write ``submission.csv``; score it where the dataset has a solution, and return that score.
 
-    rule_of: the run whose decision rule applies, which ``borrowed_rule.json`` then records; None: the run's own.
+    lender: the run whose decision rule applies, which ``borrowed_rule.json`` then records; None: the run's own.
     """
     root = place.root(run)
-    if rule_of is None:
+    if lender is None:
         run.demand_score("so no rule of its own: python scripts/submit.py {run} --rule-of {teacher}")
     else:
-        rule_of.demand_score("so no rule: --rule-of {teacher}")
-    rule = Rule.from_dict(storage.read_json((rule_of or run).postprocess)["rule"])
+        lender.demand_score("so no rule: --rule-of {teacher}")
+    rule = own_rule(lender or run)
     test = runs.load_predictions(run.test)
     sample = [row[0] for row in competition.read_columns(root / "sample_submission.csv", ("id",))]
     submission.write(run.submission, test.ids, rule.apply(test.probabilities, test.presence), sample)
-    if rule_of is None:
+    if lender is None:
         run.borrowed.unlink(missing_ok=True)
     else:
-        storage.write_json(run.borrowed, {"rule_of": rule_of.name, "rule": rule.to_dict()})
+        storage.write_json(run.borrowed, {"rule_of": lender.name, "rule": rule.to_dict()})
     if not (root / "solution.csv").is_file():
         return None
     score = submission.score(run.submission, root / "solution.csv").to_dict()

@@ -10,6 +10,7 @@ from saltseg import runs, storage
 from saltseg.config import Config
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
+from saltseg.inference import steps
 
 
 @dataclass(frozen=True)
@@ -157,10 +158,15 @@ def read(run: runs.RunDir) -> Facts:
         provenance=run.read_provenance(),
         settings=run.read_config() if run.config.is_file() and _kind(run) == "run" else None,
         metrics=[storage.read_json(fold.metrics) for fold in run.finished_folds()],
-        postprocess=_optional(run.postprocess, "cross_fitted"),
+        postprocess=_optional(run.postprocess, "cross_fitted") if _is_tuned(run) else None,
         solution=_optional(run.solution_score, "all"),
         keeps=_keeps(run),
     )
+
+
+def _is_tuned(run: runs.RunDir) -> bool:
+    """Whether there is a decision rule, and it belongs to the predictions that are there."""
+    return run.postprocess.is_file() and steps.fits(run)
 
 
 def _kind(run: runs.RunDir) -> str:

@@ -51,11 +51,12 @@ class EpochLog(Callback):
         rate = self.images / ((self._trained or now) - self._started)
         self.rows.append(
             {"epoch": trainer.current_epoch + 1}
-            | {name: float(f"{value:.6g}") for name, value in figures.items()}
+            | figures
             | {"seconds": round(now - self._started, 2), "images_per_second": round(rate, 2)}
         )
-        if trainer.is_global_zero:
-            write_csv(self.path, self.rows)
+        if trainer.is_global_zero:  # rows are exact, since the best epoch is chosen by them; the file is to be read
+            rounded = [{name: float(f"{value:.6g}") for name, value in row.items()} for row in self.rows]
+            write_csv(self.path, [row | {"epoch": int(row["epoch"])} for row in rounded])
 
     def state_dict(self) -> dict[str, Any]:
         """For the checkpoint."""

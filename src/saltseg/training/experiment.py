@@ -16,16 +16,27 @@ from saltseg.inference import lineage, pseudo
 from saltseg.training.task import start_file
 
 
-def prepare(
-    settings: config.Config, dataset: str, run: runs.RunDir, input_dir: Path, output_dir: Path, devices: int = 1
-) -> None:
-    """Create the run's directory with configuration and provenance, or check that it is the same experiment.
+def begin(
+    settings: config.Config,
+    dataset: str,
+    run: runs.RunDir,
+    input_dir: Path,
+    output_dir: Path,
+    wanted: Sequence[int] | None = None,
+    overwrite: bool = False,
+    devices: int = 1,
+) -> tuple[list[int], list[int]]:
+    """Check everything that can be checked before hours of training, and create the run.
 
-    Raises InputError when the run exists with another configuration, other data, other folds or a number of devices
-    that is another to batch norm.
+    Returns the folds of ``wanted`` (default: all) to train, and those that are finished and not to be overwritten.
+    Raises InputError for settings that cannot work or would leak, and when the run exists with another configuration,
+    other data, other folds or a number of devices that is another to batch norm.
     """
     root = competition.dataset_root(input_dir, dataset)
     table = _folds(settings, root, dataset, output_dir)
+    numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
+    for number in numbers:
+        table.split(number, settings.folds)
     facts = {
         "dataset": dataset,
         "dataset_hash": competition.fingerprint(root),
@@ -40,45 +51,34 @@ def prepare(
     if settings.pseudo.teacher == "self":
         facts["unlabelled_hash"] = unlabelled.fingerprint(unlabelled.own_images(settings.pseudo))
     if run.provenance.is_file():
-        changed = config.differences(run.read_config(), settings)
-        before = {"devices": 1} | run.read_provenance()
-        changed += [f"{key}: changed" for key, value in facts.items() if before.get(key) != value]
-        if changed:
-            raise InputError(
-                f"run {run.name!r} exists and differs ({'; '.join(changed[:3])}); "
-                f"choose another --name, or remove {run.path}"
-            )
-        return
-    storage.write_atomic(run.config, config.dump(settings))
-    storage.write_json(run.provenance, runs.provenance(**facts, **lineage.inherited(settings, output_dir, root)))
-
-
-def begin(
-    settings: config.Config,
-    dataset: str,
-    run: runs.RunDir,
-    input_dir: Path,
-    output_dir: Path,
-    wanted: Sequence[int] | None = None,
-    overwrite: bool = False,
-    devices: int = 1,
-) -> tuple[list[int], list[int]]:
-    """Check everything that can be checked before hours of training, and create the run.
-
-    Returns the folds of ``wanted`` (default: all) to train, and those that are finished and not to be overwritten.
-    """
-    root = competition.dataset_root(input_dir, dataset)
-    table = _folds(settings, root, dataset, output_dir)
-    numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
-    for number in numbers:
-        table.split(number, settings.folds)
-    if not run.provenance.is_file():
-        from saltseg.training import fold
-
-        fold.check(settings, *competition.SHAPE)
-    prepare(settings, dataset, run, input_dir, output_dir, devices)
+        _demand_same(run, settings, facts)
+    else:
+        _create(run, settings, facts, lineage.inherited(settings, output_dir, root))
     skipped = [number for number in numbers if run.fold(number).finished() and not overwrite]
     return [number for number in numbers if number not in skipped], skipped
+
+
+def _demand_same(run: runs.RunDir, settings: config.Config, facts: dict[str, Any]) -> None:
+    changed = config.differences(run.read_config(), settings)
+    before = {"devices": 1} | run.read_provenance()
+    changed += [f"{key}: changed" for key, value in facts.items() if before.get(key) != value]
+    if changed:
+        raise InputError(
+            f"run {run.name!r} exists and differs ({'; '.join(changed[:3])}); choose another --name, "
+            f"or remove {run.path}"
+        )
+
+
+def _create(run: runs.RunDir, settings: config.Config, facts: dict[str, Any], inherited: dict[str, Any]) -> None:
+    """Try the settings on one tile, then write configuration and provenance."""
+    from saltseg.training import fold
+
+    blend = run.path.parent.parent / "blends" / run.name
+    if blend.exists():
+        raise InputError(f"{blend} is a blend of that name, which this run would hide; choose another --name")
+    fold.check(settings, *competition.SHAPE)
+    storage.write_atomic(run.config, config.dump(settings))
+    storage.write_json(run.provenance, runs.provenance(**facts, **inherited))
 
 
 def train(
@@ -105,8 +105,11 @@ def train(
 
     root = competition.dataset_root(input_dir, dataset)
     table = _folds(settings, root, dataset, output_dir)
-    labelled, test = competition.read_train(root), competition.read_test(root)
-    predicted = test if predict_test else competition.Images((), test.images[:0])
+    labelled, nothing = (
+        competition.read_train(root),
+        competition.Images((), np.empty((0, *competition.SHAPE), np.uint8)),
+    )
+    test = competition.read_test(root) if predict_test or settings.pseudo.teacher else nothing
     for number in numbers:
         directory = run.fold(number)
         with directory.locked() if loop.is_first() else nullcontext():
@@ -115,7 +118,7 @@ def train(
             if directory.finished():  # by another process a moment ago
                 skipped = [*skipped, number]
                 continue
-            data = fold.fold_data(number, labelled, predicted, table, settings.folds)
+            data = fold.fold_data(number, labelled, test if predict_test else nothing, table, settings.folds)
             taught = _taught(settings, run, number, table.numbers, output_dir, labelled.images, test.images)
             data = replace(data, pseudo=taught, start=_start(settings, run, number, output_dir))
             fold.run(settings, data, directory, f"{run.name} fold {number}", devices)

@@ -4,7 +4,6 @@ import math
 import shutil
 import sys
 import time
-from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,22 +12,18 @@ from typing import Any
 import numpy as np
 import torch
 from torch import distributed
-from tqdm import tqdm
 
 from saltseg.config import Config, FoldsConfig
-from saltseg.core import metric
-from saltseg.core.areas import areas, log_loss
 from saltseg.core.geometry import Fit
-from saltseg.core.postprocess import HALF
 from saltseg.data.augment import Augment
 from saltseg.data.competition import Images, Labelled
 from saltseg.data.dataset import TileDataset, loader
 from saltseg.data.folds import Folds
 from saltseg.errors import InputError
-from saltseg.inference import predict
-from saltseg.inference.pseudo import LEAKS, Pseudo
+from saltseg.inference import judge, predict
+from saltseg.inference.pseudo import Pseudo
 from saltseg.models import losses, zoo
-from saltseg.runs import FoldDir, Predictions, RunDir, provenance, save_predictions
+from saltseg.runs import FoldDir, provenance
 from saltseg.storage import write_json
 from saltseg.training import loop
 from saltseg.training.callbacks import Row
@@ -39,11 +34,6 @@ CHOSEN_BY = {
     "last": "fixed length: the last epoch, no choice",
     "snapshots": "fixed length: the last epoch of every cycle, averaged, no choice",
 }
-TRAIN_SAMPLE = 200  # training images predicted as well, to show the gap between training and validation
-SCORES = (
-    "log_loss", "valid_pixel_accuracy", "score_at_half", "score_at_half_no_tta", "train_pixel_accuracy",
-    "train_score_at_half",
-)  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -62,12 +52,7 @@ def fold_data(number: int, labelled: Labelled, test: Images, folds: Folds, setti
     """Cut ``labelled`` by the table; no image is on both sides."""
     assert folds.ids == labelled.ids
     training, validating = folds.split(number, settings)
-    return FoldData(number, _subset(labelled, training), _subset(labelled, validating), test)
-
-
-def _subset(labelled: Labelled, positions: np.ndarray) -> Labelled:
-    ids = tuple(labelled.ids[i] for i in positions)
-    return Labelled(ids, labelled.images[positions], labelled.masks[positions])
+    return FoldData(number, labelled.at(training), labelled.at(validating), test)
 
 
 def run(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: int = 1) -> None:
@@ -82,14 +67,11 @@ def run(settings: Config, data: FoldData, directory: FoldDir, title: str, device
     rows = _train(settings, data, directory, title, devices)
     if not loop.is_first():
         raise SystemExit(0)
-    _finish(settings, data, directory, predict.load_networks(settings, directory), rows, commit)
+    _finish(settings, data, directory, rows, commit)
 
 
 def check(settings: Config, height: int, width: int) -> None:
     """Send one empty tile through the network, so that settings that cannot work are refused before anything else."""
-    for source in (settings.train.start_from, settings.model.weights):
-        if source.startswith("file:"):  # perhaps output/runs/RUN/fold_K/network.ckpt
-            RunDir(Path(source.removeprefix("file:")).expanduser().parent.parent).demand_score(LEAKS)
     tile = np.zeros((1, height, width), np.uint8)
     network = zoo.build(settings.model, pretrained=not settings.train.start_from)
     if (path := start_file(settings.train)) is not None:
@@ -151,26 +133,10 @@ def batches(
     )
 
 
-def _finish(
-    settings: Config,
-    data: FoldData,
-    directory: FoldDir,
-    networks: Sequence[torch.nn.Module],
-    rows: list[Row],
-    commit: str | None,
-) -> None:
+def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row], commit: str | None) -> None:
     """Predict with the weights kept, score where that is honest, and write ``metrics.json`` last."""
-    judged, single = not settings.pseudo.all_folds, settings.predict.views == ("identity",)
-    size = min(TRAIN_SAMPLE, len(data.train.ids))
-    images = ((1 if single else 2) * len(data.valid.ids) + size) * judged + len(data.test.ids)
     started = time.perf_counter()
-    with tqdm(desc=f"fold {data.number}: predicting", total=images, unit="img", mininterval=1) as bar:
-
-        def predicted(part: Images | Labelled, views: tuple[str, ...] = settings.predict.views) -> Predictions:
-            return predict.predictions(networks, part.ids, part.images, settings, views=views, progress=bar.update)
-
-        scores = _judge(settings, data, directory, predicted) if judged else dict.fromkeys(SCORES)
-        save_predictions(directory.test, predicted(data.test))
+    judged = judge.predict_fold(settings, directory, data.train, data.valid, data.test)
     kept = rows[-1]
     if settings.train.keep == "best":
         kept = min((row for row in rows if math.isfinite(row["valid_loss"])), key=lambda row: row["valid_loss"])
@@ -187,11 +153,10 @@ def _finish(
             "devices": distributed.get_world_size() if distributed.is_initialized() else 1,
             "best_epoch": int(kept["epoch"]),
             "best_epoch_chosen_by": CHOSEN_BY[settings.train.keep],
-            "views": list(settings.predict.views),
-            "valid_loss": kept["valid_loss"] if judged else None,
+            "valid_loss": None if settings.pseudo.all_folds else kept["valid_loss"],
             "encoder_weights": predict.origin(directory.networks(settings.train)[0]),
             "train_loss": kept["train_loss"],
-            **scores,
+            **judged,
             "seconds": round(sum(row["seconds"] for row in rows), 1),
             "predict_seconds": round(time.perf_counter() - started, 1),
             "images_per_second": round(float(np.median([row["images_per_second"] for row in rows])), 2),
@@ -203,30 +168,6 @@ def _finish(
     )
     # The state to go on from is three times the weights and of no use any more.
     directory.last.unlink(missing_ok=True)
-
-
-def _judge(
-    settings: Config, data: FoldData, directory: FoldDir, predicted: Callable[..., Predictions]
-) -> dict[str, float | None]:
-    """Predict the validation images and a sample of the training images, and save both; returns `SCORES`."""
-    rng = np.random.default_rng(data.number)
-    chosen = rng.permutation(len(data.train.ids))[:TRAIN_SAMPLE]
-    sample = _subset(data.train, np.sort(chosen))
-    plain = predicted(data.valid, ("identity",))
-    valid = plain if settings.predict.views == ("identity",) else predicted(data.valid)
-    train = predicted(sample)
-    save_predictions(directory.oof, valid)
-    save_predictions(directory.train, train)
-    half_valid, half_train = HALF.apply(valid.probabilities), HALF.apply(train.probabilities)
-    figures = (
-        log_loss(areas(plain.probabilities, data.valid.masks)),
-        metric.pixel_scores(half_valid, data.valid.masks).accuracy,
-        metric.score(half_valid, data.valid.masks),
-        metric.score(HALF.apply(plain.probabilities), data.valid.masks),
-        metric.pixel_scores(half_train, sample.masks).accuracy,
-        metric.score(half_train, sample.masks),
-    )
-    return dict(zip(SCORES, figures, strict=True))
 
 
 def clear(directory: FoldDir) -> None:

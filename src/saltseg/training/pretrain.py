@@ -151,7 +151,7 @@ def _same(settings: Config, place: PretrainedDir, facts: dict[str, Any]) -> None
         return
     before = storage.read_json(place.provenance)
     changed = [f"{key}: {before.get(key)} → {value}" for key, value in facts.items() if before.get(key) != value]
-    changed += config.differences(config.load(place.config.read_text(encoding="utf-8"), str(place.config)), settings)
+    changed += config.differences(config.load(place.config), settings)
     if changed:
         raise InputError(
             f"{place.path} exists and differs ({'; '.join(changed[:3])}); choose another --name, or remove it"
