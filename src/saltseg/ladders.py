@@ -164,7 +164,7 @@ FULL: dict[str, Any] = {
     "with_pretraining": 6,
 }
 BUDGETS: Mapping[str, Budget] = {
-    # A rehearsal: an hour and a half on two cores. Few images to train on leave many to judge by, since differences are
+    # A rehearsal: two hours on two cores. Few images to train on leave many to judge by, since differences are
     # small: of 3,000 labelled images 1,500 validate in either fold.
     "cpu": Budget(
         "recipe_lite0",

@@ -1,6 +1,6 @@
 """The case study's questions as variants of its U-Net: what scripts/study.py trains and docs/case_study.md answers.
 
-All variants of a budget share folds, seeds, batches and the number of gradient steps. Their length is fixed, so that no
+All variants of a budget share folds, seeds, batches and the number of images shown. Their length is fixed, so that no
 epoch is chosen on the images that report the score. One thing changes at a time. `PLATEAU` alone is trained the case
 study's way, for its curves: as long as the validation loss falls.
 """
@@ -88,7 +88,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
 def settings(variant: str, budget: str, seed: int) -> Config:
     """The configuration of one training.
 
-    Fewer or more images are shown as often in all as the baseline's: epochs change, gradient steps do not.
+    Fewer or more images are shown as often in all as the baseline's: epochs change (and steps, where a batch stays partial).
     """
     base = override(BASELINE, BUDGETS[budget].settings)
     above, below = SHARES.get(variant, (1, 1))
