@@ -24,6 +24,8 @@ def main() -> int:
     parser.add_argument("--input", type=Path, default=Path("input"), metavar="DIR", help="default: input")
     arguments = parser.parse_args()
 
+    from tqdm import tqdm
+
     from saltseg.data import competition, verify
 
     root = arguments.input / arguments.dataset
@@ -31,7 +33,13 @@ def main() -> int:
         root = Path(arguments.dataset)
     elif not root.is_dir():
         root = competition.dataset_root(arguments.input, arguments.dataset)
-    problems = verify.verify(root)
+    with tqdm(desc="checking", unit="file", mininterval=1, leave=False) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        problems = verify.verify(root, advance)
     if problems:
         print_problems(root, problems)
         return 2

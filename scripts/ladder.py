@@ -150,7 +150,7 @@ def is_finished(arguments: argparse.Namespace, stage: str) -> bool:
 
     Raises InputError for a run that is not what the stage would be now: other settings, an earlier teacher.
     """
-    from saltseg import ladders
+    from saltseg import config, ladders
     from saltseg.inference import ladder
 
     run, rung = run_of(arguments, stage), ladders.STAGES[stage]
@@ -162,7 +162,9 @@ def is_finished(arguments: argparse.Namespace, stage: str) -> bool:
     settings = ladders.settings_of(made[-1])
     before = None
     if rung.pretraining:
-        before = Path(settings.train.start_from.removeprefix("file:")).parent, ladders.settings_of(made[0])
+        weights = config.file_behind(settings.train.start_from)
+        assert weights is not None
+        before = weights.parent, ladders.settings_of(made[0])
     ladder.demand_current(run, settings, [run_of(arguments, needed) for needed in rung.needs], before)
     folds = 1 if settings.folds.scheme == "holdout" else settings.folds.count
     return run.report.is_file() and len(run.finished_folds()) == folds

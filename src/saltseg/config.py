@@ -20,6 +20,7 @@ from saltseg.config_rules import rules
 from saltseg.errors import InputError
 
 T = TypeVar("T")
+FILE = "file:"  # begins a source of weights that is a file
 MOST_NAMES = 100  # that a message lists: timm alone knows 1,300 encoders
 Extra = Literal["row", "image_x_row"]  # made in models/network.py
 View = Literal["identity", "hflip", "vflip", "rotate180", "transpose"]  # made in inference/tta.py
@@ -249,6 +250,11 @@ def flat(config: Config) -> dict[str, Any]:
         if isinstance(settings, dict)
         for key, value in settings.items()
     }
+
+
+def file_behind(source: str) -> Path | None:
+    """The file that ``file:PATH`` names as a source of weights, "~" expanded; None for any other source."""
+    return Path(source.removeprefix(FILE)).expanduser() if source.startswith(FILE) else None
 
 
 def dump(config: Config) -> str:

@@ -88,7 +88,7 @@ QUESTIONS: Mapping[str, tuple[str, ...]] = {
 def settings(variant: str, budget: str, seed: int) -> Config:
     """The configuration of one training.
 
-    Fewer or more images are shown as often in all as the baseline's: epochs change (and steps, where a batch stays partial).
+    Fewer or more images are shown as often in all as the baseline's: epochs change, and steps where a batch is partial.
     """
     base = override(BASELINE, BUDGETS[budget].settings)
     above, below = SHARES.get(variant, (1, 1))

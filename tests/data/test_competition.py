@@ -58,12 +58,6 @@ def test_masks_come_from_the_rle_where_there_is_no_folder_of_them(make_dataset):
     assert without.ids == with_folder.ids
 
 
-def test_progress_ends_at_the_total(make_dataset):
-    calls = []
-    competition.read_test(make_dataset(n_test=5), progress=lambda *call: calls.append(call))
-    assert calls[-1] == (5, 5)
-
-
 @pytest.mark.parametrize("channels", [1, 3, 4])
 def test_grey_rgb_and_rgba_files_give_the_same_unscaled_image(tmp_path, channels):
     grey = np.array([[0, 1], [2, 3]], np.uint8)  # a dark tile stays dark

@@ -237,7 +237,6 @@ FAULTS = [
     extra_file,
     unreadable_test_image,
     unasked_test_image,
-    nothing_to_predict,
     tile_in_train_and_test,
     solution_of_other_ids,
     wrong_usage,
@@ -273,7 +272,7 @@ def test_a_sound_dataset_has_no_problems_and_these_counts(make_dataset):
     assert (counts.sections, counts.without_depth, counts.solution) == (None, None, False)
 
 
-@pytest.mark.parametrize("fault", FAULTS, ids=lambda fault: fault.__name__)
+@pytest.mark.parametrize("fault", [*FAULTS, nothing_to_predict], ids=lambda fault: fault.__name__)
 def test_each_fault_is_found_and_nothing_else(make_dataset, fault):
     root = make_dataset()
     expected = fault(Copy(root))

@@ -58,10 +58,6 @@ class Search:
         """Scores (255,) at thresholds 1 ... 255 for one minimum area."""
         return self.tenths[:, min_area] / (10 * self.n)
 
-    def curve_area(self, threshold: int) -> NDArray[np.float64]:
-        """Scores (H W + 1,) at minimum areas 0 ... H W for one threshold (255ths)."""
-        return self.tenths[threshold - 1] / (10 * self.n)
-
 
 @dataclass(frozen=True)
 class CrossFit:
@@ -69,15 +65,21 @@ class CrossFit:
 
     Attributes:
         average_precision: float64 (N,), in the order of the images.
-        score: its mean.
-        interval: 95 % bootstrap interval of the mean.
         rules: group -> the rule fitted on all other groups.
     """
 
     average_precision: NDArray[np.float64]
-    score: float
-    interval: tuple[float, float]
     rules: dict[int, Rule]
+
+    @property
+    def score(self) -> float:
+        """Mean over the images."""
+        return float(self.average_precision.mean())
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """95 % bootstrap interval of the mean."""
+        return metric.bootstrap_interval(self.average_precision)
 
 
 def search(probabilities: ArrayLike, true: ArrayLike) -> Search:
@@ -143,7 +145,7 @@ def cross_fit_areas(counted: Areas, group: ArrayLike) -> CrossFit:
     held_out = np.empty(len(groups))
     for name, rule in rules.items():
         held_out[groups == name] = counted.take(groups == name).average_precision(rule)
-    return CrossFit(held_out, float(held_out.mean()), metric.bootstrap_interval(held_out), rules)
+    return CrossFit(held_out, rules)
 
 
 def fit_without(

@@ -136,21 +136,16 @@ def _read_all(
     read: Callable[[Path, tuple[int, int]], np.ndarray],
     folder: Path,
     ids: Sequence[str],
-    progress: Progress | None,
 ) -> np.ndarray:
     """(N, 101, 101) uint8 of `folder/<id>.png`, in the order of `ids`."""
     stack = np.empty((len(ids), *SHAPE), dtype=np.uint8)
 
-    def fill(start: int) -> int:
-        stop = min(start + CHUNK, len(ids))
-        for index in range(start, stop):
+    def fill(start: int) -> None:
+        for index in range(start, min(start + CHUNK, len(ids))):
             stack[index] = read(folder / f"{ids[index]}.png", SHAPE)
-        return stop
 
     with ThreadPoolExecutor(WORKERS) as pool:
-        for done in pool.map(fill, range(0, len(ids), CHUNK)):
-            if progress is not None:
-                progress(done, len(ids))
+        list(pool.map(fill, range(0, len(ids), CHUNK)))  # to have what it raises
     return stack
 
 
@@ -171,8 +166,8 @@ def salt_rows(root: Path) -> set[tuple[str, ...]]:
     return {row for row in read_columns(Path(root) / "train.csv", ("id", "rle_mask")) if row[1]}
 
 
-def read_train(root: Path, progress: Progress | None = None) -> Labelled:
-    """Labelled tiles in the order of train.csv; `progress(done, total)` is called now and then if given.
+def read_train(root: Path) -> Labelled:
+    """Labelled tiles in the order of train.csv.
 
     Masks come from train/masks/*.png; a dataset without that folder has them decoded from `rle_mask`.
     InputError names the first file or row that cannot be used.
@@ -181,9 +176,9 @@ def read_train(root: Path, progress: Progress | None = None) -> Labelled:
     try:
         rows = read_columns(root / "train.csv", ("id", "rle_mask"))
         ids = tuple(row[0] for row in rows)
-        images = _read_all(read_image, root / "train" / "images", ids, progress)
+        images = _read_all(read_image, root / "train" / "images", ids)
         if (root / "train" / "masks").is_dir():
-            masks = _read_all(read_mask, root / "train" / "masks", ids, progress)
+            masks = _read_all(read_mask, root / "train" / "masks", ids)
         else:
             masks = rle.decode_batch([row[1] for row in rows], SHAPE)
     except InputError as error:
@@ -191,12 +186,12 @@ def read_train(root: Path, progress: Progress | None = None) -> Labelled:
     return Labelled(ids, images, masks)
 
 
-def read_test(root: Path, progress: Progress | None = None) -> Images:
-    """Tiles to predict, in the order of sample_submission.csv; raises and `progress` as in `read_train`."""
+def read_test(root: Path) -> Images:
+    """Tiles to predict, in the order of sample_submission.csv; raises as `read_train` does."""
     root = Path(root)
     try:
         ids = tuple(row[0] for row in read_columns(root / "sample_submission.csv", ("id",)))
-        return Images(ids, _read_all(read_image, root / "test" / "images", ids, progress))
+        return Images(ids, _read_all(read_image, root / "test" / "images", ids))
     except InputError as error:
         raise _whole_list(root, error) from None
 

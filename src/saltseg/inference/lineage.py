@@ -8,12 +8,11 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from saltseg.config import Config
+from saltseg.config import Config, file_behind
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.runs import RunDir
 
-FILE = "file:"
 LEAKS = "what it learnt holds the masks that validate; take {teacher} instead"
 
 
@@ -95,17 +94,15 @@ def _closure(paths: Iterable[Path]) -> list[RunDir]:
 def _sources(settings: Config, output_dir: Path, members: Sequence[str] = ()) -> list[Path]:
     """Where what these settings name would be: runs, blends, whatever left a file of weights, members of a blend."""
     own = () if members else (settings.pseudo.teacher, settings.train.start_from)  # a blend's are its first member's
-    names = [name for name in (*members, *own) if name not in ("", "self") and not name.startswith(FILE)]
+    names = [name for name in (*members, *own) if name not in ("", "self") and file_behind(name) is None]
     named = [output_dir / kind / name for name in names for kind in ("runs", "blends")]
     return [*named, *_beside(settings.train.start_from), *_beside(settings.model.weights)]
 
 
 def _beside(source: str) -> list[Path]:
     """Where the run (of a fold's weights) or the pretraining of ``file:PATH`` would be; nothing for other sources."""
-    if not source.startswith(FILE):
-        return []
-    path = Path(source.removeprefix(FILE)).expanduser().absolute()
-    return [path.parent.parent, path.parent]
+    path = file_behind(source)
+    return [] if path is None else [path.absolute().parent.parent, path.absolute().parent]
 
 
 def _saw(place: RunDir, root: Path) -> bool:

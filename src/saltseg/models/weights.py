@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from pathlib import Path
 
 from torch import Tensor, nn
 from torch.nn import functional
 
+from saltseg.config import file_behind
 from saltseg.errors import InputError
 from saltseg.models.weight_sources import Pretrained, from_file, from_hub, from_package, wrapper
 
@@ -50,8 +50,8 @@ def pretrained(weights: str, encoder: str) -> Pretrained | None:
         return from_hub(encoder)
     if weights == "offline":
         return from_package(encoder)
-    if weights.startswith("file:"):
-        return from_file(Path(weights.removeprefix("file:")).expanduser(), encoder)
+    if (path := file_behind(weights)) is not None:
+        return from_file(path, encoder)
     raise InputError(f"unknown model.weights {weights!r}; choose none, imagenet (model hub), offline or file:PATH")
 
 

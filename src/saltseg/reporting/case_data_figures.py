@@ -3,6 +3,7 @@
 Single tiles come from the built-in simulator: the licence of the real ones forbids showing them.
 """
 
+import math
 from functools import cache
 from itertools import islice
 
@@ -12,7 +13,9 @@ from matplotlib.colors import Colormap
 from matplotlib.figure import Figure
 from matplotlib.patheffects import withStroke
 
+from saltseg.core import metric
 from saltseg.data import synthetic
+from saltseg.data.competition import SHAPE
 from saltseg.reporting.case_axes import PERCENT, legend_outside
 from saltseg.reporting.case_data import Dataset
 from saltseg.reporting.style import BLUE, CHART, INK, MUTED, SALT, dress, new_figure
@@ -64,7 +67,8 @@ def coverage(dataset: Dataset) -> Figure:
     """How many tiles have how much salt."""
     figure = new_figure((CHART[0], 2.7))
     axes = figure.subplots()
-    classes = np.ceil(10 * np.round(dataset.coverage, 6)).astype(int)  # rounded: three tenths are not more than 0.3
+    pixels = math.prod(SHAPE)
+    classes = metric.coverage_class_from_areas(np.rint(dataset.coverage * pixels), pixels)
     counts = np.bincount(classes, minlength=11)
     axes.bar(range(11), counts / len(classes), width=0.75, color=[MUTED, *[BLUE] * 10])
     for place, count in enumerate(counts):

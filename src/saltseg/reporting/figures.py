@@ -1,4 +1,4 @@
-"""Every chart of the project, drawn one way: numbers in, PNG bytes out (see saltseg.reporting.style)."""
+"""The charts of a run's page, drawn one way: numbers in, PNG bytes out (see saltseg.reporting.style)."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -7,6 +7,7 @@ import numpy as np
 from matplotlib.lines import Line2D
 from matplotlib.ticker import FuncFormatter, LogLocator, MaxNLocator, NullLocator
 
+from saltseg.core.areas import areas
 from saltseg.core.postprocess import HALF
 from saltseg.reporting.style import (
     BLUE,
@@ -136,16 +137,10 @@ def pixel_curve(probabilities: np.ndarray, true: np.ndarray) -> tuple[np.ndarray
     """(precision, recall) over all pixels pooled, each float64 (256,), at "salt where q >= t" for t = 0..255.
 
     `probabilities` uint8 (N, H, W) in 255ths, `true` {0, 1} of the same shape. Exact: there are only 256
-    different probabilities, so two histograms hold everything. Precision where nothing is predicted is 1;
-    recall without any true salt is NaN.
+    different probabilities. Precision where nothing is predicted is 1; recall without any true salt is NaN.
     """
-    counts = np.zeros(512, dtype=np.int64)
-    for start in range(0, len(true), 256):  # bincount widens to 8 bytes a pixel: keep that small
-        part = slice(start, start + 256)
-        joint = probabilities[part].astype(np.int64) + 256 * (true[part] != 0)
-        counts += np.bincount(joint.ravel(), minlength=512)
-    hits = counts[256:][::-1].cumsum()[::-1]
-    predicted = hits + counts[:256][::-1].cumsum()[::-1]
+    counted = areas(probabilities, true)
+    hits, predicted = (counts.sum(axis=0, dtype=np.int64) for counts in (counted.intersection, counted.predicted))
     precision = np.divide(hits, predicted, out=np.ones(256), where=predicted > 0)
     return precision, hits / hits[0] if hits[0] else np.full(256, np.nan)
 

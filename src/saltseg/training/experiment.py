@@ -13,7 +13,6 @@ from saltseg.data import competition, folds, unlabelled
 from saltseg.data.dataset import UNKNOWN
 from saltseg.errors import InputError
 from saltseg.inference import lineage, pseudo
-from saltseg.training.task import start_file
 
 
 def begin(
@@ -148,13 +147,13 @@ def _taught(
 def _start(settings: config.Config, run: runs.RunDir, number: int, output_dir: Path) -> runs.FoldDir | Path | None:
     """What a fold takes its weights over from."""
     before = _start_run(settings, run.read_provenance(), output_dir)
-    return start_file(settings.train) if before is None else pseudo.finished_fold(before, number)
+    return config.file_behind(settings.train.start_from) if before is None else pseudo.finished_fold(before, number)
 
 
 def _start_run(settings: config.Config, facts: dict[str, Any], output_dir: Path) -> runs.RunDir | None:
     """The run that each fold goes on from, if it is one; InputError where its folds may not teach this run's."""
     name = settings.train.start_from
-    if not name or start_file(settings.train) is not None:
+    if not name or config.file_behind(name) is not None:
         return None
     before = pseudo.teachers(output_dir, name, facts)
     if len(before) > 1:

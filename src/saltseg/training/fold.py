@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from saltseg.config import Config, FoldsConfig
+from saltseg.config import Config, FoldsConfig, file_behind
 from saltseg.core.geometry import Fit
 from saltseg.data.augment import Augment
 from saltseg.data.competition import Images, Labelled
@@ -27,7 +27,7 @@ from saltseg.runs import FoldDir, provenance
 from saltseg.storage import write_json
 from saltseg.training import loop
 from saltseg.training.callbacks import Row
-from saltseg.training.task import SaltTask, start_file, take_over
+from saltseg.training.task import SaltTask, take_over
 
 CHOSEN_BY = {
     "best": "lowest loss on this fold's validation images",
@@ -74,7 +74,7 @@ def check(settings: Config, height: int, width: int) -> None:
     """Send one empty tile through the network, so that settings that cannot work are refused before anything else."""
     tile = np.zeros((1, height, width), np.uint8)
     network = zoo.build(settings.model, pretrained=not settings.train.start_from)
-    if (path := start_file(settings.train)) is not None:
+    if (path := file_behind(settings.train.start_from)) is not None:
         take_over(network, path)
     for text in (settings.train.loss, settings.train.late_loss):
         losses.from_text(text)

@@ -28,7 +28,7 @@ from saltseg.errors import InputError
 from saltseg.models import weight_sources
 from saltseg.models.network import Outputs
 from saltseg.training import fold, loop
-from saltseg.training.task import Batch, SaltTask, start_file
+from saltseg.training.task import Batch, SaltTask
 
 # The paper's own mask, patches of 32 in 192 pixels with six tenths of them covered: what small patches hide can be
 # copied from beside them, and what few patches hide can be guessed without knowing what rock looks like.
@@ -118,7 +118,8 @@ def _run(
     batches: Callable[[int], Batches],
 ) -> bool:
     """Train to the end, going on from wherever an earlier call stopped; False where that was finished before."""
-    start, run = start_file(settings.train), settings.train.start_from
+    run = settings.train.start_from
+    start = config.file_behind(run)
     for key, name in (("pseudo.teacher", settings.pseudo.teacher), ("train.start_from", "" if start else run)):
         if name:
             raise InputError(f"{key} is {name!r}: a run teaches fold by fold, and here are none; leave it empty")

@@ -12,7 +12,7 @@ from torch.nn import functional
 from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from saltseg import config
-from saltseg.config import Config, TrainConfig
+from saltseg.config import Config
 from saltseg.data.dataset import UNKNOWN
 from saltseg.errors import InputError
 from saltseg.inference import predict
@@ -23,13 +23,6 @@ from saltseg.runs import FoldDir, RunDir
 from saltseg.training import optimisation
 
 Batch = tuple[Tensor, Tensor]
-
-
-def start_file(train: TrainConfig) -> Path | None:
-    """The file behind ``train.start_from=file:PATH``; None where that is a run or nothing."""
-    prefix = "file:"
-    named = train.start_from.startswith(prefix)
-    return Path(train.start_from.removeprefix(prefix)).expanduser() if named else None
 
 
 def take_over(network: nn.Module, path: Path) -> str:
