@@ -33,7 +33,7 @@ def main() -> int:
         root = Path(arguments.dataset)
     elif not root.is_dir():
         root = competition.dataset_root(arguments.input, arguments.dataset)
-    with tqdm(desc="checking", unit="file", mininterval=1, leave=False) as bar:
+    with tqdm(desc="checking", unit="file", delay=2, leave=False) as bar:
 
         def advance(done: int, total: int) -> None:
             bar.total = total
