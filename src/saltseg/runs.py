@@ -1,4 +1,4 @@
-"""The only code that knows paths under ``output/``: a run's files, predictions, provenance, locks.
+"""What a run leaves under ``output/``: its files, predictions, provenance, locks.
 
 Steps meet through these files alone.
 """

@@ -104,7 +104,7 @@ def test_a_gate_that_knows_nothing_gains_nothing(monkeypatch: pytest.MonkeyPatch
         probabilities, true, _ = doubtful(presence)
         tried = [metric.score(Rule(gate=gate).apply(probabilities, presence), true) for gate in decision.GATES]
         in_sample.append(max(tried) - 0.5)
-        [trial] = decision.try_steps(decision.Labelled(probabilities, true, np.arange(60) % 5, presence))
+        [trial] = decision.try_steps(decision.OutOfFold(probabilities, true, np.arange(60) % 5, presence))
         assert trial.adopted == (trial.gain.mean() > 1e-9)
         cross_fitted.append(trial.gain.mean())
     assert np.mean(in_sample) > 0.05
@@ -113,7 +113,7 @@ def test_a_gate_that_knows_nothing_gains_nothing(monkeypatch: pytest.MonkeyPatch
     assert np.mean(np.array(cross_fitted) > 0) < 0.5
 
 
-def noisy(n: int, seed: int = 0) -> decision.Labelled:
+def noisy(n: int, seed: int = 0) -> decision.OutOfFold:
     """Squares of salt with holes under noise, every third image empty; presence that is right more often than not."""
     generator = np.random.default_rng(seed)
     true = np.zeros((n, 12, 12), np.uint8)
@@ -124,7 +124,7 @@ def noisy(n: int, seed: int = 0) -> decision.Labelled:
     chance = 100.0 * true.any(axis=(1, 2)) + generator.uniform(0, 150, n)
     order = generator.permutation(n)
     probabilities = np.rint(255 / (1 + np.exp(-logits[order]))).astype(np.uint8)
-    return decision.Labelled(probabilities, true[order], np.arange(n) % 3, chance[order].astype(np.uint8))
+    return decision.OutOfFold(probabilities, true[order], np.arange(n) % 3, chance[order].astype(np.uint8))
 
 
 def test_every_score_is_that_of_the_masks() -> None:
@@ -160,7 +160,7 @@ def test_scores_of_the_whole_rule_are_those_of_the_rules_adopted() -> None:
 def test_without_a_step_that_helps_the_whole_rule_is_one_half() -> None:
     true = np.zeros((4, 8, 8), np.uint8)
     true[::2, 2:6, 2:6] = 1
-    perfect = decision.Labelled(np.where(true, 255, 0).astype(np.uint8), true, np.arange(4) // 2, None)
+    perfect = decision.OutOfFold(np.where(true, 255, 0).astype(np.uint8), true, np.arange(4) // 2, None)
     assert not any(trial.adopted for trial in decision.try_steps(perfect))
     assert decision.cross_fit(perfect).tolist() == [1.0] * 4
 
@@ -205,7 +205,7 @@ def test_the_rule_of_a_group_never_saw_that_group(name: int) -> None:
     for step, options in decision.STEPS.items():
         before = dict.fromkeys([0, 1, 2, None], HALF)
         rules = decision._fit(images, before, options, min_area=True).rules
-        changed = decision.Labelled(probabilities, true, images.groups, presence)
+        changed = decision.OutOfFold(probabilities, true, images.groups, presence)
         after = decision._fit(changed, before, options, min_area=True).rules
         assert after[name] == rules[name], step
         # The others did see it: were labels ignored altogether, this test would prove nothing.
@@ -305,7 +305,7 @@ def test_many_images_are_counted_in_stacks_and_give_what_one_pass_gives(monkeypa
     rule = Rule(fill_holes=True, high=179)
     whole = areas(rule.shape(probabilities), true)
     monkeypatch.setattr(decision, "_CHUNK", 3)
-    counted = decision.Labelled(probabilities, true, groups, None).areas(rule)
+    counted = decision.OutOfFold(probabilities, true, groups, None).areas(rule)
     for name in ("intersection", "predicted", "true"):
         assert np.array_equal(getattr(counted, name), getattr(whole, name))
     search = thresholds.surface(counted)

@@ -35,7 +35,7 @@ area in its own and, once adopted, in those after it."""
 
 
 @dataclass(frozen=True)
-class Labelled:
+class OutOfFold:
     """Out-of-fold predictions with their truth.
 
     probabilities: uint8 (N, H, W) in 255ths; true: {0, 1} (N, H, W); groups: (N,) whole numbers to cross-fit over;
@@ -117,7 +117,7 @@ class Trial:
         return {"step": self.step, "adopted": self.adopted, "score": self.fit.score, "gain": _mean(self.gain)}
 
 
-def try_steps(images: Labelled, progress: Callable[[], object] = lambda: None) -> list[Trial]:
+def try_steps(images: OutOfFold, progress: Callable[[], object] = lambda: None) -> list[Trial]:
     """Try every step of `STEPS` in turn; the gate only where there is ``presence``.
 
     ``progress`` is called after each of them, tried or not.
@@ -135,7 +135,7 @@ def try_steps(images: Labelled, progress: Callable[[], object] = lambda: None) -
     return trials
 
 
-def cross_fit(images: Labelled) -> NDArray[np.float64]:
+def cross_fit(images: OutOfFold) -> NDArray[np.float64]:
     """Each image (N,) under the whole rule that `try_steps` adopts, its values fitted on the other groups.
 
     Which steps the rule has is chosen on all images, by the sign of a cross-fitted gain; that flatters a little.
@@ -144,7 +144,7 @@ def cross_fit(images: Labelled) -> NDArray[np.float64]:
     return adopted[-1] if adopted else images.areas(HALF).average_precision(HALF)
 
 
-def _fit(images: Labelled, before: dict[int | None, Rule], options: Iterable[dict[str, Any]], min_area: bool) -> Fit:
+def _fit(images: OutOfFold, before: dict[int | None, Rule], options: Iterable[dict[str, Any]], min_area: bool) -> Fit:
     """For each group, extend its rule by the option with the highest plateau on the other groups."""
     asked: dict[Rule, list[int | None]] = {}  # groups that share a rule share its count of pixels
     for option in options:
@@ -204,7 +204,7 @@ def summarise(
     folds = [] if fold is None else np.unique(np.asarray(fold)).tolist()
     group = thresholds.random_parts(n) if fold is None or len(folds) < 2 else fold
     counts = {_shape(HALF): counted}
-    images = Labelled(as_quantised(probabilities), true, thresholds.as_groups(group, n), presence, counts)
+    images = OutOfFold(as_quantised(probabilities), true, thresholds.as_groups(group, n), presence, counts)
     trials = try_steps(images, progress)
     adopted = [trial.fit for trial in trials if trial.adopted]
     fit = adopted[-1] if adopted else next(trial.fit for trial in trials if trial.step == "minimum area")
@@ -227,7 +227,7 @@ def summarise(
     }
 
 
-def _tuned(fit: Fit, images: Labelled) -> dict[str, Any]:
+def _tuned(fit: Fit, images: OutOfFold) -> dict[str, Any]:
     """What `summarise` says about the tuned rule."""
     tuned = fit.rules[None]
     found = thresholds.search_areas(images.areas(tuned), fit.min_area)

@@ -18,7 +18,7 @@ from saltseg.runs import RunDir
 def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
     """Score a run on the labelled images of a dataset it was not trained on (mean of its folds).
 
-    Returns ``{"dataset", "n", "always_empty", "score_at_half", "score_with_rule", "interval", "pixel"}``; the
+    Returns ``{"run", "dataset", "n", "always_empty", "score_at_half", "score_with_rule", "interval", "pixel"}``; the
     interval is the 95 % bootstrap of the score with the run's own rule, which was tuned elsewhere. Raises
     InputError for the dataset of the training, or one that shares an id with it.
     """
@@ -84,13 +84,13 @@ def whole_rule(run: RunDir, place: Place) -> np.ndarray:
     return decision.cross_fit(_labelled(run, place)[1])
 
 
-def _labelled(run: RunDir, place: Place) -> tuple[runs.Predictions, decision.Labelled]:
+def _labelled(run: RunDir, place: Place) -> tuple[runs.Predictions, decision.OutOfFold]:
     """Out-of-fold predictions in id order, and the same with their truth."""
     oof = runs.load_predictions(run.oof)
     oof = blend.in_order(oof, np.sort(oof.ids))
     assert oof.fold is not None
     true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
-    return oof, decision.Labelled(oof.probabilities, true, thresholds.folds_or_parts(oof.fold), oof.presence)
+    return oof, decision.OutOfFold(oof.probabilities, true, thresholds.folds_or_parts(oof.fold), oof.presence)
 
 
 def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
@@ -127,7 +127,7 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
             "interval": list(metric.bootstrap_interval(difference)),
         }
 
-    both = [decision.Labelled(p.probabilities, true, group, p.presence) for p in parts]
+    both = [decision.OutOfFold(p.probabilities, true, group, p.presence) for p in parts]
     return {
         "n": len(ids),
         "at_half": paired([images.areas(HALF).average_precision(HALF) for images in both]),

@@ -54,7 +54,7 @@ def figures(run: RunDir, place: Place) -> dict[str, Any]:
     group = thresholds.folds_or_parts(oof.fold)
     at_half = counted.average_precision(HALF)
     fitted = thresholds.cross_fit_areas(counted, group).average_precision
-    whole = decision.cross_fit(decision.Labelled(oof.probabilities, true, group, oof.presence))
+    whole = decision.cross_fit(decision.OutOfFold(oof.probabilities, true, group, oof.presence))
     of_fold = [storage.read_json(fold.metrics) for fold in folds]
     origin = run.read_provenance()
     memory = [f.get("peak_gpu_memory_mb") or f["peak_memory_mb"] or 0 for f in of_fold]

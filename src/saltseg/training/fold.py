@@ -15,7 +15,6 @@ from torch import distributed
 
 from saltseg.config import Config, FoldsConfig, file_behind
 from saltseg.core.geometry import Fit
-from saltseg.data.augment import Augment
 from saltseg.data.competition import Images, Labelled
 from saltseg.data.dataset import TileDataset, loader
 from saltseg.data.folds import Folds
@@ -78,7 +77,6 @@ def check(settings: Config, height: int, width: int) -> None:
         take_over(network, path)
     for text in (settings.train.loss, settings.train.late_loss):
         losses.from_text(text)
-    Augment(settings.data.augment)
     try:
         predict.probabilities([network], tile, settings)
     except RuntimeError as error:  # some architectures take no small images
