@@ -17,7 +17,7 @@ score, from the handwritten U-Net to a blend:
 
 self_training, ways to learn from images without labels, each with as many steps as `longer`: as `student1` with the
 surest half of the images, with probabilities as labels, with labelled images after the others instead of beside them,
-and a network that is its own teacher.
+and a network that is its own teacher, from the beginning or from the middle on.
 
 labels, what a start is worth with 100, 300, 1,000 and all labels: random weights, pretraining on simulated tiles,
 masked-image pretraining, ImageNet weights, these and then simulated tiles; and random and ImageNet weights for as many

@@ -83,6 +83,9 @@ def test_stages_differ_in_what_they_say_and_in_nothing_else(budget: str) -> None
     assert config.differences(settings("hard_labels", budget), settings("soft_labels", budget)) == [
         "pseudo.labels: hard → soft"
     ]
+    assert config.differences(settings("own_teacher", budget), settings("own_teacher_late", budget)) == [
+        "pseudo.label_after: 0.0 → 0.5"
+    ]
     assert settings("baseline", budget).model.architecture == "unet"
     assert recipe.model.architecture.startswith("smp.")
     assert recipe.train.loss == "symmetric_lovasz"
@@ -96,7 +99,16 @@ def test_what_learns_from_images_without_labels_takes_as_many_steps_as_what_it_i
         beside = 1 if found.pseudo.share == 1 or not found.pseudo.teacher else 1 / (1 - found.pseudo.share)
         return found.train.epochs * beside + (seen(start) if start else 0)
 
-    students = ("student1", "student2", "confident", "fine_tuned", "own_teacher", "hard_labels", "soft_labels")
+    students = (
+        "student1",
+        "student2",
+        "confident",
+        "fine_tuned",
+        "own_teacher",
+        "own_teacher_late",
+        "hard_labels",
+        "soft_labels",
+    )
     assert {seen(stage) for stage in students} == {seen("longer")} == {2 * seen("recipe")}
 
 
@@ -113,7 +125,7 @@ def test_trainings_with_more_and_fewer_labels_take_about_as_many_steps() -> None
 def test_test_images_come_in_when_they_are_asked_for_and_wherever_images_without_labels_are() -> None:
     for stage in TRAINED:
         plain, allowed = (ladders.commands(stage, "cpu", "tgs", "tiles", transduction=asked) for asked in (False, True))
-        learns = any("--images" in command for command in plain) or stage == "own_teacher"
+        learns = any("--images" in command for command in plain) or stage.startswith("own_teacher")
         assert any("pseudo.transduction=true" in command for command in allowed) == learns
         assert not any("pseudo.transduction=true" in command for command in plain)
 

@@ -107,6 +107,7 @@ class PseudoConfig:
 
     teacher: str = ""  # that run's name; "self": the average of the network's own weights, batch by batch; "": none
     images: str = ""  # teacher=self: a folder of images without labels
+    label_after: float = 0.0  # teacher=self: share of the training before it labels; its images wait until then
     limit: int = 0  # teacher=self: only the first so many of them, by file name; 0: all
     labels: Literal["hard", "soft"] = "hard"  # masks at one half, or probabilities (no Lovász loss takes those)
     share: float = 0.5  # of the images of an epoch; every labelled image is shown once an epoch, unless this is 1

@@ -54,6 +54,8 @@ def rules(config: "Config") -> tuple[Rule, ...]:
         ("train.stop_patience", train.stop_patience, train.stop_patience >= 1, "at least 1"),
         ("pseudo.limit", pseudo.limit, pseudo.limit >= 0, "0 for all, or a number of images"),
         ("pseudo.limit", pseudo.limit, own or not pseudo.limit, "0 without pseudo.teacher=self"),
+        ("pseudo.label_after", after := pseudo.label_after, 0 <= after < 1, "in [0, 1)"),
+        ("pseudo.label_after", after, own or not after, "0 without pseudo.teacher=self"),
         ("pseudo.share", pseudo.share, 0 < pseudo.share <= 1, "above 0, at most 1"),
         ("pseudo.confidence", pseudo.confidence, 0 <= pseudo.confidence < 1, "in [0, 1)"),
         ("pseudo.labels", pseudo.labels, _takes_soft_labels(config), "hard with a Lovász loss"),

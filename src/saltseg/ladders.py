@@ -77,6 +77,9 @@ VARIANTS: Mapping[str, Stage] = {
     "own_teacher": Stage(
         "half of its tiles labelled by the average of its own weights, from the first step on", "longer", (OWN_TEACHER,)
     ),
+    "own_teacher_late": Stage(
+        "the same in the second half of the training only", "longer", (OWN_TEACHER, "pseudo.label_after=0.5")
+    ),
     "hard_labels": Stage("`student1` under cross-entropy", "student1", (CROSS_ENTROPY,), teacher="longer"),
     "soft_labels": Stage(
         "`hard_labels` with probabilities as labels", "hard_labels", (CROSS_ENTROPY, "pseudo.labels=soft"),
@@ -227,7 +230,7 @@ def changes(stage: str, budget: str) -> list[str]:
     found, rung = BUDGETS[budget], STAGES[stage]
     own = [*found.every, *(found.baseline if rung.ours else found.recipes), *rung.settings]
     own += [] if rung.labels is None else found.labels[rung.labels]
-    alone = [change for change in own if change != OWN_TEACHER]  # which asks for the images
+    alone = [change for change in own if not change.startswith("pseudo.")]  # which asks for images, and sets no length
     length = found.with_pretraining if rung.length is None else rung.length
     epochs = round(override(named(experiment(stage, budget)), alone).train.epochs * length)
     return [*own, f"train.epochs={epochs}", f"train.validate_every={epochs // found.looks}"]

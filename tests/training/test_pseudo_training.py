@@ -123,6 +123,36 @@ def test_the_average_of_the_weights_labels_what_has_no_label(labels: str, wanted
     assert task.network.training
 
 
+def test_the_average_labels_after_a_part_of_the_training_and_its_images_wait_until_then(tmp_path: Path) -> None:
+    """Two of four epochs show 20 labelled tiles alone, two also as many others; the number of steps is the same."""
+    settings = tiny_fold.settings(*OWN, "train.epochs=4", "pseudo.label_after=0.5")
+    learnt, loss = list[tuple[int, int, float]](), SaltTask.loss
+
+    def recorded(task: SaltTask, found: Outputs, masks: Tensor) -> Tensor:
+        assert len(found.logits) == len(masks)
+        learnt.append((task.current_epoch, len(masks), float(masks.max())))
+        return loss(task, found, masks)
+
+    data = replace(tiny_fold.data(), pseudo=unknown(50))
+    with mock.patch.object(SaltTask, "loss", recorded):
+        fold.run(settings, data, runs.FoldDir(tmp_path / "fold_0"), "late")
+    assert [sum(count for epoch, count, _ in learnt if epoch == k) for k in range(4)] == [20, 20, 40, 40]
+    assert [sum(epoch == k for epoch, *_ in learnt) for k in range(4)] == [5] * 4
+    assert max(highest for *_, highest in learnt) == 1  # none is UNKNOWN
+
+
+def test_a_batch_of_images_without_labels_alone_is_labelled_at_any_time() -> None:
+    task = SaltTask(tiny_fold.settings(*OWN, "pseudo.label_after=0.9"), 0, (101, 101))
+    task.trainer = SimpleNamespace(callbacks=[], current_epoch=0)  # type: ignore[assignment]
+    images, masks = torch.rand(3, 1, 32, 32), torch.zeros(3, 1, 32, 32)
+    masks[1] = UNKNOWN
+    shown, found = task._shown(images, masks)
+    assert torch.equal(shown, images[[0, 2]])
+    assert torch.equal(found, masks[[0, 2]])
+    with pytest.raises(StopIteration):  # it asks for the average, which is not there
+        task._shown(images, torch.full_like(masks, UNKNOWN))
+
+
 def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupted(tmp_path: Path) -> None:
     settings = tiny_fold.settings(*OWN)
     data = replace(tiny_fold.data(), pseudo=unknown(50))
@@ -139,8 +169,6 @@ def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupt
     assert set(torch.cat(learnt).unique().tolist()) == {0.0, 1.0}  # so none is UNKNOWN
     with tiny_fold.breaking_off(stop_at=7), pytest.raises(tiny_fold.Interrupted):
         fold.run(settings, data, broken, "broken")
-    with pytest.raises(InputError, match=r"^broken was begun with other labels of its teacher; delete .*fold_1 and"):
-        fold.run(settings, replace(data, pseudo=labelled_by_a_teacher(50, 0)), broken, "broken")
     fold.run(settings, data, broken, "broken")
     tiny_fold.assert_equal(tiny_fold.weights(unbroken.network), tiny_fold.weights(broken.network))
 
@@ -151,6 +179,7 @@ def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupt
         ("pseudo.images=", r"pseudo.images is ''; it must be given with teacher=self, and only then"),
         ("train.ema=0", r"train.ema is 0.0; it must be above 0 with pseudo.teacher=self: that is the teacher"),
         ("pseudo.confidence=0.5", r"pseudo.confidence is 0.5; it must be 0 with teacher=self"),
+        ("pseudo.label_after=1", r"pseudo.label_after is 1.0; it must be in \[0, 1\)"),
         ("pseudo.teacher=other", r"pseudo.images is 'u'; it must be given with teacher=self, and only then"),
     ],
 )

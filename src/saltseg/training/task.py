@@ -134,13 +134,23 @@ class SaltTask(LightningModule):
 
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The loss of one batch."""
-        images, masks = batch
-        masks = self._labelled(images, masks)
+        images, masks = self._shown(*batch)
         loss = self.loss(outputs(self.network, images.to(memory_format=torch.channels_last)), masks)
         optimizer: Any = self.optimizers()
         figures = {"train_loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
         self.log_dict(figures, on_step=False, on_epoch=True, batch_size=len(images), sync_dist=True)
         return loss
+
+    def _shown(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
+        """Images and masks to learn from: those without labels are labelled, or left out while it is too early.
+
+        A batch of nothing else is labelled at any time.
+        """
+        known = masks[:, 0, 0, 0] != UNKNOWN
+        early = self.current_epoch < self.settings.pseudo.label_after * self.settings.train.epochs
+        if early and known.any():
+            return images[known], masks[known]
+        return images, self._labelled(images, masks)
 
     def _labelled(self, images: Tensor, masks: Tensor) -> Tensor:
         """Masks with those `UNKNOWN` filled in by the average of the weights, the mean teacher.
