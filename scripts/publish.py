@@ -39,9 +39,11 @@ def main() -> None:
     run = runs.existing_run(arguments.output, arguments.run)
     if not run.submission.is_file():
         raise InputError(f"run {run.name!r} has no submission yet; python scripts/submit.py {run.name}")
-    if not run.taught_by_all_folds():
+    if not run.borrowed.is_file():
         steps.own_rule(run)  # of these predictions, or it says so
     target = arguments.output / "published" / run.name
+    if target.exists() and not (target / "provenance.json").is_file():
+        raise InputError(f"{target} holds something else than a published run; give the run another name")
     sources = [run.path / name for name in FILES]
     sources += [fold.path / name for fold in run.finished_folds() for name in FOLD_FILES]
     sources += sorted(run.path.glob("on_*.json"))
@@ -49,7 +51,7 @@ def main() -> None:
     judged = not run.taught_by_all_folds()
     logs = {fold.number: storage.read_csv(fold.log) for fold in finished} if judged else {}
     kept = {fold.number: storage.read_json(fold.metrics)["best_epoch"] for fold in finished}
-    with storage.atomic_dir(target) as beside:  # whole, so that nothing of an earlier publication stays
+    with storage.atomic_dir(target, replace=True) as beside:  # whole, so that nothing of an earlier publication stays
         for source in filter(lambda path: path.is_file(), sources):
             copy = beside / source.relative_to(run.path)
             copy.parent.mkdir(exist_ok=True)

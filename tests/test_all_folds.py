@@ -248,3 +248,6 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
         assert [row["valid_pixel_accuracy"] for row in log] == ["nan"]
         kept = {path for path, text in of_final.items() if log[-1]["valid_loss"] in text}
         assert kept == {f"{place}/final/fold_{number}/log.csv" for place in ("runs", "published")}
+        for path, text in of_final.items():  # the log is rounded
+            for _, value in figures(json.loads(text)) if path.endswith(".json") else []:
+                assert value != pytest.approx(float(log[-1]["valid_loss"]), rel=1e-5), path

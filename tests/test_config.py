@@ -153,7 +153,6 @@ def test_a_bad_assignment_names_key_value_and_way_out(assignment: str, message: 
         pytest.param("predict.views=hflp", "hflp.*hflip", id="a view found out after hours of training"),
         pytest.param("train.seed=-1", "train.seed", id="numpy takes no negative seed"),
         pytest.param("train.seed=20251123120000", "train.seed", id="seeds of steps are made of it"),
-        pytest.param("train.workers=-5", "train.workers", id="fewer than none"),
         pytest.param("folds.seed=-1", "folds.seed", id="nor do the folds"),
         pytest.param("train.minimum_learning_rate=-1", "train.minimum_learning_rate", id="rate below zero"),
         pytest.param("train.minimum_learning_rate=nan", "train.minimum_learning_rate", id="rate that is no number"),

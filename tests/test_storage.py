@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -39,20 +40,39 @@ def test_the_target_is_never_seen_half_written(tmp_path: Path) -> None:
     assert [p.name for p in path.parent.iterdir()] == ["result.txt"]
 
 
-def test_a_folder_is_whole_or_not_there_and_replaces_what_was(tmp_path: Path) -> None:
+def test_a_folder_is_whole_or_not_there_and_replaces_what_was_only_if_asked(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     target = tmp_path / "folder"
-    (tmp_path / ".folder.unfinished").mkdir()  # a killed process's
-    (tmp_path / ".folder.unfinished" / "half").touch()
     with storage.atomic_dir(target) as beside:
         (beside / "a").write_text("first")
         assert not target.exists()
     assert [path.name for path in target.iterdir()] == ["a"]
-    with pytest.raises(RuntimeError), storage.atomic_dir(target) as beside:
+    with pytest.raises(RuntimeError), storage.atomic_dir(target, replace=True) as beside:
         raise RuntimeError
+    with (
+        pytest.raises(InputError, match=r"folder has come into being meanwhile; remove it"),
+        storage.atomic_dir(target),
+    ):
+        pass
+    with pytest.raises(OSError, match="refused"), storage.atomic_dir(target, replace=True) as beside:
+        monkeypatch.setattr(Path, "rename", refusing(beside))
     assert (target / "a").read_text() == "first"
-    with storage.atomic_dir(target) as beside:
+    with storage.atomic_dir(target, replace=True) as beside:
         (beside / "b").touch()
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "b"]
+
+
+def refusing(path: Path) -> Callable[[Path, Path], Path]:
+    """`Path.rename` that moves anything but this path."""
+    rename = Path.rename
+
+    def refuse(own: Path, target: Path) -> Path:
+        if own == path:
+            raise OSError("refused")
+        return rename(own, target)
+
+    return refuse
 
 
 def test_removing_a_link_leaves_what_it_points_to(tmp_path: Path) -> None:

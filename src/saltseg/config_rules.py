@@ -23,8 +23,7 @@ def rules(config: "Config") -> tuple[Rule, ...]:
         ("folds.holdout", folds.holdout, 0 < folds.holdout < 1, "between 0 and 1"),
         ("folds.seed", folds.seed, folds.seed >= 0, "0 or more"),
         ("folds.train_images", folds.train_images, folds.train_images >= 0, "0 for all, or a number of images"),
-        ("train.seed", train.seed, 0 <= train.seed < 10**9, "0 or more, with nine digits at most"),
-        ("train.workers", train.workers, train.workers >= -1, "-1 for automatic, or a number of processes"),
+        ("train.seed", train.seed, 0 <= train.seed < 10**10, "0 or more, with ten digits at most"),
         ("train.epochs", train.epochs, train.epochs >= 1, "at least 1"),
         ("train.batch_size", train.batch_size, train.batch_size >= 2, "at least 2 (batch norm)"),
         ("train.late_from", train.late_from, 0 <= train.late_from <= train.epochs, "an epoch, or 0 for never"),
@@ -56,6 +55,8 @@ def rules(config: "Config") -> tuple[Rule, ...]:
         ("pseudo.limit", pseudo.limit, own or not pseudo.limit, "0 without pseudo.teacher=self"),
         ("pseudo.label_after", after := pseudo.label_after, 0 <= after < 1, "in [0, 1)"),
         ("pseudo.label_after", after, own or not after, "0 without pseudo.teacher=self"),
+        ("pseudo.label_after", after, not after or pseudo.share < 1, "0 with share=1"),
+        ("pseudo.label_after", after, _leaves_an_epoch(config), f"at most 1 - 1/{train.epochs}, to leave an epoch"),
         ("pseudo.share", pseudo.share, 0 < pseudo.share <= 1, "above 0, at most 1"),
         ("pseudo.confidence", pseudo.confidence, 0 <= pseudo.confidence < 1, "in [0, 1)"),
         ("pseudo.labels", pseudo.labels, _takes_soft_labels(config), "hard with a Lovász loss"),
@@ -78,6 +79,10 @@ def _takes_soft_labels(config: "Config") -> bool:
     """Whether every loss that this training uses takes probabilities as labels."""
     losses = config.train.loss + (config.train.late_loss if config.train.late_from else "")
     return not config.pseudo.teacher or config.pseudo.labels == "hard" or "lovasz" not in losses
+
+
+def _leaves_an_epoch(config: "Config") -> bool:
+    return config.pseudo.label_after * config.train.epochs <= config.train.epochs - 1
 
 
 def _has_teacher(config: "Config") -> bool:

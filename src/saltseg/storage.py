@@ -28,33 +28,43 @@ def atomic_path(path: Path) -> Iterator[Path]:
     beside = Path(name)
     try:
         yield beside
-        umask = os.umask(0)
-        os.umask(umask)
-        beside.chmod(0o666 & ~umask)  # mkstemp is private; results are as readable as any file
+        beside.chmod(0o666 & ~_umask())  # mkstemp is private; results are as readable as any file
         beside.replace(path)
     finally:
         beside.unlink(missing_ok=True)
 
 
 @contextmanager
-def atomic_dir(path: Path) -> Iterator[Path]:
-    """A folder beside ``path`` to fill; takes the place of ``path`` on success, is removed on failure.
+def atomic_dir(path: Path, replace: bool = False) -> Iterator[Path]:
+    """A folder beside ``path`` to fill; renamed to ``path`` on success, removed on failure.
 
-    What a killed process left of one goes when the next one begins.
+    replace: what is at ``path`` goes, once the new folder is in its place. Else InputError if something is there.
     """
     path.parent.mkdir(parents=True, exist_ok=True)
-    beside, old = (path.with_name(f".{path.name}.{state}") for state in ("unfinished", "old"))
-    remove(beside)
-    beside.mkdir()
+    beside = Path(tempfile.mkdtemp(prefix=f".{path.name}.", dir=path.parent))
+    old = beside.with_name(f"{beside.name}.old")
     try:
         yield beside
-        remove(old)
+        beside.chmod(0o777 & ~_umask())
+        if path.exists() and not replace:
+            raise InputError(f"{path} has come into being meanwhile; remove it or choose another name")
         if path.exists():
             path.rename(old)
-        beside.rename(path)
+        try:
+            beside.rename(path)
+        except OSError:
+            if old.exists():
+                old.rename(path)
+            raise
         remove(old)
     finally:
         remove(beside)
+
+
+def _umask() -> int:
+    umask = os.umask(0)
+    os.umask(umask)
+    return umask
 
 
 def remove(path: Path) -> None:

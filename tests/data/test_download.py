@@ -315,6 +315,7 @@ def test_the_same_simulation_is_not_repeated(make_dataset, tmp_path, monkeypatch
     input_dir = tmp_path / "input"
     with pytest.raises(KeyboardInterrupt):
         download.simulate(input_dir, "demo", 4, 2, seed=13)
+    (input_dir / ".download" / ".demo.written.x7y").mkdir()  # a killed process's
     assert competition.list_datasets(input_dir) == []
     root, how = download.simulate(input_dir, "demo", 4, 2, seed=1)
     assert (root, how) == (input_dir / "demo", "written")
@@ -325,6 +326,7 @@ def test_the_same_simulation_is_not_repeated(make_dataset, tmp_path, monkeypatch
     assert download.simulate(input_dir, "demo", 5, 2, seed=1, overwrite=True)[1] == "written"
     assert len(competition.read_train(root).ids) == 5
     assert calls == [(4, 2, 13), (4, 2, 1), (5, 2, 1)]
+    assert list((input_dir / ".download").iterdir()) == []
 
 
 def test_the_script_links_simulates_and_refuses(original, tmp_path):

@@ -368,3 +368,23 @@ def test_all_steps_in_a_row(trained: Trained) -> None:
     assert 21 <= rule["threshold"] <= 200
     steps.submit(trained.run, place(trained))
     assert tuple(submitted(trained.run.submission)) == SAMPLE
+
+
+def test_a_submission_goes_with_the_predictions_or_the_rule_that_it_is_of(trained: Trained) -> None:
+    steps.predict(trained.run, place(trained))
+    steps.optimise(trained.run, place(trained))
+    steps.submit(trained.run, place(trained))
+    for step in (steps.predict, steps.optimise):  # once more, and nothing has changed
+        step(trained.run, place(trained))
+    assert trained.run.submission.is_file()
+    fold = trained.run.fold(0)
+    found = runs.load_predictions(fold.test)
+    runs.save_predictions(fold.test, replace(found, probabilities=found.probabilities // 2))
+    steps.predict(trained.run, place(trained))
+    assert not trained.run.submission.exists()
+    steps.submit(trained.run, place(trained))
+    storage.write_json(trained.run.solution_score, {"all": 1.0})
+    faint(trained)
+    steps.optimise(trained.run, place(trained))
+    assert not trained.run.submission.exists()
+    assert not trained.run.solution_score.exists()

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -183,12 +184,19 @@ def test_the_name_of_a_blend_is_refused(place: Path) -> None:
     assert not (place / "output" / "runs" / "taken").exists()
 
 
-def test_a_dataset_without_labels_is_refused(place: Path) -> None:
-    empty = place / "input" / "empty"
-    empty.mkdir()
-    (empty / "train.csv").write_text("id,rle_mask\n")
-    with pytest.raises(InputError, match=r"train.csv lists no image; there is nothing to learn from"):
-        competition.train_ids(empty)
+def test_a_dataset_without_labels_or_without_anything_to_predict_is_refused(place: Path) -> None:
+    settings = override(experiments.named("unet"), SETTINGS)
+    for name, message in (
+        ("train", "there is nothing to learn from"),
+        ("sample_submission", "to predict; give the dat"),
+    ):
+        root = place / "input" / f"no_{name}"
+        shutil.copytree(place / "input" / "tiny", root)
+        (root / f"{name}.csv").write_text("id,rle_mask\n")
+        run = runs.run_dir(place / "output", root.name)
+        with pytest.raises(InputError, match=rf"{name}.csv lists no image.*{message}"):
+            experiment.begin(settings, root.name, run, place / "input", place / "output")
+        assert not run.path.exists()
 
 
 def test_a_fold_that_is_not_in_the_table_is_refused_before_training(place: Path) -> None:

@@ -161,6 +161,11 @@ def train_ids(root: Path) -> tuple[str, ...]:
     return found
 
 
+def test_ids(root: Path) -> tuple[str, ...]:
+    """Ids of the tiles to predict in the order of sample_submission.csv, which a submission must have."""
+    return tuple(row[0] for row in read_columns(Path(root) / "sample_submission.csv", ("id",)))
+
+
 def salt_rows(root: Path) -> set[tuple[str, ...]]:
     """(id, run lengths) of the labelled tiles that hold salt: what two datasets have in common if one is cut of one."""
     return {row for row in read_columns(Path(root) / "train.csv", ("id", "rle_mask")) if row[1]}
@@ -190,7 +195,7 @@ def read_test(root: Path) -> Images:
     """Tiles to predict, in the order of sample_submission.csv; raises as `read_train` does."""
     root = Path(root)
     try:
-        ids = tuple(row[0] for row in read_columns(root / "sample_submission.csv", ("id",)))
+        ids = test_ids(root)
         return Images(ids, _read_all(read_image, root / "test" / "images", ids))
     except InputError as error:
         raise _whole_list(root, error) from None

@@ -150,7 +150,8 @@ def simulate(
         return target, "already there"
     _refuse_existing(target, overwrite)
     made = _work_dir(target, "written")
-    storage.remove(made)
+    for left in (made, *made.parent.glob(f".{made.name}.*")):  # by a process that was killed
+        storage.remove(left)
     synthetic.write_dataset(made, n_train, n_test, seed, progress=progress)
     _put_in_place(made, target, source)
     return target, "written"

@@ -146,8 +146,8 @@ def write_dataset(
     dataset is there as a whole or not at all. Raises InputError if `root` exists or a count is not usable.
     """
     root = Path(root)
-    if n_train < 1 or n_test < 0:
-        raise InputError(f"dataset size: {n_train} train, {n_test} test; ask for 1 or more train, 0 or more test")
+    if n_train < 1 or n_test < 1:
+        raise InputError(f"dataset size: {n_train} train, {n_test} test; ask for 1 or more of both")
     if seed < 0:
         raise InputError(f"seed: {seed}; use 0 or a positive whole number")
     if root.exists():

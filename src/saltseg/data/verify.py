@@ -251,7 +251,7 @@ def statistics(root: Path) -> Statistics:
     """Count what the dataset in folder `root` holds; InputError as `competition.read_train` raises it."""
     root = Path(root)
     labelled = competition.read_train(root)
-    tests = [row[0] for row in competition.read_columns(root / "sample_submission.csv", ("id",))]
+    tests = competition.test_ids(root)
     flat = labelled.images.reshape(len(labelled.ids), -1)
     sections, depths = competition.read_sections(root), competition.read_depths(root)
     return Statistics(

@@ -33,13 +33,12 @@ def evaluate(run: RunDir, place: Place, dataset: str) -> dict[str, Any]:
         raise InputError(
             f"{dataset} shares {len(shared)} images with the training, such as {min(shared)!r}; use others"
         )
-    parts = []
+    rule, parts = rule_of(run), []
     with tqdm(desc="predicting", total=len(finished) * len(labelled.ids), unit="img", mininterval=1) as bar:
         for fold in finished:
             members = networks.load_networks(settings, fold)
             parts.append(networks.predictions(members, labelled.ids, labelled.images, settings, progress=bar.update))
     found = blend.mean(parts)
-    rule = rule_of(run)
     at_half, ruled = HALF.apply(found.probabilities), rule.apply(found.probabilities, found.presence)
     values = metric.average_precision(ruled, labelled.masks)
     return {

@@ -7,7 +7,7 @@ from typing import Any
 from saltseg import config, experiments, ladders, storage
 from saltseg.core import metric
 from saltseg.errors import InputError
-from saltseg.inference import compare, levers, lineage
+from saltseg.inference import compare, levers, lineage, pseudo, steps
 from saltseg.inference.steps import Place
 from saltseg.runs import RunDir
 
@@ -22,6 +22,7 @@ def record(stage: str, budget: str, run: RunDir, below: RunDir | None, place: Pl
     changes: what the run says that it changes in its experiment. seconds: training of the folds. n_train, n_pseudo:
     images of the first fold. A blend has members instead of these.
     """
+    steps.own_rule(run)  # of these predictions, or it says so
     own, origin = compare.whole_rule(run, place), run.read_provenance()
     folds = [storage.read_json(fold.metrics) for fold in run.finished_folds()]
     trained = ladders.experiment(stage, budget)
@@ -80,7 +81,7 @@ def demand_current(
             raise InputError(f"{run.name} learnt from an earlier {name} than there is now; remove {run.path}")
     for teacher in teachers:
         if teacher.name == settings.pseudo.teacher and teacher.pseudo.is_file():
-            _demand_labels(run, teacher)
+            pseudo.demand_same_labels(run, [teacher])
 
 
 def _demand_same(made: RunDir, settings: config.Config) -> None:
@@ -88,18 +89,6 @@ def _demand_same(made: RunDir, settings: config.Config) -> None:
     changed = [line for line in changed if line.split(":")[0] not in WHERE]
     if changed:
         raise InputError(f"{made.name} is another training ({'; '.join(changed[:3])}); remove {made.path}")
-
-
-def _demand_labels(student: RunDir, teacher: RunDir) -> None:
-    """Raise InputError where a fold of the student learnt from other labels than the teacher's fold gives now."""
-    now = storage.read_json(teacher.pseudo).get("checksums", {})
-    for fold in student.finished_folds():
-        learnt = storage.read_json(fold.metrics).get("pseudo_checksums", [])
-        if learnt and now and learnt != [now.get(str(fold.number))]:
-            raise InputError(
-                f"fold {fold.number} of {student.name} learnt from other labels than {teacher.name} gives now; "
-                f"remove {student.path}"
-            )
 
 
 def blend_is_current(blend: RunDir, members: Sequence[RunDir]) -> bool:

@@ -171,6 +171,26 @@ def of_fold(
     return Pseudo(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks, sums)
 
 
+def demand_same_labels(student: RunDir, taught_by: Sequence[RunDir], every: Sequence[int] = ()) -> None:
+    """Raise InputError where a finished fold of the student learnt from other labels than its teachers give now.
+
+    every: all folds of the table, for a student that learns from the labels of all folds. What is not known, since a
+    teacher's labels are gone or were made before there were checksums, is no difference.
+    """
+    now = [(run, storage.read_json(run.pseudo).get("checksums", {})) for run in taught_by if run.pseudo.is_file()]
+    if len(now) < len(taught_by):
+        return
+    for fold in student.finished_folds():
+        learnt = storage.read_json(fold.metrics).get("pseudo_checksums", [])
+        given = [known.get(str(number)) for _, known in now for number in (every or [fold.number])]
+        if learnt and any(given) and learnt != given:
+            names = " and ".join(run.name for run in taught_by)
+            raise InputError(
+                f"fold {fold.number} of {student.name} learnt from other labels than {names} gives now; "
+                f"remove {student.path}"
+            )
+
+
 def _record(run: RunDir, fold: FoldDir) -> tuple[dict[str, Any], runs.Predictions]:
     """What pseudo.json tells, and a fold's labels; InputError where there are none, or others than it tells of."""
     if not (fold.pseudo.is_file() and run.pseudo.is_file()):

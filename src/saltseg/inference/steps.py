@@ -5,7 +5,7 @@ where the dataset has a solution, ``solution_score.json``. A run that labels of 
 pseudo`) has ``test.npz`` only and is submitted with another run's rule.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -63,8 +63,17 @@ def predict(run: RunDir, place: Place, views: tuple[str, ...] | None = None) -> 
         )
     if judged:
         runs.save_predictions(run.oof, _out_of_fold(finished, table))
-    runs.save_predictions(run.test, blend.mean([runs.load_predictions(fold.test) for fold in finished]))
+    test = blend.mean([runs.load_predictions(fold.test) for fold in finished])
+    if run.test.is_file() and runs.load_predictions(run.test).fingerprint() != test.fingerprint():
+        _drop_submission(run)
+    runs.save_predictions(run.test, test)
     return len(finished), len(table.numbers)
+
+
+def _drop_submission(run: RunDir) -> None:
+    """Remove a submission and its score that are of other predictions or another rule; `submit` makes them anew."""
+    for path in (run.solution_score, run.borrowed, run.submission):
+        path.unlink(missing_ok=True)
 
 
 def _out_of_fold(finished: Sequence[FoldDir], table: folds.Folds) -> runs.Predictions:
@@ -95,19 +104,19 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
 
 
 def rule_of(run: RunDir) -> Rule:
-    """The decision rule of a run: its own, else the one it borrowed for its submission, else 0.5.
+    """The decision rule of a run: the one it borrowed for its submission, else its own, else 0.5.
 
     Raises InputError as `own_rule` does.
     """
-    if run.postprocess.is_file():
-        return own_rule(run)
-    return Rule.from_dict(storage.read_json(run.borrowed)["rule"]) if run.borrowed.is_file() else HALF
+    if run.borrowed.is_file():
+        return Rule.from_dict(storage.read_json(run.borrowed)["rule"])
+    return own_rule(run) if run.postprocess.is_file() else HALF
 
 
 def own_rule(run: RunDir) -> Rule:
     """The decision rule that `optimise` found for a run; InputError where it did not, or on other predictions."""
     found = storage.read_json(run.postprocess)
-    if not fits(run):
+    if not fits(run, found):
         raise InputError(
             f"{run.postprocess} was fitted on other predictions than {run.name} has now; "
             f"python scripts/optimise.py {run.name}"
@@ -115,9 +124,9 @@ def own_rule(run: RunDir) -> Rule:
     return Rule.from_dict(found["rule"])
 
 
-def fits(run: RunDir) -> bool:
-    """Whether the decision rule was fitted on the out-of-fold predictions that are there now, as far as is known."""
-    fitted_on = storage.read_json(run.postprocess).get("oof_hash")
+def fits(run: RunDir, found: Mapping[str, Any]) -> bool:
+    """Whether what `optimise` found is of the out-of-fold predictions that are there now, as far as is known."""
+    fitted_on = found.get("oof_hash")
     return fitted_on is None or not run.oof.is_file() or fitted_on == runs.load_predictions(run.oof).fingerprint()
 
 
@@ -145,6 +154,9 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
             "per_coverage": metric.per_coverage(at_half, metric.coverage_class(true)),
         }
     summary["oof_hash"] = oof.fingerprint()
+    before = storage.read_json(run.postprocess) if run.postprocess.is_file() else summary
+    if before["rule"] != summary["rule"] and not run.borrowed.is_file():
+        _drop_submission(run)
     storage.write_json(run.postprocess, summary)
     return summary
 
@@ -161,8 +173,8 @@ def submit(run: RunDir, place: Place, lender: RunDir | None = None) -> dict[str,
         lender.demand_score("so no rule: --rule-of {teacher}")
     rule = own_rule(lender or run)
     test = runs.load_predictions(run.test)
-    sample = [row[0] for row in competition.read_columns(root / "sample_submission.csv", ("id",))]
-    submission.write(run.submission, test.ids, rule.apply(test.probabilities, test.presence), sample)
+    masks = rule.apply(test.probabilities, test.presence)
+    submission.write(run.submission, test.ids, masks, competition.test_ids(root))
     if lender is None:
         run.borrowed.unlink(missing_ok=True)
     else:

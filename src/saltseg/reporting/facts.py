@@ -153,20 +153,16 @@ class Facts:
 
 def read(run: runs.RunDir) -> Facts:
     """Facts of a run or blend; raises InputError for files that are there but cannot be read."""
+    tuned = _optional(run.postprocess, "cross_fitted")
     return Facts(
         run=run,
         provenance=run.read_provenance(),
         settings=run.read_config() if run.config.is_file() and _kind(run) == "run" else None,
         metrics=[storage.read_json(fold.metrics) for fold in run.finished_folds()],
-        postprocess=_optional(run.postprocess, "cross_fitted") if _is_tuned(run) else None,
+        postprocess=tuned if tuned is not None and steps.fits(run, tuned) else None,  # of these predictions, or none
         solution=_optional(run.solution_score, "all"),
         keeps=_keeps(run),
     )
-
-
-def _is_tuned(run: runs.RunDir) -> bool:
-    """Whether there is a decision rule, and it belongs to the predictions that are there."""
-    return run.postprocess.is_file() and steps.fits(run)
 
 
 def _kind(run: runs.RunDir) -> str:

@@ -36,6 +36,8 @@ def begin(
     numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
     for number in numbers:
         table.split(number, settings.folds)
+    if not competition.test_ids(root):
+        raise InputError(f"{root / 'sample_submission.csv'} lists no image to predict; give the dataset one at least")
     facts = {
         "dataset": dataset,
         "dataset_hash": competition.fingerprint(root),
@@ -44,7 +46,9 @@ def begin(
         "devices": devices,
     }
     if settings.pseudo.teacher not in ("", "self"):
-        pseudo.teachers(output_dir, settings.pseudo.teacher, facts)
+        taught_by = pseudo.teachers(output_dir, settings.pseudo.teacher, facts)
+        if not overwrite:
+            pseudo.demand_same_labels(run, taught_by, table.numbers if settings.pseudo.all_folds else ())
     _start_run(settings, facts, output_dir)
     lineage.demand_unseen(settings, root)
     if settings.pseudo.teacher == "self":
@@ -104,10 +108,8 @@ def train(
 
     root = competition.dataset_root(input_dir, dataset)
     table = _folds(settings, root, dataset, output_dir)
-    labelled, nothing = (
-        competition.read_train(root),
-        competition.Images((), np.empty((0, *competition.SHAPE), np.uint8)),
-    )
+    labelled = competition.read_train(root)
+    nothing = competition.Images((), np.empty((0, *competition.SHAPE), np.uint8))
     test = competition.read_test(root) if predict_test or settings.pseudo.teacher else nothing
     for number in numbers:
         directory = run.fold(number)
@@ -162,8 +164,8 @@ def _start_run(settings: config.Config, facts: dict[str, Any], output_dir: Path)
 
 
 def _folds(settings: config.Config, root: Path, dataset: str, output_dir: Path) -> folds.Folds:
-    path = folds.table_path(output_dir, dataset, settings.folds)
+    path, ids = folds.table_path(output_dir, dataset, settings.folds), competition.train_ids(root)
     if path.is_file():
-        return folds.read_table(path, competition.train_ids(root))
+        return folds.read_table(path, ids)
     labelled = competition.read_train(root)
     return folds.load_or_make(path, settings.folds, labelled.ids, labelled.masks, competition.read_sections(root))

@@ -63,7 +63,8 @@ def fit(
     begun = {"rows": []} if state is None else state["callbacks"][log.state_key]
     rows = begun["rows"]
     if begun.get("learns_from", learns_from) != learns_from:
-        raise InputError(f"{title} was begun with other labels of its teacher; delete {directory.path} and train again")
+        way_out = f"remove {directory.path.parent} and train again"  # all folds: one teacher for one score
+        raise InputError(f"{title} was begun with other labels than its teacher gives now; {way_out}")
     if state is not None and _over(state, len(rows), train.epochs, patience):
         return rows
     task = make_task(state is None)

@@ -144,11 +144,11 @@ class SaltTask(LightningModule):
     def _shown(self, images: Tensor, masks: Tensor) -> tuple[Tensor, Tensor]:
         """Images and masks to learn from: those without labels are labelled, or left out while it is too early.
 
-        A batch of nothing else is labelled at any time.
+        A batch with fewer than two others (batch norm) is labelled at any time.
         """
         known = masks[:, 0, 0, 0] != UNKNOWN
         early = self.current_epoch < self.settings.pseudo.label_after * self.settings.train.epochs
-        if early and known.any():
+        if early and known.sum() > 1:
             return images[known], masks[known]
         return images, self._labelled(images, masks)
 
