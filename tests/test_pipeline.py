@@ -88,6 +88,24 @@ def test_a_folder_of_other_images_is_predicted(place: Path) -> None:
     )
 
 
+def test_what_is_published_is_this_run_alone_and_replaces_no_other_folder(place: Path) -> None:
+    published = place / "output" / "published"
+    call(place, "publish", "tiny-demo")
+    files = {path.relative_to(published) for path in published.rglob("*")}
+    assert Path("tiny-demo/image_scores.csv") in files
+    (published / "tiny-demo" / "fold_7").mkdir()
+    (published / "tiny-demo" / "fold_7" / "metrics.json").touch()
+    call(place, "publish", "tiny-demo")
+    assert {path.relative_to(published) for path in published.rglob("*")} == files
+    (published / "tiny-demo" / "provenance.json").unlink()
+    assert "tiny-demo holds something else than a published run" in call(place, "publish", "tiny-demo", code=2)
+    run = place / "output" / "runs" / "tiny-demo"
+    rule = json.loads((run / "postprocess.json").read_text())
+    (run / "postprocess.json").write_text(json.dumps(rule | {"oof_hash": "of others"}))
+    assert "was fitted on other predictions than tiny-demo has now" in call(place, "publish", "tiny-demo", code=2)
+    (run / "postprocess.json").write_text(json.dumps(rule))
+
+
 def test_predicting_again_without_augmentation_changes_the_predictions_and_only_them(place: Path) -> None:
     path = place / "output" / "runs" / "tiny-demo" / "oof.npz"
     before = np.load(path)

@@ -251,6 +251,15 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
         for name, values in others.items():
             assert replace(taught, **{name: values}).fingerprint() != taught.fingerprint()
         assert figures["encoder_weights"] == f"all weights from teacher, fold {number}"
+    # Stopped between two folds, it would learn from two teachers if the first had labelled anew meanwhile.
+    finished = student.fold(1).metrics.read_text()
+    student.fold(1).metrics.unlink()
+    labels = storage.read_json(teacher.pseudo)
+    storage.write_json(teacher.pseudo, labels | {"checksums": labels["checksums"] | {"0": "of labels made anew"}})
+    with pytest.raises(InputError, match=r"fold 0 of student learnt from other labels than teacher gives now; remove "):
+        train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.start_from=teacher")
+    storage.write_json(teacher.pseudo, labels)
+    student.fold(1).metrics.write_text(finished)
     # Other folds: the teacher's networks have seen what this student is judged by.
     with pytest.raises(InputError, match="teacher was trained on other folds"):
         train("leak", "pseudo.teacher=teacher", "folds.seed=1")
