@@ -37,6 +37,8 @@ def main() -> None:
     for run in teachers:
         count = pseudo.label(run, arguments.images, arguments.limit)
         print(f"{count} tiles labelled by each of {len(run.finished_folds())} folds: {run.path}/fold_*/pseudo.npz")
+        everything, half = pseudo.empty_shares(run)
+        print(f"without salt: {everything:.0%} of the tiles, {half:.0%} of the surest half (pseudo.confidence=0.5)")
     experiment, dataset = teachers[0].read_config().name, teachers[0].read_provenance()["dataset"]
     cli.next_step(
         f"python scripts/train.py {experiment} --data {dataset} "

@@ -218,3 +218,12 @@ def test_no_lovasz_loss_takes_soft_labels(loss: str) -> None:
         Config(train=TrainConfig(loss=loss), pseudo=soft)
     Config(train=TrainConfig(loss="bce", late_loss="lovasz"), pseudo=soft)  # the late loss is never used
     Config(train=TrainConfig(loss=loss), pseudo=PseudoConfig(teacher="t"))
+
+
+def test_the_surest_half_is_told_by_how_much_of_it_holds_no_salt(trained: Trained) -> None:
+    values = np.array([[0, 60, 140, 200], [255, 200, 1, 30], [120, 0, 10, 130]])  # no salt: 2, 2 and 3 of 4
+    for number, row in enumerate(values):
+        run = taught(trained, noise(4), np.repeat(row, 101 * 101).reshape(4, 101, 101).astype(np.uint8), number)
+    everything, half = pseudo.empty_shares(run)
+    assert everything == pytest.approx(7 / 12)
+    assert half == pytest.approx((1 / 2 + 1 / 2 + 2 / 2) / 3)  # of 0 and 200, of 255 and 1, of 0 and 10

@@ -164,11 +164,31 @@ def of_fold(
             )
     allowed = unlabelled.without_known(images, config, labelled, test)
     found = blend.mean([labels for _, labels in records]).of(allowed.ids)
-    sure = np.array([np.abs(2.0 * image - 255).mean() for image in found])
-    kept = np.sort(np.argsort(-sure, kind="stable")[: max(1, round((1 - config.confidence) * len(sure)))])
+    kept = surest(found, config.confidence)
     masks = HALF.apply(found[kept]) if config.labels == "hard" else found[kept]
     sums = tuple(record["checksums"][str(fold.number)] for (_, fold), (record, _) in zip(folds, records, strict=True))
     return Pseudo(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks, sums)
+
+
+def surest(labels: np.ndarray, confidence: float) -> np.ndarray:
+    """Which tiles are left when the share ``confidence`` of them is left out that the labels are least sure of.
+
+    labels: uint8 (N, H, W), 255ths. Sure is a tile with a large mean |2 p - 1| over its pixels. Returns positions int
+    (M,), ascending, at least one.
+    """
+    sure = np.array([np.abs(2.0 * image - 255).mean() for image in labels])
+    return np.sort(np.argsort(-sure, kind="stable")[: max(1, round((1 - confidence) * len(sure)))])
+
+
+def empty_shares(run: RunDir) -> tuple[float, float]:
+    """Share of tiles without salt among those that a run has labelled, and among the surest half, mean over folds."""
+    shares = []
+    for fold in run.finished_folds():
+        labels = runs.load_predictions(fold.pseudo).probabilities
+        empty = ~HALF.apply(labels).any(axis=(1, 2))
+        shares.append((empty.mean(), empty[surest(labels, 0.5)].mean()))
+    everything, half = np.mean(shares, axis=0)
+    return float(everything), float(half)
 
 
 def demand_same_labels(student: RunDir, taught_by: Sequence[RunDir], every: Sequence[int] = ()) -> None:
