@@ -142,7 +142,7 @@ def test_the_average_labels_after_a_part_of_the_training_and_its_images_wait_unt
 
 
 def test_a_batch_with_fewer_than_two_labelled_images_is_labelled_at_any_time() -> None:
-    task = SaltTask(tiny_fold.settings(*OWN, "pseudo.label_after=0.9"), 0, (101, 101))
+    task = SaltTask(tiny_fold.settings(*OWN, "pseudo.label_after=0.5"), 0, (101, 101))
     task.trainer = SimpleNamespace(callbacks=[], current_epoch=0)  # type: ignore[assignment]
     images, masks = torch.rand(3, 1, 32, 32), torch.zeros(3, 1, 32, 32)
     masks[1] = UNKNOWN
