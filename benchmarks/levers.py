@@ -16,10 +16,10 @@ import resource
 import statistics
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from pathlib import Path
 
+from harness import seconds
 from saltseg import cli
 
 BATCH, STEPS = 16, 7
@@ -65,12 +65,6 @@ def measure(experiment: str, lever: str) -> str:
 
     Steps with and without the lever alternate, so that other work on the machine touches both; the ratio is the median.
     """
-
-    def seconds(step: Callable[[], None]) -> float:
-        started = time.perf_counter()
-        step()
-        return time.perf_counter() - started
-
     changed = stepper(experiment, lever)
     changed(), changed()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # before the baseline needs any

@@ -90,9 +90,7 @@ def parsed() -> argparse.Namespace:
     )
     parser.add_argument("--data", metavar="DATASET", help="masked: leave out the images of this dataset")
     parser.add_argument("--epochs", type=int, metavar="N", help="short for --set train.epochs=N")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
-    )
+    cli.add_set(parser)
     cli.add_directories(parser)
     return parser.parse_args()
 

@@ -18,16 +18,7 @@ def main() -> int:
     from saltseg import experiments
 
     parser = cli.parser(__doc__)
-    parser.add_argument("experiment", help=f"one of {', '.join(experiments.EXPERIMENTS)}, or a config.yaml")
-    parser.add_argument("--data", required=True, metavar="DATASET", help="folder under input/")
-    parser.add_argument("--folds", default="all", help="all (default) or numbers such as 0,1")
-    parser.add_argument("--holdout", type=float, metavar="SHARE", help="one random validation part instead of folds")
-    parser.add_argument(
-        "--set", action="append", default=[], metavar="KEY=VALUE", help="change a setting; may be repeated"
-    )
-    parser.add_argument("--name", help="the run's name (default: DATASET-EXPERIMENT)")
-    cli.add_parallel(parser)
-    cli.add_devices(parser)
+    cli.add_training(parser, experiments.EXPERIMENTS)
     cli.add_directories(parser)
     arguments = parser.parse_args()
 

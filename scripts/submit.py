@@ -7,12 +7,7 @@ The file has exactly the ids and the order of sample_submission.csv; it is read 
 dataset has a solution (the synthetic one has), it is scored as Kaggle would.
 """
 
-from typing import TYPE_CHECKING
-
 from saltseg import cli
-
-if TYPE_CHECKING:
-    from saltseg.runs import RunDir
 
 
 def main() -> None:
@@ -24,28 +19,20 @@ def main() -> None:
 
     from saltseg import runs
     from saltseg.inference import steps
+    from saltseg.reporting import notes
 
     run = runs.existing_run(arguments.output, arguments.run)
     other = runs.existing_run(arguments.output, arguments.rule_of) if arguments.rule_of else None
     score = steps.submit(run, steps.Place(arguments.input, arguments.output), other)
     print(f"submission: {run.submission}")
     if other is not None:
-        print(f"its rule is that of {other.name}: {decision_rule(run)}")
+        print(f"its rule is that of {other.name}: {notes.rule_text(steps.rule_of(run))}")
     if score:
         print(f"score: {score['all']:.4f} on all {score['n']} test images")
         for part in ("public", "private"):
             if score[part] is not None:
                 print(f"  {part} {score[part]:.4f} on {score['n_' + part]}")
     cli.next_step(f"python scripts/{'publish' if run.taught_by_all_folds() else 'report'}.py {run.name}")
-
-
-def decision_rule(run: "RunDir") -> str:
-    """The rule that the run has borrowed, in words."""
-    from saltseg import storage
-    from saltseg.core.postprocess import Rule
-    from saltseg.reporting import notes
-
-    return notes.rule_text(Rule.from_dict(storage.read_json(run.borrowed)["rule"]))
 
 
 if __name__ == "__main__":

@@ -37,10 +37,10 @@ def test_mapping_and_yaml_are_inverse_to_reading(chosen: Config) -> None:
 @settings(max_examples=25, deadline=None)
 @given(CONFIGS)
 def test_every_key_can_be_set_to_its_own_value(chosen: Config) -> None:
-    """`keys` lists the whole configuration: overriding a default with all of them gives the other one."""
+    """`flat` lists the whole configuration: overriding a default with all of them gives the other one."""
     mapping = config.to_mapping(chosen)
     assignments = []
-    for key in config.keys(chosen):
+    for key in config.flat(chosen):
         value = mapping
         for part in key.split("."):
             value = value[part]

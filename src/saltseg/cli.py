@@ -5,7 +5,7 @@ import errno
 import io
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -66,6 +66,25 @@ def at_least_one(text: str) -> int:
     if not text.isdecimal() or int(text) < 1:
         raise argparse.ArgumentTypeError(f"{text!r} is not a number of at least 1")
     return int(text)
+
+
+def add_set(arguments: argparse.ArgumentParser) -> None:
+    """Add ``--set``, which may be repeated; for `saltseg.config.override`."""
+    said = "change a setting; may be repeated"
+    arguments.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help=said)
+
+
+def add_training(arguments: argparse.ArgumentParser, experiments: Iterable[str]) -> None:
+    """Add what says which training is meant and how it is spread: what train.py takes, and run.py hands on to it."""
+    arguments.add_argument("experiment", help=f"one of {', '.join(experiments)}, or a config.yaml")
+    said = "folder under input/, for example synthetic or tgs"
+    arguments.add_argument("--data", required=True, metavar="DATASET", help=said)
+    arguments.add_argument("--folds", default="all", help="all (default) or numbers such as 0,1")
+    arguments.add_argument("--holdout", type=float, metavar="SHARE", help="one random validation part instead of folds")
+    add_set(arguments)
+    arguments.add_argument("--name", help="the run's name (default: DATASET-EXPERIMENT)")
+    add_parallel(arguments)
+    add_devices(arguments)
 
 
 def add_parallel(arguments: argparse.ArgumentParser) -> None:

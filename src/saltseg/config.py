@@ -212,17 +212,9 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
         for section in sections:
             target = target.get(section, {}) if isinstance(target, dict) else {}
         if not isinstance(target, dict) or last not in target or isinstance(target[last], dict):
-            raise InputError(unknown("configuration key", key, keys(config)))
+            raise InputError(unknown("configuration key", key, flat(config)))
         target[last] = value
     return from_mapping(mapping)
-
-
-def keys(config: Any, prefix: str = "") -> list[str]:
-    """Every key that ``--set`` knows, for example ``train.epochs``."""
-    found = []
-    for name, value in ((f.name, getattr(config, f.name)) for f in dataclasses.fields(config)):
-        found += keys(value, f"{prefix}{name}.") if dataclasses.is_dataclass(value) else [prefix + name]
-    return found
 
 
 def unknown(kind: str, name: str, known: Iterable[str]) -> str:

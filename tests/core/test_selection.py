@@ -158,7 +158,7 @@ def test_progress_is_told_to_the_end() -> None:
     [
         (np.zeros(3, int), r"one whole number is needed per image: group is int64 \(3,\)"),
         (np.linspace(0, 1, 24), r"one whole number is needed per image: group is float64"),
-        (np.zeros(24, int), r"weights need two groups or more to be cross-fitted: \[0\]; use thresholds.random_parts"),
+        (np.zeros(24, int), r"cross-fitting needs two groups or more: only group 0; use random_parts"),
     ],
 )
 def test_groups_that_do_not_fit_are_refused(group: np.ndarray, message: str) -> None:

@@ -117,12 +117,13 @@ def reset(run: runs.RunDir, *assignments: str) -> None:
 
 
 def make_blend(fake: Fake, name: str, members: list[str], **facts: object) -> runs.RunDir:
-    """A blend with the predictions and scores of the run, and `facts` in its provenance."""
+    """A blend with the predictions and scores of the run, equal weights, and `facts` in its provenance."""
     blend = runs.RunDir(fake.output / "blends" / name)
     blend.path.mkdir(parents=True)
     for source in (fake.run.config, fake.run.oof, fake.run.postprocess):
         shutil.copy(source, blend.path)
-    storage.write_json(blend.provenance, fake.run.read_provenance() | {"members": members} | facts)
+    made = {"members": members, "weights": [1] * len(members)}
+    storage.write_json(blend.provenance, fake.run.read_provenance() | made | facts)
     return blend
 
 

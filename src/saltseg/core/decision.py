@@ -77,7 +77,7 @@ def _shape(rule: Rule) -> Rule:
 
 
 @dataclass(frozen=True)
-class Fit:
+class FittedRules:
     """One rule per group, fitted on all other groups; key None: fitted on all images.
 
     average_precision: float64 (N,), each image under the rule that never saw its group. min_area: whether the minimum
@@ -99,8 +99,8 @@ class Trial:
     """A step, fitted on top of the steps adopted before it (``before``), and whether it is adopted."""
 
     step: str
-    before: Fit
-    fit: Fit
+    before: FittedRules
+    fit: FittedRules
 
     @property
     def adopted(self) -> bool:
@@ -124,7 +124,7 @@ def try_steps(images: OutOfFold, progress: Callable[[], object] = lambda: None) 
     """
     names = np.unique(images.groups).tolist()
     at_half = images.areas(HALF).average_precision(HALF)
-    adopted = Fit(dict.fromkeys([*names, None], HALF), at_half, min_area=False)
+    adopted = FittedRules(dict.fromkeys([*names, None], HALF), at_half, min_area=False)
     trials = []
     for step, options in STEPS.items():
         if step != "empty-image gate" or images.presence is not None:
@@ -144,7 +144,23 @@ def cross_fit(images: OutOfFold) -> NDArray[np.float64]:
     return adopted[-1] if adopted else images.areas(HALF).average_precision(HALF)
 
 
-def _fit(images: OutOfFold, before: dict[int | None, Rule], options: Iterable[dict[str, Any]], min_area: bool) -> Fit:
+def scores(images: OutOfFold) -> dict[str, NDArray[np.float64]]:
+    """What each image scores, float64 (N,) in [0, 1], under three rules: what runs, levers and starts are compared by.
+
+    at_half: threshold 0.5. cross_fitted: a threshold and a minimum area fitted on the other groups, the same kind of
+    rule for every network. whole_rule: as `cross_fit`, so with what would be submitted.
+    """
+    counted = images.areas(HALF)
+    return {
+        "at_half": counted.average_precision(HALF),
+        "cross_fitted": thresholds.cross_fit_areas(counted, images.groups).average_precision,
+        "whole_rule": cross_fit(images),
+    }
+
+
+def _fit(
+    images: OutOfFold, before: dict[int | None, Rule], options: Iterable[dict[str, Any]], min_area: bool
+) -> FittedRules:
     """For each group, extend its rule by the option with the highest plateau on the other groups."""
     asked: dict[Rule, list[int | None]] = {}  # groups that share a rule share its count of pixels
     for option in options:
@@ -163,7 +179,7 @@ def _fit(images: OutOfFold, before: dict[int | None, Rule], options: Iterable[di
                     own = images.groups == name
                     held_out[own] = counted.take(own).average_precision(found)
         images.keep([*before.values(), *rules.values()])
-    return Fit(rules, held_out, min_area)
+    return FittedRules(rules, held_out, min_area)
 
 
 def summarise(
@@ -227,7 +243,7 @@ def summarise(
     }
 
 
-def _tuned(fit: Fit, images: OutOfFold) -> dict[str, Any]:
+def _tuned(fit: FittedRules, images: OutOfFold) -> dict[str, Any]:
     """What `summarise` says about the tuned rule."""
     tuned = fit.rules[None]
     found = thresholds.search_areas(images.areas(tuned), fit.min_area)

@@ -37,7 +37,7 @@ class Fit:
         return cls(kind, max(1, round(height * scale)), max(1, round(width * scale)))
 
     def forward(self, images: np.ndarray) -> np.ndarray:
-        """Float32 (N, H, W) → float32 (N, height, width), same range."""
+        """Float32, when padding of any type (N, H, W) → the same type (N, height, width), same range."""
         if self.kind == "pad":
             vertical, horizontal = _border(images.shape[1], self.height), _border(images.shape[2], self.width)
             return np.pad(images, ((0, 0), vertical, horizontal), mode="reflect")

@@ -111,12 +111,8 @@ def cross_fit(stacks: Sequence[Stack], true: ArrayLike, group: ArrayLike, progre
     Raises:
         InputError: as `areas`; a group array that does not fit; fewer than two groups.
     """
-    groups = np.asarray(group)
-    if groups.shape != (len(stacks[0]),) or groups.dtype.kind not in "ui":
-        raise InputError(f"one whole number is needed per image: group is {groups.dtype} {groups.shape}; give the fold")
-    names = [int(name) for name in np.unique(groups)]
-    if len(names) < 2:
-        raise InputError(f"weights need two groups or more to be cross-fitted: {names}; use thresholds.random_parts")
+    groups = thresholds.as_groups(group, len(stacks[0]))
+    names = np.unique(groups).tolist()
     everything = np.ones(len(groups), bool)
     counts, *of_groups = _select_each(stacks, true, [everything, *(groups != name for name in names)], progress)
     equal = (1,) * len(stacks)

@@ -1,8 +1,8 @@
 """The submission file: written, read and scored as the competition does it.
 
-A CSV file ``id,rle_mask``, one row an image; an empty cell is an empty mask. ``train.csv``,
-``sample_submission.csv`` and ``solution.csv`` (with an optional third column ``usage``) have the same form
-and the same reader. Rows are numbered as an editor numbers them: the header is row 1.
+A CSV file ``id,rle_mask``, one row an image; an empty cell is an empty mask. ``solution.csv`` (with an optional
+third column ``usage``) has the same form and the same reader. Rows are numbered as an editor numbers them: the header
+is row 1.
 """
 
 import csv

@@ -40,13 +40,11 @@ class Section:
     """A synthetic seismic line, (H, W) with H and W multiples of 101.
 
     image float32, amplitude with mean about 0 and deviation about 1, exactly 0 where nothing was recorded;
-    mask uint8 {0, 1}, 1 = salt; kind: the salt body; wavelength: dominant, in pixels.
+    mask uint8 {0, 1}, 1 = salt.
     """
 
     image: np.ndarray
     mask: np.ndarray
-    kind: str
-    wavelength: float
 
 
 @dataclass(frozen=True)
@@ -71,7 +69,7 @@ def section(rng: np.random.Generator) -> Section:
     image = salt_imaging.image_of(rng, geology, wavelength, quality)[inner].copy()
     mask = salt_bodies.annotate(rng, (geology.salt >= 0.5)[inner].astype(np.uint8), geology.kind, quality)
     _unrecord(rng, image, mask)
-    return Section(image, mask, geology.kind, wavelength)
+    return Section(image, mask)
 
 
 def numbered_section(seed: int, number: int) -> Section:

@@ -13,12 +13,12 @@ from pathlib import Path
 import numpy as np
 
 from saltseg.core import rle
+from saltseg.core.submission import USAGES
 from saltseg.data import competition
 from saltseg.data.competition import SHAPE, FileProblem, Progress
 from saltseg.errors import InputError
 
 FETCH = "fetch the file again"
-USAGES = ("Public", "Private")
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Problem:
 
 
 @dataclass(frozen=True)
-class Table:
+class _Rows:
     """A CSV file as far as it can be read: the first row of each id, as line number and named fields."""
 
     name: str
@@ -88,7 +88,7 @@ def verify(root: Path, progress: Progress | None = None) -> list[Problem]:
 
 def _table(
     root: Path, name: str, required: tuple[str, ...], optional: tuple[str, ...], problems: list[Problem]
-) -> Table | None:
+) -> _Rows | None:
     """Read `name` as far as possible, adding what is wrong; None where it cannot be used at all."""
     path = root / name
     if not path.is_file():
@@ -108,7 +108,7 @@ def _table(
         problems.append(Problem(f"{name} line 1", what, f"make the first line {expected}"))
     if not set(required) <= set(header):
         return None
-    table = Table(name, {}, {})
+    table = _Rows(name, {}, {})
     for line, row in lines[1:]:
         problem = _add_row(table, line, header, row)
         if problem is not None:
@@ -116,7 +116,7 @@ def _table(
     return table
 
 
-def _add_row(table: Table, line: int, header: list[str], row: list[str]) -> tuple[str, str] | None:
+def _add_row(table: _Rows, line: int, header: list[str], row: list[str]) -> tuple[str, str] | None:
     """Add one row to `table`, or return what is wrong with it and the fix."""
     if len(row) != len(header):
         return f"{len(row)} fields, not {len(header)}", "give the row one field for each column"
@@ -131,7 +131,7 @@ def _add_row(table: Table, line: int, header: list[str], row: list[str]) -> tupl
     return None
 
 
-def _decode(table: Table | None, problems: list[Problem]) -> dict[str, np.ndarray]:
+def _decode(table: _Rows | None, problems: list[Problem]) -> dict[str, np.ndarray]:
     """Masks uint8 (101, 101) {0, 1} by id; each malformed `rle_mask` is added to `problems` instead."""
     decoded: dict[str, np.ndarray] = {}
     if table is None:
@@ -145,7 +145,7 @@ def _decode(table: Table | None, problems: list[Problem]) -> dict[str, np.ndarra
     return decoded
 
 
-def _check_optional_tables(root: Path, train: Table | None, sample: Table | None, problems: list[Problem]) -> None:
+def _check_optional_tables(root: Path, train: _Rows | None, sample: _Rows | None, problems: list[Problem]) -> None:
     """depths.csv, sections.csv and solution.csv, each only where it is there."""
     if (root / "depths.csv").exists():
         depths = _table(root, "depths.csv", ("id", "z"), (), problems)
@@ -166,7 +166,7 @@ def _is_whole(text: str) -> bool:
 
 
 def _check_values(
-    table: Table | None, column: str, valid: Callable[[str], bool], fix: str, problems: list[Problem]
+    table: _Rows | None, column: str, valid: Callable[[str], bool], fix: str, problems: list[Problem]
 ) -> None:
     """Add each value of `column` that is not `valid`; a table without the column passes."""
     if table is None:
@@ -176,7 +176,7 @@ def _check_values(
             problems.append(Problem(table.at(identity), f"{column} {fields[column]!r}", fix))
 
 
-def _same_ids(table: Table | None, other: Table | None, problems: list[Problem]) -> None:
+def _same_ids(table: _Rows | None, other: _Rows | None, problems: list[Problem]) -> None:
     """Add each id of `table` that has no row in `other`, if both can be read."""
     if table is None or other is None:
         return
@@ -189,7 +189,7 @@ def _same_ids(table: Table | None, other: Table | None, problems: list[Problem])
 # ---------------------------------------------------------------- images and masks
 
 
-def _check_folder(root: Path, part: str, table: Table | None, problems: list[Problem]) -> list[Path]:
+def _check_folder(root: Path, part: str, table: _Rows | None, problems: list[Problem]) -> list[Path]:
     """Compare the files of a folder with the ids of its table; return the images that are there, by name."""
     if not (root / part).is_dir():
         fix = "restore it; input/README.md describes the layout"

@@ -61,13 +61,8 @@ def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
     predictions are gone.
     """
     oof, images = _labelled(run, place)
-    counted = images.areas(HALF)
     assert oof.fold is not None
-    columns = {
-        "at_half": counted.average_precision(HALF),
-        "cross_fitted": thresholds.cross_fit_areas(counted, images.groups).average_precision,
-        "whole_rule": decision.cross_fit(images),
-    }
+    columns = decision.scores(images)
     return [
         {"id": id_, "fold": int(fold), **{name: f"{values[i]:.1f}" for name, values in columns.items()}}
         for i, (id_, fold) in enumerate(zip(oof.ids.tolist(), oof.fold, strict=True))
@@ -126,10 +121,5 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
             "interval": list(metric.bootstrap_interval(difference)),
         }
 
-    both = [decision.OutOfFold(p.probabilities, true, group, p.presence) for p in parts]
-    return {
-        "n": len(ids),
-        "at_half": paired([images.areas(HALF).average_precision(HALF) for images in both]),
-        "cross_fitted": paired([thresholds.cross_fit_areas(i.areas(HALF), group).average_precision for i in both]),
-        "whole_rule": paired([decision.cross_fit(images) for images in both]),
-    }
+    ours, theirs = (decision.scores(decision.OutOfFold(p.probabilities, true, group, p.presence)) for p in parts)
+    return {"n": len(ids)} | {rule: paired([ours[rule], theirs[rule]]) for rule in ours}

@@ -13,7 +13,7 @@ import numpy as np
 
 from saltseg import config, experiments, storage
 from saltseg.core import decision, metric, thresholds
-from saltseg.core.areas import areas, log_loss
+from saltseg.core.areas import log_loss
 from saltseg.core.postprocess import HALF
 from saltseg.data import competition
 from saltseg.errors import InputError
@@ -41,20 +41,16 @@ def record(run: RunDir, place: Place, baseline: config.Config, budget: str, leve
 def figures(run: RunDir, place: Place) -> dict[str, Any]:
     """Figures of a run whose folds are finished, ready for JSON.
 
-    ``tenths_…``: ten times the metric of each out-of-fold image in id order, a hexadecimal digit each. at_half: under
-    threshold 0.5. cross_fitted: under a threshold and a minimum area fitted on the other folds (five random parts
-    where there is one fold), the same kind of rule for every lever. whole_rule: under all the steps of the decision
-    rule that raise this lever's cross-fitted score, so with what would be submitted.
+    Scores under the three rules of `saltseg.core.decision.scores`, fitted on the other folds (five random parts where
+    there is one fold); ``tenths_…``: ten times that of each out-of-fold image in id order, a hexadecimal digit each.
     """
     folds = run.finished_folds()
     oof = blend.collate(folds)
     true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
-    counted = areas(oof.probabilities, true)
     assert oof.fold is not None
-    group = thresholds.folds_or_parts(oof.fold)
-    at_half = counted.average_precision(HALF)
-    fitted = thresholds.cross_fit_areas(counted, group).average_precision
-    whole = decision.cross_fit(decision.OutOfFold(oof.probabilities, true, group, oof.presence))
+    images = decision.OutOfFold(oof.probabilities, true, thresholds.folds_or_parts(oof.fold), oof.presence)
+    loss = log_loss(images.areas(HALF))
+    scores = decision.scores(images)
     of_fold = [storage.read_json(fold.metrics) for fold in folds]
     origin = run.read_provenance()
     memory = [f.get("peak_gpu_memory_mb") or f["peak_memory_mb"] or 0 for f in of_fold]
@@ -62,19 +58,15 @@ def figures(run: RunDir, place: Place) -> dict[str, Any]:
         **{key: origin[key] for key in ("dataset", "dataset_hash", "folds_hash")},
         "n_train": of_fold[0]["n_train"],
         "n": len(oof.ids),
-        "log_loss": log_loss(counted),
-        "at_half": float(at_half.mean()),
-        "cross_fitted": float(fitted.mean()),
-        "whole_rule": float(whole.mean()),
+        "log_loss": loss,
+        **{rule: float(values.mean()) for rule, values in scores.items()},
         "seconds_per_epoch": float(np.mean([f["n_train"] / f["images_per_second"] for f in of_fold])),
         "peak_memory_mb": max(memory),
         "command": origin["command"],
         "git_commit": of_fold[0]["git_commit"],
         "machine": origin["machine"],
         "device": "gpu" if of_fold[0].get("peak_gpu_memory_mb") else "cpu",
-        "tenths_at_half": to_digits(at_half),
-        "tenths_cross_fitted": to_digits(fitted),
-        "tenths_whole_rule": to_digits(whole),
+        **{f"tenths_{rule}": to_digits(values) for rule, values in scores.items()},
     }
 
 

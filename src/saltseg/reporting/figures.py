@@ -96,7 +96,7 @@ def rule_curve(postprocess: Mapping[str, Any]) -> bytes:
     axes = figure.subplots()
     curve, recommended, naive = postprocess["curve"], postprocess["plateau"], postprocess["naive"]
     probability = np.asarray(curve["threshold"]) / 255
-    area = curve.get("min_area", recommended["rule"]["min_area"])
+    area = recommended["rule"]["min_area"]
     name = f"images under {area} px emptied" if area else "no minimum area"
     axes.plot(probability, curve["score"], color=BLUE, linewidth=2, label=name)
     if area:

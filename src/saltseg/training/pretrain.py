@@ -93,7 +93,7 @@ def masked(settings: Config, place: PretrainedDir, images: Images, **facts: Any)
         raise InputError(f"{len(images.ids)} images are fewer than two batches; give more or lower train.batch_size")
 
     def batches(seed: int) -> Batches:
-        """One epoch of the stream after another."""
+        """The tiles to learn from and those that judge."""
         order = np.random.default_rng(seed).permutation(len(images.ids))
         judging = min(VALIDATING, max(1, len(order) // 20))
         judged, learnt = (_unlabelled(images, np.sort(part)) for part in (order[:judging], order[judging:]))
