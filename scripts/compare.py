@@ -1,6 +1,7 @@
 """Is one run better than another? Paired, image by image, on the images that both predicted out of fold.
 
   python scripts/compare.py tgs-unet_spec tgs-unet
+  python scripts/compare.py tgs-recipe_lite0 mine        # the first may be one that is published only
 
 Under threshold 0.5; with a threshold and a minimum area of each run's own; with its whole decision rule, as it would be
 submitted. The last two are cross-fitted. A difference whose interval holds zero is no detectable difference. Two seeds
@@ -15,7 +16,7 @@ TITLES = {"at_half": "at 0.5", "cross_fitted": "threshold and area", "whole_rule
 
 def main() -> None:
     parser = cli.parser(__doc__)
-    parser.add_argument("one", help="a run or blend")
+    parser.add_argument("one", help="a run or blend, also one of output/published whose predictions are gone")
     parser.add_argument("other", help="the run or blend to hold against it")
     cli.add_directories(parser)
     arguments = parser.parse_args()
@@ -23,7 +24,8 @@ def main() -> None:
     from saltseg import runs
     from saltseg.inference import compare, steps
 
-    one, other = (runs.existing_run(arguments.output, name) for name in (arguments.one, arguments.other))
+    names = (arguments.one, arguments.other)
+    one, other = (runs.existing_run(arguments.output, name, published=True) for name in names)
     found = compare.compare(one, other, steps.Place(arguments.input, arguments.output))
     print(f"{found['n']} images, mAP out of fold; difference: {other.name} minus {one.name}, 95 % interval")
     for kind, title in TITLES.items():

@@ -90,6 +90,7 @@ class RunDir:
     solution_score = File("solution_score.json")  # the submission's score, where the dataset has a solution
     borrowed = File("borrowed_rule.json")  # the decision rule of the submission, where it is another run's
     report = File("report.html")  # the page about the run
+    image_scores = File("image_scores.csv")  # where it is published: what every out-of-fold image scored
 
     @property
     def name(self) -> str:
@@ -183,12 +184,18 @@ def default_name(dataset: str, experiment: str, holdout: float | None) -> str:
     return f"{dataset}-{experiment}" + ("" if holdout is None else f"-holdout{holdout:g}")
 
 
-def existing_run(output_dir: Path, name: str) -> RunDir:
-    """The run or blend called ``name``; raises InputError naming the known ones."""
+def existing_run(output_dir: Path, name: str, published: bool = False) -> RunDir:
+    """The run or blend called ``name``; raises InputError naming the known ones.
+
+    published: where there is none, also one of which only the published files are there, with its images' scores.
+    """
     run = run_dir(output_dir, name)
     for candidate in (run, RunDir(output_dir / "blends" / name)):
         if candidate.provenance.is_file():
             return candidate
+    record = RunDir(output_dir / "published" / name)
+    if published and record.image_scores.is_file():
+        return record
     known = all_runs(output_dir)
     raise InputError(
         configuration.unknown("run", name, [r.name for r in known])

@@ -95,6 +95,63 @@ def test_only_images_that_both_predicted_count(trained: Trained) -> None:
     assert found["at_half"]["difference"] == pytest.approx(-1 / 4)
 
 
+def published(trained: Trained, run: runs.RunDir, name: str) -> runs.RunDir:
+    """What is left of a run in a fresh clone: no predictions, the scores of its images."""
+    record = runs.RunDir(trained.output / "published" / name)
+    storage.write_json(record.provenance, run.read_provenance())
+    storage.write_csv(record.image_scores, compare.image_scores(run, place(trained)))
+    return record
+
+
+def test_published_scores_compare_as_the_predictions_did(trained: Trained) -> None:
+    steps.predict(trained.run, place(trained))
+    worse = another(trained, "worse", tuple(reversed(TRAIN)), missed="d0")
+    record, known = published(trained, worse, "gone"), compare.compare(trained.run, worse, place(trained))
+    known = {"n": 12} | {rule: {**known[rule], "gone": known[rule]["worse"]} for rule in known if rule != "n"}
+    for rule in ("at_half", "cross_fitted", "whole_rule"):
+        del known[rule]["worse"]
+    assert known["at_half"]["difference"] < 0
+    found = compare.compare(trained.run, record, place(trained))
+    assert found == known
+    assert compare.compare(published(trained, trained.run, "tiny-run"), record, place(trained)) == known
+    assert runs.existing_run(trained.output, "gone", published=True) == record
+    assert runs.existing_run(trained.output, "tiny-run", published=True) == trained.run  # which has its predictions yet
+    with pytest.raises(InputError, match=r"unknown run 'gone'"):
+        runs.existing_run(trained.output, "gone")
+
+
+def test_published_scores_of_other_images_or_folds_are_not_compared(trained: Trained) -> None:
+    part = another(trained, "part", tuple(id_ for id_ in TRAIN if id_[1] == "0"), missed="d0")
+    steps.predict(trained.run, place(trained))
+    with pytest.raises(InputError, match=r"tiny-run scored 12 images and gone 4, not the same ones in the same folds"):
+        compare.compare(trained.run, published(trained, part, "gone"), place(trained))
+    record = published(trained, trained.run, "moved")
+    rows = storage.read_csv(record.image_scores)
+    rows[0]["fold"] = str((int(rows[0]["fold"]) + 1) % 3)
+    storage.write_csv(record.image_scores, rows)
+    with pytest.raises(InputError, match=r"not the same ones in the same folds"):
+        compare.compare(trained.run, record, place(trained))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "id,fold,at_half,cross_fitted\na0,0,1.0,1.0\n",
+        "id,fold,at_half,cross_fitted,whole_rule\na0,0,1.0,1.0\n",
+        "id,fold,at_half,cross_fitted,whole_rule\na0,0,1.0,1.0,1.1\n",
+        "id,fold,at_half,cross_fitted,whole_rule\na0,0,1.0,1.0,nan\n",
+        "id,fold,at_half,cross_fitted,whole_rule\na0,first,1.0,1.0,1.0\n",
+    ],
+)
+def test_a_damaged_file_of_scores_is_refused(trained: Trained, text: str) -> None:
+    record = runs.RunDir(trained.output / "published" / "gone")
+    storage.write_json(record.provenance, trained.run.read_provenance())
+    record.image_scores.write_text(text)
+    with pytest.raises(InputError, match=r"image_scores\.csv cannot be read as scores of images"):
+        compare.compare(record, trained.run, place(trained))
+
+
 def test_runs_on_other_folds_are_not_compared(trained: Trained) -> None:
     other = another(trained, "other", TRAIN, missed="d0")
     storage.write_json(other.provenance, other.read_provenance() | {"folds_hash": "x"})

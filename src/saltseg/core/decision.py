@@ -144,6 +144,9 @@ def cross_fit(images: OutOfFold) -> NDArray[np.float64]:
     return adopted[-1] if adopted else images.areas(HALF).average_precision(HALF)
 
 
+RULES = ("at_half", "cross_fitted", "whole_rule")
+
+
 def scores(images: OutOfFold) -> dict[str, NDArray[np.float64]]:
     """What each image scores, float64 (N,) in [0, 1], under three rules: what runs, levers and starts are compared by.
 

@@ -1,11 +1,12 @@
 """How good is a run elsewhere, and is it better than another: scores on other data, paired differences."""
 
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from saltseg import runs
+from saltseg import runs, storage
 from saltseg.core import decision, metric, thresholds
 from saltseg.core.postprocess import HALF
 from saltseg.data import competition
@@ -57,7 +58,7 @@ def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
     """What every out-of-fold image scored, in id order: rows of id, fold, at_half, cross_fitted and whole_rule.
 
     cross_fitted: under a threshold and a minimum area fitted on the other folds (random parts where there is one fold);
-    whole_rule: under all steps of the decision rule, likewise. Enough to compare runs image by image when their
+    whole_rule: under all steps of the decision rule, likewise. Enough to `compare` runs image by image when their
     predictions are gone.
     """
     oof, images = _labelled(run, place)
@@ -93,33 +94,66 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
     Returns ``{"n", "at_half": {...}, "cross_fitted": {...}, "whole_rule": {...}}`` with the two scores, their mean
     difference per image and its 95 % bootstrap interval. cross_fitted: each with a threshold and a minimum area of its
     own, fitted on the other folds (random parts where there is one fold, the same parts for both). whole_rule: likewise
-    with all steps of the decision rule that raise its score. Raises InputError when datasets or folds differ, or one
-    has no honest score.
+    with all steps of the decision rule that raise its score. Of a published run there are scores and no predictions;
+    the other one must then have predicted the same images. Raises InputError when datasets, folds or those images
+    differ, or a run has no honest score.
     """
     for run in (one, other):
         run.demand_score("nothing to compare: python scripts/compare.py takes {teacher}")
     for key in ("dataset", "dataset_hash", "folds_hash"):
         if one.read_provenance()[key] != other.read_provenance()[key]:
             raise InputError(f"{one.name} and {other.name} differ in {key}; only runs on the same folds are compared")
-    first, second = runs.load_predictions(one.oof), runs.load_predictions(other.oof)
-    ids = np.array(sorted(set(first.ids.tolist()) & set(second.ids.tolist())))
-    if len(ids) < 2:
-        raise InputError(f"{one.name} and {other.name} share {len(ids)} out-of-fold images; train a fold of both")
-    labelled = competition.read_train(place.root(one))
-    true = labelled.masks_of(ids.tolist())
-    parts = [blend.in_order(first, ids), blend.in_order(second, ids)]
-    assert parts[0].fold is not None
-    group = thresholds.folds_or_parts(parts[0].fold)
+    published = one.image_scores.is_file() or other.image_scores.is_file()
+    ours, theirs = _recorded(one, other, place) if published else _shared(one, other, place)
 
-    def paired(values: list[np.ndarray]) -> dict[str, Any]:
-        """Scores (N,) of one run and of the other."""
-        difference = values[1] - values[0]
+    def paired(rule: str) -> dict[str, Any]:
+        """Scores of one run and of the other."""
+        difference = theirs[rule] - ours[rule]
         return {
-            one.name: float(values[0].mean()),
-            other.name: float(values[1].mean()),
+            one.name: float(ours[rule].mean()),
+            other.name: float(theirs[rule].mean()),
             "difference": float(difference.mean()),
             "interval": list(metric.bootstrap_interval(difference)),
         }
 
-    ours, theirs = (decision.scores(decision.OutOfFold(p.probabilities, true, group, p.presence)) for p in parts)
-    return {"n": len(ids)} | {rule: paired([ours[rule], theirs[rule]]) for rule in ours}
+    return {"n": len(ours["at_half"])} | {rule: paired(rule) for rule in ours}
+
+
+def _shared(one: RunDir, other: RunDir, place: Place) -> list[dict[str, np.ndarray]]:
+    """`decision.scores` of both runs on the images that both predicted, in id order."""
+    first, second = runs.load_predictions(one.oof), runs.load_predictions(other.oof)
+    ids = np.array(sorted(set(first.ids.tolist()) & set(second.ids.tolist())))
+    if len(ids) < 2:
+        raise InputError(f"{one.name} and {other.name} share {len(ids)} out-of-fold images; train a fold of both")
+    true = competition.read_train(place.root(one)).masks_of(ids.tolist())
+    parts = [blend.in_order(first, ids), blend.in_order(second, ids)]
+    assert parts[0].fold is not None
+    group = thresholds.folds_or_parts(parts[0].fold)
+    return [decision.scores(decision.OutOfFold(p.probabilities, true, group, p.presence)) for p in parts]
+
+
+def _recorded(one: RunDir, other: RunDir, place: Place) -> list[dict[str, np.ndarray]]:
+    """The same from `image_scores`, as published or made now; rules were fitted on all images of a run."""
+    tables = [
+        _read_image_scores(run.image_scores) if run.image_scores.is_file() else image_scores(run, place)
+        for run in (one, other)
+    ]
+    ids = [[(row["id"], int(row["fold"])) for row in table] for table in tables]
+    if ids[0] != ids[1]:
+        raise InputError(
+            f"{one.name} scored {len(ids[0])} images and {other.name} {len(ids[1])}, not the same ones in the same "
+            "folds; of a published run only scores are left, so train the same folds of the other"
+        )
+    return [{rule: np.array([float(row[rule]) for row in table]) for rule in decision.RULES} for table in tables]
+
+
+def _read_image_scores(path: Path) -> list[dict[str, str]]:
+    """Rows of a published run, as `image_scores` made them; raises InputError for other files."""
+    rows = storage.read_csv(path)
+    try:
+        scores = [float(row[rule]) for row in rows for rule in decision.RULES if row["id"] and int(row["fold"]) >= 0]
+        if not scores or not all(0 <= score <= 1 for score in scores):
+            raise ValueError("scores from 0 to 1 are wanted")
+    except (KeyError, TypeError, ValueError) as error:
+        raise storage.unreadable(path, "scores of images", error) from None
+    return rows
