@@ -93,6 +93,7 @@ class TrainConfig:
     ema: float = 0.0  # decay per step of an exponential moving average of the weights; 0: none
     swa_from: int = 0  # the epoch, counted from 1, from which weights are averaged with equal weight; 0: never
     keep: Literal["best", "last", "snapshots"] = "best"  # which weights predict; snapshots: one per cycle, averaged
+    half_size_until: int = 0  # the last epoch, counted from 1, that learns at half of data.size; 0: none
     validate_every: int = 1  # epochs between looks at the validation images; a fixed length needs few
     stop_patience: int = 10  # keep=best: epochs without a better validation loss before training stops
     start_from: str = ""  # weights that each fold starts from: a run of the same network and folds, or file:PATH

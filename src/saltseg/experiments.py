@@ -138,6 +138,16 @@ LEVERS: dict[str, tuple[str, ...]] = {
         "model.extra_channels=[row, image_x_row]",
         "train.learning_rate=0.001",
     ),
+    # As many operations as the baseline, more epochs: half again of its length at half the size, the rest at full size.
+    "progressive": ("train.epochs={longer}", "train.validate_every={longer}", "train.half_size_until={half_size}"),
+    "combined_progressive": (
+        "train.loss=symmetric_lovasz",
+        "model.extra_channels=[row, image_x_row]",
+        "train.learning_rate=0.001",
+        "train.epochs={longer}",
+        "train.validate_every={longer}",
+        "train.half_size_until={half_size}",
+    ),
     "tile_loss": ("train.loss_region=tile",),
     "resize": ("data.fit=resize",),
     "no_augmentation": ("data.augment=none",),
@@ -164,7 +174,9 @@ BUDGETS: dict[str, tuple[str, ...]] = {
 def with_lever(experiment: Config, budget: str, lever: str) -> list[str]:
     """The assignments that put ``experiment`` on a budget and change one lever; for `saltseg.config.override`."""
     epochs = override(experiment, BUDGETS[budget]).train.epochs
-    return [*BUDGETS[budget], *(setting.format(second_half=epochs // 2 + 1) for setting in LEVERS[lever])]
+    half_size = epochs * 3 // 2
+    lengths = {"second_half": epochs // 2 + 1, "half_size": half_size, "longer": half_size + epochs - half_size // 4}
+    return [*BUDGETS[budget], *(setting.format(**lengths) for setting in LEVERS[lever])]
 
 
 def named(name: str) -> Config:

@@ -5,13 +5,14 @@ from pathlib import Path
 
 import pytest
 import torch
-from tiny_fold import settings, train, weights
+from tiny_fold import assert_equal, settings, train, weights
 from torch import Tensor
 
+from saltseg.errors import InputError
 from saltseg.models import losses
 from saltseg.models.losses import binary_cross_entropy, dice
 from saltseg.models.network import Outputs
-from saltseg.training.task import SaltTask
+from saltseg.training.task import SaltTask, halved
 
 Loss = Callable[[Tensor, Tensor], Tensor]
 TILE = (101, 101)
@@ -108,3 +109,48 @@ def test_mixed_precision_trains_all_outputs(tmp_path: Path, monkeypatch: pytest.
     assert {tensor.dtype for tensor in states["bf16"].values()} <= {torch.float32, torch.int64}
     name = "network.encoder.model.conv_stem.weight"
     torch.testing.assert_close(states["bf16"][name], states["32"][name], rtol=0, atol=0.01)
+
+
+def test_halving_takes_the_mean_of_four_pixels_and_salt_from_one_half_on() -> None:
+    image = torch.tensor([[0.0, 0.2, 1.0, 1.0], [0.4, 0.6, 1.0, 0.0]])[None, None]
+    mask = torch.tensor([[1.0, 1.0, 0.0, 1.0], [0.0, 0.0, 0.0, 0.0]])[None, None]
+    small, hard = halved(image.expand(1, 3, -1, -1), mask)
+    torch.testing.assert_close(small, torch.tensor([[0.3, 0.75]]).expand(1, 3, 1, 2))
+    assert hard.tolist() == [[[[1.0, 0.0]]]]  # two of four pixels, one of four
+    assert halved(image, mask, soft=True)[1].tolist() == [[[[0.5, 0.25]]]]
+
+
+def test_the_first_epochs_learn_at_half_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    sizes: list[tuple[int, ...]] = []
+
+    def spy(logits: Tensor, masks: Tensor) -> Tensor:
+        assert set(masks.unique().tolist()) <= {0.0, 1.0}
+        sizes.append(tuple(masks.shape[2:]))
+        return losses.dice(logits, masks)
+
+    monkeypatch.setitem(losses.LOSSES, "focal", spy)
+    fixed = ["train.keep=last", "train.schedule=constant", "train.epochs=3", "train.loss=focal"]
+    kept, _ = train(tmp_path / "fold_0", *fixed, "train.half_size_until=2")
+    assert sizes == [(16, 16)] * 6 + [(32, 32)] * 3  # three steps an epoch
+
+    # Broken off within the second epoch and gone on with, it ends with the same weights.
+    train(tmp_path / "fold_1", *fixed, "train.half_size_until=2", stop_at=4)
+    again, _ = train(tmp_path / "fold_1", *fixed, "train.half_size_until=2")
+    assert_equal(weights(kept.network), weights(again.network))
+
+
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        (["train.half_size_until=50"], r"train.half_size_until is 50; it must be 0, or before the end"),
+        (["train.half_size_until=-1"], r"train.half_size_until is -1; it must be 0, or before the end"),
+        (["train.half_size_until=1", "data.size=33"], r"half_size_until is 1; it must be 0, or data.size even"),
+        (
+            [*PADDED, "train.half_size_until=1", "train.loss_region=tile"],
+            r"train.half_size_until is 1; it must be 0 with train.loss_region=tile",
+        ),
+    ],
+)
+def test_half_sizes_that_cannot_be_are_refused(assignments: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        settings(*assignments)

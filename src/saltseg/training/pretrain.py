@@ -87,8 +87,12 @@ def synthetic(settings: Config, place: PretrainedDir, tiles: int) -> bool:
 def masked(settings: Config, place: PretrainedDir, images: Images, **facts: Any) -> bool:
     """Train on unlabelled tiles; False where that was finished before. ``facts`` go into the provenance.
 
-    A twentieth of the images judges. Raises InputError as `synthetic` does, and for fewer images than two batches.
+    A twentieth of the images judges. Raises InputError as `synthetic` does, for fewer images than two batches, and for
+    epochs at half the size.
     """
+    if settings.train.half_size_until:
+        epoch = settings.train.half_size_until
+        raise InputError(f"train.half_size_until is {epoch}: patches are covered and drawn at full size; set it to 0")
     if len(images.ids) < 2 * settings.train.batch_size:
         raise InputError(f"{len(images.ids)} images are fewer than two batches; give more or lower train.batch_size")
 

@@ -48,6 +48,17 @@ def take_over(network: nn.Module, path: Path) -> str:
     return f"all weights from {weight_sources.title(path)}"
 
 
+def halved(images: Tensor, masks: Tensor, soft: bool = False) -> Batch:
+    """Images float (N, C, H, W) and masks float {0, 1} (N, 1, H, W), H and W even → the same at H/2 x W/2.
+
+    Each pixel is the mean of four; in masks it is salt from one half on, or, where labels are ``soft``, the mean.
+    Progressive resizing (Howard 2018; Tan and Le 2021, arXiv 2104.00298): an epoch at half the size has a quarter of
+    the operations.
+    """
+    images, masks = functional.avg_pool2d(images, 2), functional.avg_pool2d(masks, 2)
+    return images, masks if soft else (masks >= 0.5).to(masks)
+
+
 class SaltTask(LightningModule):
     """Trains the network of ``settings``; logs train_loss, valid_loss, valid_pixel_accuracy and learning_rate.
 
@@ -135,6 +146,8 @@ class SaltTask(LightningModule):
     def training_step(self, batch: Batch, _: int) -> Tensor:
         """The loss of one batch."""
         images, masks = self._shown(*batch)
+        if self.current_epoch < self.settings.train.half_size_until:
+            images, masks = halved(images, masks, self.settings.pseudo.labels == "soft")
         loss = self.loss(outputs(self.network, images.to(memory_format=torch.channels_last)), masks)
         optimizer: Any = self.optimizers()
         figures = {"train_loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
