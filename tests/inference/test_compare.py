@@ -107,9 +107,9 @@ def test_published_scores_compare_as_the_predictions_did(trained: Trained) -> No
     steps.predict(trained.run, place(trained))
     worse = another(trained, "worse", tuple(reversed(TRAIN)), missed="d0")
     record, known = published(trained, worse, "gone"), compare.compare(trained.run, worse, place(trained))
-    known = {"n": 12} | {rule: {**known[rule], "gone": known[rule]["worse"]} for rule in known if rule != "n"}
-    for rule in ("at_half", "cross_fitted", "whole_rule"):
-        del known[rule]["worse"]
+    for part in (known["fitted_on"], known["at_half"], known["cross_fitted"], known["whole_rule"]):
+        part["gone"] = part.pop("worse")
+    assert known["fitted_on"] == {"tiny-run": 12, "gone": 12}
     assert known["at_half"]["difference"] < 0
     found = compare.compare(trained.run, record, place(trained))
     assert found == known
@@ -120,16 +120,25 @@ def test_published_scores_compare_as_the_predictions_did(trained: Trained) -> No
         runs.existing_run(trained.output, "gone")
 
 
-def test_published_scores_of_other_images_or_folds_are_not_compared(trained: Trained) -> None:
-    part = another(trained, "part", tuple(id_ for id_ in TRAIN if id_[1] == "0"), missed="d0")
+def test_of_a_published_part_the_images_that_both_scored_are_compared(trained: Trained) -> None:
     steps.predict(trained.run, place(trained))
-    with pytest.raises(InputError, match=r"tiny-run scored 12 images and gone 4, not the same ones in the same folds"):
-        compare.compare(trained.run, published(trained, part, "gone"), place(trained))
+    part = another(trained, "part", tuple(id_ for id_ in TRAIN if id_[1] == "0"), missed="d0")
+    found = compare.compare(trained.run, published(trained, part, "gone"), place(trained))
+    assert (found["n"], found["fitted_on"]) == (4, {"tiny-run": 12, "gone": 4})
+    assert (found["at_half"]["tiny-run"], found["at_half"]["gone"]) == (1.0, 0.75)
+    assert found["at_half"]["difference"] == pytest.approx(-1 / 4)
+
+
+def test_published_scores_of_other_folds_or_of_one_image_are_not_compared(trained: Trained) -> None:
+    steps.predict(trained.run, place(trained))
     record = published(trained, trained.run, "moved")
     rows = storage.read_csv(record.image_scores)
+    storage.write_csv(record.image_scores, rows[:1])
+    with pytest.raises(InputError, match=r"tiny-run and moved share 1 out-of-fold images; train a fold of both"):
+        compare.compare(trained.run, record, place(trained))
     rows[0]["fold"] = str((int(rows[0]["fold"]) + 1) % 3)
     storage.write_csv(record.image_scores, rows)
-    with pytest.raises(InputError, match=r"not the same ones in the same folds"):
+    with pytest.raises(InputError, match=r"tiny-run and moved have 1 images in other folds, such as 'a0'"):
         compare.compare(trained.run, record, place(trained))
 
 

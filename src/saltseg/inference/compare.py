@@ -91,12 +91,13 @@ def _labelled(run: RunDir, place: Place) -> tuple[runs.Predictions, decision.Out
 def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
     """Paired difference of two runs (``other`` minus ``one``) on the images that both predicted out of fold.
 
-    Returns ``{"n", "at_half": {...}, "cross_fitted": {...}, "whole_rule": {...}}`` with the two scores, their mean
-    difference per image and its 95 % bootstrap interval. cross_fitted: each with a threshold and a minimum area of its
-    own, fitted on the other folds (random parts where there is one fold, the same parts for both). whole_rule: likewise
-    with all steps of the decision rule that raise its score. Of a published run there are scores and no predictions;
-    the other one must then have predicted the same images. Raises InputError when datasets, folds or those images
-    differ, or a run has no honest score.
+    Returns ``{"n", "fitted_on", "at_half": {...}, "cross_fitted": {...}, "whole_rule": {...}}`` with the two scores,
+    their mean difference per image and its 95 % bootstrap interval. cross_fitted: each with a threshold and a minimum
+    area of its own, fitted on the other folds (random parts where there is one fold, the same parts for both).
+    whole_rule: likewise with all steps of the decision rule that raise its score. fitted_on: how many images each run's
+    rules come from; ``n``, but where a run is published: of that one there are scores and no predictions, so both keep
+    the rules fitted on all their own images. Raises InputError when datasets or folds differ, when fewer than two
+    images are shared, or a run has no honest score.
     """
     for run in (one, other):
         run.demand_score("nothing to compare: python scripts/compare.py takes {teacher}")
@@ -104,7 +105,7 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
         if one.read_provenance()[key] != other.read_provenance()[key]:
             raise InputError(f"{one.name} and {other.name} differ in {key}; only runs on the same folds are compared")
     published = one.image_scores.is_file() or other.image_scores.is_file()
-    ours, theirs = _recorded(one, other, place) if published else _shared(one, other, place)
+    (ours, theirs), fitted_on = _recorded(one, other, place) if published else _shared(one, other, place)
 
     def paired(rule: str) -> dict[str, Any]:
         """Scores of one run and of the other."""
@@ -116,35 +117,45 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
             "interval": list(metric.bootstrap_interval(difference)),
         }
 
-    return {"n": len(ours["at_half"])} | {rule: paired(rule) for rule in ours}
+    counts = dict(zip((one.name, other.name), fitted_on, strict=True))
+    return {"n": len(ours["at_half"]), "fitted_on": counts} | {rule: paired(rule) for rule in ours}
 
 
-def _shared(one: RunDir, other: RunDir, place: Place) -> list[dict[str, np.ndarray]]:
-    """`decision.scores` of both runs on the images that both predicted, in id order."""
+Both = tuple[list[dict[str, np.ndarray]], list[int]]  # `decision.scores` of two runs, and what their rules come from
+
+
+def _shared(one: RunDir, other: RunDir, place: Place) -> Both:
+    """Scores on the images that both predicted, in id order, under rules fitted on these."""
     first, second = runs.load_predictions(one.oof), runs.load_predictions(other.oof)
     ids = np.array(sorted(set(first.ids.tolist()) & set(second.ids.tolist())))
-    if len(ids) < 2:
-        raise InputError(f"{one.name} and {other.name} share {len(ids)} out-of-fold images; train a fold of both")
+    _demand_two(one, other, len(ids))
     true = competition.read_train(place.root(one)).masks_of(ids.tolist())
     parts = [blend.in_order(first, ids), blend.in_order(second, ids)]
     assert parts[0].fold is not None
     group = thresholds.folds_or_parts(parts[0].fold)
-    return [decision.scores(decision.OutOfFold(p.probabilities, true, group, p.presence)) for p in parts]
+    scores = [decision.scores(decision.OutOfFold(p.probabilities, true, group, p.presence)) for p in parts]
+    return scores, [len(ids)] * 2
 
 
-def _recorded(one: RunDir, other: RunDir, place: Place) -> list[dict[str, np.ndarray]]:
-    """The same from `image_scores`, as published or made now; rules were fitted on all images of a run."""
+def _recorded(one: RunDir, other: RunDir, place: Place) -> Both:
+    """The same from `image_scores`, as published or made now, under rules fitted on all images of each run."""
     tables = [
         _read_image_scores(run.image_scores) if run.image_scores.is_file() else image_scores(run, place)
         for run in (one, other)
     ]
-    ids = [[(row["id"], int(row["fold"])) for row in table] for table in tables]
-    if ids[0] != ids[1]:
-        raise InputError(
-            f"{one.name} scored {len(ids[0])} images and {other.name} {len(ids[1])}, not the same ones in the same "
-            "folds; of a published run only scores are left, so train the same folds of the other"
-        )
-    return [{rule: np.array([float(row[rule]) for row in table]) for rule in decision.RULES} for table in tables]
+    of_id = [{row["id"]: row for row in table} for table in tables]
+    ids = sorted(of_id[0].keys() & of_id[1].keys())
+    moved = [id_ for id_ in ids if int(of_id[0][id_]["fold"]) != int(of_id[1][id_]["fold"])]
+    if moved:
+        raise InputError(f"{one.name} and {other.name} have {len(moved)} images in other folds, such as {moved[0]!r}")
+    _demand_two(one, other, len(ids))
+    scores = [{rule: np.array([float(rows[id_][rule]) for id_ in ids]) for rule in decision.RULES} for rows in of_id]
+    return scores, [len(table) for table in tables]
+
+
+def _demand_two(one: RunDir, other: RunDir, shared: int) -> None:
+    if shared < 2:
+        raise InputError(f"{one.name} and {other.name} share {shared} out-of-fold images; train a fold of both")
 
 
 def _read_image_scores(path: Path) -> list[dict[str, str]]:
