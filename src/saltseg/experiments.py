@@ -107,6 +107,8 @@ EXPERIMENTS: dict[str, Config] = {
 }
 
 
+COMBINED = ("train.loss=symmetric_lovasz", "model.extra_channels=[row, image_x_row]", "train.learning_rate=0.001")
+PROGRESSIVE = ("train.epochs={longer}", "train.validate_every={longer}", "train.half_size_until={half_size}")
 # What scripts/levers.py turns on one at a time against the baseline, and what two cores can pay for. The held-out part
 # is large because differences are small: with 1,800 images a paired difference of 0.01 shows.
 LEVERS: dict[str, tuple[str, ...]] = {
@@ -133,20 +135,16 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "symmetric_unclipped": ("train.loss=symmetric_lovasz", "train.clip=0"),
     "double_rate": ("train.learning_rate=0.001",),
     # The cheap ones that gained most one at a time, under the whole decision rule.
-    "combined": (
-        "train.loss=symmetric_lovasz",
-        "model.extra_channels=[row, image_x_row]",
-        "train.learning_rate=0.001",
-    ),
-    # As many operations as the baseline, more epochs: half again of its length at half the size, the rest at full size.
-    "progressive": ("train.epochs={longer}", "train.validate_every={longer}", "train.half_size_until={half_size}"),
-    "combined_progressive": (
-        "train.loss=symmetric_lovasz",
-        "model.extra_channels=[row, image_x_row]",
-        "train.learning_rate=0.001",
-        "train.epochs={longer}",
-        "train.validate_every={longer}",
-        "train.half_size_until={half_size}",
+    "combined": COMBINED,
+    # As many operations as the baseline and more epochs: at half the size half again as many as the baseline has, or
+    # as many, and the rest at full size.
+    "progressive": PROGRESSIVE,
+    "combined_progressive": (*COMBINED, *PROGRESSIVE),
+    "combined_progressive_short": (
+        *COMBINED,
+        "train.epochs={longer_short}",
+        "train.validate_every={longer_short}",
+        "train.half_size_until={half_size_short}",
     ),
     "tile_loss": ("train.loss_region=tile",),
     "resize": ("data.fit=resize",),
@@ -174,8 +172,9 @@ BUDGETS: dict[str, tuple[str, ...]] = {
 def with_lever(experiment: Config, budget: str, lever: str) -> list[str]:
     """The assignments that put ``experiment`` on a budget and change one lever; for `saltseg.config.override`."""
     epochs = override(experiment, BUDGETS[budget]).train.epochs
-    half_size = epochs * 3 // 2
-    lengths = {"second_half": epochs // 2 + 1, "half_size": half_size, "longer": half_size + epochs - half_size // 4}
+    lengths = {"second_half": epochs // 2 + 1}
+    for kind, half_size in (("", epochs * 3 // 2), ("_short", epochs)):  # of which each has a quarter of the operations
+        lengths |= {f"half_size{kind}": half_size, f"longer{kind}": half_size + epochs - half_size // 4}
     return [*BUDGETS[budget], *(setting.format(**lengths) for setting in LEVERS[lever])]
 
 
