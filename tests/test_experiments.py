@@ -1,5 +1,6 @@
 """The named experiments: what they stand for, and names that nobody knows."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -35,6 +36,14 @@ def test_each_is_called_by_its_own_name_and_every_name_in_it_exists(name: str) -
     losses.from_text(settings.train.loss)  # networks are built in tests/models/test_zoo.py
     Fit.square(settings.data.fit, settings.data.size).forward(np.zeros((1, 101, 101)))  # pads to 101 at least
     assert config.from_mapping(yaml.safe_load(config.dump(settings))) == settings
+
+
+def test_the_published_recipes_are_the_experiments_of_today() -> None:
+    """So that the commands in README.md train again what is published."""
+    folder = Path(__file__).parents[1] / "output" / "published"
+    for run, name in (("tgs-recipe_lite0", "recipe_lite0"), ("tgs-combined", "recipe_lite0_depth")):
+        published, today = config.load(folder / run / "config.yaml"), experiments.named(name)
+        assert config.differences(replace(published, name=name), today) == []
 
 
 def test_no_experiment_turns_tiles_upside_down() -> None:

@@ -58,6 +58,15 @@ LITE0 = baseline(
 )
 
 
+# What the levers say (RESULTS.md): the symmetric Lovász loss from the first epoch on. Fourteen epochs in five folds are
+# an hour and a half on two cores with nothing else to do.
+RECIPE_LITE0 = replace(
+    LITE0,
+    name="recipe_lite0",
+    train=replace(LITE0.train, epochs=14, batch_size=16, loss="symmetric_lovasz"),
+)
+
+
 EXPERIMENTS: dict[str, Config] = {
     config.name: config
     for config in (
@@ -80,12 +89,13 @@ EXPERIMENTS: dict[str, Config] = {
         baseline("segformer_mit_b2", architecture="smp.Segformer", encoder="mit_b2"),
         baseline("upernet_convnext_tiny", architecture="smp.UPerNet", encoder="tu-convnext_tiny"),
         LITE0,
-        # What the levers say (RESULTS.md): the symmetric Lovász loss from the first epoch on. Fourteen epochs in five
-        # folds are an hour and a half on two cores with nothing else to do.
+        RECIPE_LITE0,
+        # The cheap levers on top that gained most: the network knows how far down the tile it looks, at twice the rate.
         replace(
-            LITE0,
-            name="recipe_lite0",
-            train=replace(LITE0.train, epochs=14, batch_size=16, loss="symmetric_lovasz"),
+            RECIPE_LITE0,
+            name="recipe_lite0_depth",
+            model=replace(RECIPE_LITE0.model, extra_channels=("row", "image_x_row")),
+            train=replace(RECIPE_LITE0.train, learning_rate=1e-3, validate_every=7),
         ),
         # The same at full length with a larger encoder and smp's own decoder, for a GPU that reaches no model hub.
         replace(
