@@ -1,5 +1,7 @@
 """Time and memory of one training step with each lever of a recipe, as ratios to the baseline of the same run.
 
+Of a lever whose first epochs are at half the size the time is the mean over its epochs.
+
   python benchmarks/levers.py unet_efficientnet_lite0            all levers, about 20 seconds each on two cores
   python benchmarks/levers.py unet_efficientnet_lite0 --only base,stride1
   python benchmarks/levers.py unet_efficientnet_lite0 --to output/published/levers/tgs-unet_efficientnet_lite0-cpu
@@ -17,30 +19,43 @@ import statistics
 import subprocess
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from harness import seconds
 from saltseg import cli
 
+if TYPE_CHECKING:
+    from saltseg.config import Config
+
 BATCH, STEPS = 16, 7
-STEP = re.compile(r"model\.(?!weights)|train\.(loss|loss_region|late_loss|optimizer|clip|ema)")  # change its cost
+STEP = re.compile(
+    r"model\.(?!weights)|train\.(loss|loss_region|late_loss|optimizer|clip|ema|half_size_until)"
+)  # change its cost
 
 
-def stepper(experiment: str, lever: str) -> Callable[[], None]:
-    """Something that makes one training step with a lever on made-up tiles."""
+def settings_with(experiment: str, lever: str) -> "Config":
+    """The baseline on the budget of two cores, with a lever, late losses from the first epoch and random weights.
+
+    The speed is the same, and no download can fail.
+    """
+    from saltseg import config, experiments
+
+    baseline = experiments.named(experiment)
+    settings = config.override(baseline, [*experiments.with_lever(baseline, "cpu", lever), "model.weights=none"])
+    return config.override(settings, ["train.late_from=1"]) if settings.train.late_from else settings
+
+
+def stepper(settings: "Config") -> Callable[[bool], None]:
+    """Something that makes one training step on made-up tiles, at half the size if told so."""
     import torch
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    from saltseg import config, experiments
     from saltseg.models.network import outputs
     from saltseg.training import optimisation
-    from saltseg.training.task import SaltTask
+    from saltseg.training.task import SaltTask, halved
 
-    # Random weights: the speed is the same and no download can fail. Late losses are timed as if it were late.
-    baseline = experiments.named(experiment)
-    settings = config.override(baseline, [*experiments.with_lever(baseline, "cpu", lever), "model.weights=none"])
-    if settings.train.late_from:
-        settings = config.override(settings, ["train.late_from=1"])
     task = SaltTask(settings, 0, (101, 101)).train()
     optimizer = optimisation.optimizer(task.network, settings.train)
     average = AveragedModel(task.network, multi_avg_fn=get_ema_multi_avg_fn(settings.train.ema or 0.99))
@@ -48,8 +63,10 @@ def stepper(experiment: str, lever: str) -> Callable[[], None]:
     images = torch.rand(BATCH, settings.model.in_channels, size, size).contiguous(memory_format=torch.channels_last)
     masks = (images.mean(dim=1, keepdim=True) > 0.5).float()
 
-    def step() -> None:
-        task.loss(outputs(task.network, images), masks).backward()
+    def step(half: bool) -> None:
+        """Forward, backward and update."""
+        shown, wanted = halved(images, masks) if half else (images, masks)
+        task.loss(outputs(task.network, shown), wanted).backward()
         if settings.train.clip:
             torch.nn.utils.clip_grad_norm_(task.network.parameters(), settings.train.clip)
         optimizer.step()
@@ -65,12 +82,19 @@ def measure(experiment: str, lever: str) -> str:
 
     Steps with and without the lever alternate, so that other work on the machine touches both; the ratio is the median.
     """
-    changed = stepper(experiment, lever)
-    changed(), changed()
+    settings = settings_with(experiment, lever)
+    changed, half = stepper(settings), settings.train.half_size_until / settings.train.epochs
+
+    def mean_step() -> float:
+        """Seconds of a step, over all epochs."""
+        small = seconds(partial(changed, True)) if half else 0.0
+        return half * small + (1 - half) * seconds(partial(changed, False))
+
+    mean_step(), mean_step()
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss // 1024  # before the baseline needs any
-    base = stepper(experiment, "base")
+    base = partial(stepper(settings_with(experiment, "base")), False)
     base(), base()
-    pairs = [(seconds(changed), seconds(base)) for _ in range(STEPS)]
+    pairs = [(mean_step(), seconds(base)) for _ in range(STEPS)]
     ratio = statistics.median(ours / theirs for ours, theirs in pairs)
     return f"{BATCH / min(ours for ours, _ in pairs):.2f} {ratio:.3f} {peak}"
 

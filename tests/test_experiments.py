@@ -46,6 +46,27 @@ def test_the_published_recipes_are_the_experiments_of_today() -> None:
         assert config.differences(replace(published, name=name), today) == []
 
 
+@pytest.mark.parametrize(
+    ("name", "architecture", "encoder"),
+    [
+        ("unet_resnet34", "Unet", "resnet34"),
+        ("unet_resnet34_scse", "Unet", "resnet34"),
+        ("unetplusplus_resnet34", "UnetPlusPlus", "resnet34"),
+        ("fpn_resnet34", "FPN", "resnet34"),
+        ("manet_resnet34", "MAnet", "resnet34"),
+        ("deeplabv3plus_resnet34", "DeepLabV3Plus", "resnet34"),
+        ("segformer_mit_b2", "Segformer", "mit_b2"),
+        ("upernet_convnext_tiny", "UPerNet", "tu-convnext_tiny"),
+        ("unet_efficientnet_lite0", "Unet", "tu-tf_efficientnet_lite0"),
+    ],
+)
+def test_the_baselines_are_what_they_are_called(name: str, architecture: str, encoder: str) -> None:
+    model = experiments.named(name).model
+    assert (model.architecture, model.encoder) == (f"smp.{architecture}", encoder)
+    assert (model.attention == "scse") == name.endswith("scse")
+    assert model.weights == ("offline" if "lite" in name else "imagenet")
+
+
 def test_no_experiment_turns_tiles_upside_down() -> None:
     for settings in experiments.EXPERIMENTS.values():
         assert set(settings.predict.views) <= {"identity", "hflip"}

@@ -110,7 +110,7 @@ class PseudoConfig:
     images: str = ""  # teacher=self: a folder of images without labels
     label_after: float = 0.0  # teacher=self: share of the training before it labels; its images wait until then
     limit: int = 0  # teacher=self: only the first so many of them, by file name; 0: all
-    labels: Literal["hard", "soft"] = "hard"  # masks at one half, or probabilities (no Lovász loss takes those)
+    labels: Literal["hard", "soft"] = "hard"  # masks at one half, or probabilities (not for Lovász and focal losses)
     share: float = 0.5  # of the images of an epoch; every labelled image is shown once an epoch, unless this is 1
     confidence: float = 0.0  # share of the images left out, those whose pixels have the smallest mean |2 p - 1|
     transduction: bool = False  # keep images of the test set, too

@@ -62,7 +62,7 @@ def rules(config: "Config") -> tuple[Rule, ...]:
         ("pseudo.label_after", after, _leaves_an_epoch(config), f"at most 1 - 1/{train.epochs}, to leave an epoch"),
         ("pseudo.share", pseudo.share, 0 < pseudo.share <= 1, "above 0, at most 1"),
         ("pseudo.confidence", pseudo.confidence, 0 <= pseudo.confidence < 1, "in [0, 1)"),
-        ("pseudo.labels", pseudo.labels, _takes_soft_labels(config), "hard with a Lovász loss"),
+        ("pseudo.labels", pseudo.labels, _takes_soft_labels(config), "hard with a Lovász or the focal loss"),
         ("pseudo.images", pseudo.images, bool(pseudo.images) == own, "given with teacher=self, and only then"),
         ("pseudo.confidence", pseudo.confidence, not (own and pseudo.confidence), "0 with teacher=self"),
         ("pseudo.all_folds", all_folds, not all_folds or _has_teacher(config), "false without a run as teacher"),
@@ -81,7 +81,8 @@ def _has_border(config: "Config") -> bool:
 def _takes_soft_labels(config: "Config") -> bool:
     """Whether every loss that this training uses takes probabilities as labels."""
     losses = config.train.loss + (config.train.late_loss if config.train.late_from else "")
-    return not config.pseudo.teacher or config.pseudo.labels == "hard" or "lovasz" not in losses
+    hard = not config.pseudo.teacher or config.pseudo.labels == "hard"
+    return hard or not any(name in losses for name in ("lovasz", "focal"))
 
 
 def _leaves_an_epoch(config: "Config") -> bool:

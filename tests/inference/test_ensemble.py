@@ -11,6 +11,7 @@ from saltseg import runs, storage
 from saltseg.core import selection, thresholds
 from saltseg.errors import InputError
 from saltseg.inference import ensemble, steps
+from saltseg.reporting import leaderboard
 
 SCRIPT = Path(__file__).parents[2] / "scripts" / "blend.py"
 
@@ -70,6 +71,9 @@ def test_a_blend_is_the_mean_by_id_and_can_be_submitted_like_a_run(trained: Trai
     assert np.array_equal(both.of(TRAIN), single.of(TRAIN) + 6)  # 11 / 2, halves go up
     steps.optimise(target, place(trained))
     steps.submit(target, place(trained))
+    board = {row.name: row for row in leaderboard.rows(trained.output)}
+    assert (board["both"].kind, board["tiny-run"].kind) == ("blend", "run")
+    assert board["both"].cross_fitted == storage.read_json(target.postprocess)["cross_fitted"]["score"]
     assert tuple(line.partition(",")[0] for line in target.submission.read_text().splitlines()[1:]) == SAMPLE
     with pytest.raises(InputError, match=r"both exists; choose another --name or remove it"):
         ensemble.blend_runs([trained.run, trained.run], target, place(trained))

@@ -21,7 +21,7 @@ def entry(lever: str, tenths: list[int], seed: int = 0, folds: str = "same") -> 
     return {
         **dict.fromkeys(levers.SAME, "same"), "folds_hash": folds, "lever": lever, "changes": ["x=1"], "seed": seed,
         "settings": {"train.clip": 1.0},
-        "n": len(tenths), "log_loss": 0.5, "at_half": 0.25,
+        "n_train": 60, "n": len(tenths), "log_loss": 0.5, "at_half": 0.25,
         "cross_fitted": float(np.mean(tenths)) / 10, "whole_rule": float(np.mean(tenths)) / 10,
         "tenths_at_half": digits(tenths), "tenths_cross_fitted": digits(tenths),
         "tenths_whole_rule": digits(tenths[::-1]),
@@ -111,12 +111,13 @@ def test_published_records_are_of_the_baseline_as_it_is_today() -> None:
 
 
 def test_the_table_is_markdown_with_signed_gains() -> None:
-    costs = {"a": {"time": 1.5, "mb": 1234}}
+    costs = {"base": {"time": 1.0, "mb": 999, "images_per_second": 3.0}, "a": {"time": 1.5, "mb": 1234}}
     lines = levers.markdown(levers.table([entry("base", [5, 5]), entry("a", [4, 4])]), 0.01, costs).splitlines()
     assert lines[1] == "|" + " --- |" * 11
     assert lines[2].startswith("| `base` | `x=1` | 0.5000 |  | 0.5000 | 0.5000 |  | 0.2500 |")
     assert lines[3].startswith("| `a` | `x=1` | 0.4000 | -0.1000 [-0.1000, -0.1000] | -0.1000 | 0.4000 | -0.1000 [")
-    assert lines[3].endswith("| 0.5000 | 1.50 | 1,234 |")
+    assert lines[2].endswith("| 0.5000 | 20 s (1.00) | 999 |")  # 60 images, three a second
+    assert lines[3].endswith("| 0.5000 | 30 s (1.50) | 1,234 |")
     assert "scatter by 0.0100 (one sigma), so the difference of two unrelated trainings by 0.0141." in lines[5]
 
 

@@ -211,10 +211,10 @@ def test_the_same_fold_of_every_member_of_a_blend_teaches(trained: Trained) -> N
         pseudo.teachers(trained.output, "both", facts)
 
 
-@pytest.mark.parametrize("loss", ["symmetric_lovasz", "bce + 0.5*lovasz"])
-def test_no_lovasz_loss_takes_soft_labels(loss: str) -> None:
+@pytest.mark.parametrize("loss", ["symmetric_lovasz", "bce + 0.5*lovasz", "focal"])
+def test_no_lovasz_or_focal_loss_takes_soft_labels(loss: str) -> None:
     soft = PseudoConfig(teacher="t", labels="soft")
-    with pytest.raises(InputError, match=r"pseudo.labels is 'soft'; it must be hard with a Lovász loss"):
+    with pytest.raises(InputError, match=r"pseudo.labels is 'soft'; it must be hard with a Lovász or the focal loss"):
         Config(train=TrainConfig(loss=loss), pseudo=soft)
     Config(train=TrainConfig(loss="bce", late_loss="lovasz"), pseudo=soft)  # the late loss is never used
     Config(train=TrainConfig(loss=loss), pseudo=PseudoConfig(teacher="t"))

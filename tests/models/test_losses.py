@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from typing import Any
 
 import numpy as np
 import pytest
@@ -280,3 +281,18 @@ def test_text_that_names_no_loss(text: str, message: str) -> None:
     with pytest.raises(InputError, match=message) as caught:
         from_text(text)
     assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("loss", [losses.lovasz, losses.lovasz_elu, losses.symmetric_lovasz])
+def test_lovasz_sorts_a_batch_at_once(loss: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A sort per image would be a loop in Python over the batch."""
+    sorts: list[tuple[int, ...]] = []
+    original = torch.sort
+
+    def spy(values: Tensor, **options: Any) -> Any:
+        sorts.append(tuple(values.shape))
+        return original(values, **options)
+
+    monkeypatch.setattr(torch, "sort", spy)
+    loss(torch.randn(6, 1, 8, 8), torch.ones(6, 1, 8, 8))
+    assert sorts == [(6, 64)]

@@ -292,6 +292,7 @@ def test_what_cannot_be_built_is_refused(model: ModelConfig, message: str) -> No
 @pytest.mark.parametrize(
     ("field", "value"),
     [
+        ("encoder", "resnet50"),
         ("weights", "imagenet"),
         ("decoder_channels", (64, 32)),
         ("attention", "scse"),
@@ -305,6 +306,17 @@ def test_the_handwritten_network_refuses_levers_of_smp(field: str, value: object
         zoo.build(ModelConfig(**{field: value}))  # type: ignore[arg-type]
     assert str(refused.value) == (
         f"model.{field} is {value!r}: unet has no such option; use model.architecture=smp.Unet"
+    )
+
+
+@pytest.mark.parametrize(
+    ("field", "value"), [("filters", 8), ("dropout", 0.5), ("skip", "add"), ("down", "strided_conv")]
+)
+def test_networks_of_smp_refuse_options_of_the_handwritten_network(field: str, value: object) -> None:
+    with pytest.raises(InputError) as refused:
+        zoo.build(changed(**{field: value}))
+    assert str(refused.value) == (
+        f"model.{field} is {value!r}: smp.Unet has no such option; use model.architecture=unet"
     )
 
 

@@ -92,6 +92,7 @@ def test_averaged_weights_have_batch_norm_statistics_of_their_own(tmp_path: Path
     """Means and variances of what each batch norm is given, batch by batch, over the last epoch's training images."""
     swa = ["train.epochs=3", "train.swa_from=2", "train.learning_rate=0.01", "model.dropout=0", *FIXED]
     fold, record = train(tmp_path / "fold_0", *swa)
+    assert storage.read_json(fold.metrics)["valid_loss"] is None  # it was of other batch norm statistics
     kept, network = weights(fold.network), zoo.build(settings("model.dropout=0").model).train()
     network.load_state_dict(kept)
     seen: dict[str, list[tuple[Tensor, Tensor]]] = {}
@@ -177,13 +178,14 @@ def test_looking_at_the_validation_images_less_often_changes_nothing_else(tmp_pa
         assert all(two[name] == "nan" for name in unseen)
 
 
+@pytest.mark.parametrize("late", [3, 4])  # the last: trained to the end, and still not finished
 @pytest.mark.parametrize("keep", ["last", "snapshots"])
 def test_a_loss_that_stops_being_finite_is_no_finished_training(
-    tmp_path: Path, keep: str, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, keep: str, late: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The first cycle's weights would predict; nobody would notice that the second cycle's are missing."""
     monkeypatch.setitem(losses.LOSSES, "dice", lambda logits, masks: logits.sum() * math.nan)
-    broken = ["train.epochs=4", "train.late_from=3", "train.late_loss=dice", f"train.keep={keep}"]
+    broken = ["train.epochs=4", f"train.late_from={late}", "train.late_loss=dice", f"train.keep={keep}"]
     cosine = ["train.schedule=cosine", "train.cycles=2"]
     for _ in range(2):  # starting again does not make it better
         with pytest.raises(InputError, match=r"^tiny: the validation loss is not finite; lower train.learning_rate"):

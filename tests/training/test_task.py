@@ -12,6 +12,7 @@ from saltseg.errors import InputError
 from saltseg.models import losses
 from saltseg.models.losses import binary_cross_entropy, dice
 from saltseg.models.network import Outputs
+from saltseg.training import fold
 from saltseg.training.task import SaltTask, halved
 
 Loss = Callable[[Tensor, Tensor], Tensor]
@@ -154,3 +155,16 @@ def test_the_first_epochs_learn_at_half_the_size(tmp_path: Path, monkeypatch: py
 def test_half_sizes_that_cannot_be_are_refused(assignments: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         settings(*assignments)
+
+
+def test_a_network_that_takes_no_image_of_half_the_size_is_refused_before_training() -> None:
+    smp = ["model.architecture=smp.PAN", "model.encoder=resnet18", "data.size=128"]
+    smp += ["train.keep=last", "train.schedule=constant"]
+    fold.check(settings(*smp), *TILE)
+    with pytest.raises(InputError, match=r"^data.size 128 and train.half_size_until with smp.PAN: .*; raise the size$"):
+        fold.check(settings(*smp, "train.half_size_until=1"), *TILE)
+
+
+@pytest.mark.parametrize(("teacher", "soft"), [("", False), ("run", True)])
+def test_labels_are_soft_only_where_a_teacher_gives_them(teacher: str, soft: bool) -> None:
+    assert task("pseudo.labels=soft", f"pseudo.teacher={teacher}").soft == soft

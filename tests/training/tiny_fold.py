@@ -41,8 +41,9 @@ class Record:
 
 
 def settings(*assignments: str) -> Config:
-    """The defaults with an eighth of the filters, and these changes."""
-    return override(Config(), [*SMALL, *assignments])
+    """The defaults with an eighth of the filters, and these changes; networks of smp have none to change."""
+    smp = any(assignment.startswith("model.architecture=smp") for assignment in assignments)
+    return override(Config(), [*(SMALL[1:] if smp else SMALL), *assignments])
 
 
 def data() -> fold.FoldData:

@@ -79,7 +79,7 @@ def to_digits(scores: np.ndarray) -> str:
 class Worth:
     """One lever against the baseline, on the same images and with the same seeds.
 
-    changes: the settings that make the lever. n: images. at_half, cross_fitted, whole_rule: mean score (see `figures`)
+    changes: the settings that make the lever. n_train: images of an epoch. n: images that judge. at_half, cross_fitted, whole_rule: mean score (see `figures`)
     over images and over the seeds that the baseline was trained with, too. gain_…: paired difference to the baseline
     with its 95 % interval over images; None for the baseline itself. by_seed: the cross-fitted gain of each of those
     seeds; for the baseline, its score.
@@ -88,6 +88,7 @@ class Worth:
     lever: str
     changes: tuple[str, ...]
     by_seed: tuple[float, ...]
+    n_train: int
     n: int
     at_half: float
     cross_fitted: float
@@ -161,6 +162,7 @@ def _worth(
         lever,
         tuple(of_seed[shared[0]]["changes"]),
         tuple(scores if lever == base else difference("tenths_cross_fitted").mean(axis=1).tolist()),
+        of_seed[shared[0]]["n_train"],
         of_seed[shared[0]]["n"],
         mean("at_half"),
         mean("cross_fitted"),
@@ -204,11 +206,12 @@ def markdown(
 ) -> str:
     """The table for RESULTS.md, with what has to be said about it.
 
-    noise: see `seed_noise`. costs: ``{lever: {"time": ratio to the baseline's step, "mb": peak MiB}}``, measured by
-    benchmarks/levers.py; a lever that is not there has the baseline's step.
+    noise: see `seed_noise`. costs: ``{lever: {"time": ratio to the baseline's step, "mb": peak MiB}}``, the baseline's
+    also with "images_per_second", measured by benchmarks/levers.py; what is not there was not measured.
     """
     columns: tuple[str, ...] = ("lever", "changes", "cross-fitted", "gain [95 %]", "by seed")
-    columns += ("whole rule", "gain [95 %]", "at 0.5", "log-loss", "time", "MiB")
+    columns += ("whole rule", "gain [95 %]", "at 0.5", "log-loss", "epoch", "MiB")
+    seconds = found[0].n_train / costs[found[0].lever]["images_per_second"] if costs else 0.0  # of the baseline's epoch
     rows = []
     for worth in found:
         cost = (costs or {}).get(worth.lever)
@@ -225,7 +228,7 @@ def markdown(
                 _signed(worth.gain_whole_rule),
                 f"{worth.at_half:.4f}",
                 f"{worth.log_loss:.4f}",
-                f"{cost['time']:.2f}" if cost else "",
+                f"{cost['time'] * seconds:.0f} s ({cost['time']:.2f})" if cost else "",
                 f"{cost['mb']:,.0f}" if cost else "",
             )
         )
@@ -235,6 +238,8 @@ def markdown(
         "all steps that raise this score, their values cross-fitted likewise. Intervals are over images "
         "alone; the noise between trainings comes on top. "
     )
+    if costs:
+        said += "Epoch: what its steps take, in seconds and as a ratio to the baseline's. "
     if noise is None:
         said += "The noise between trainings that differ in the seed only was not measured."
     else:

@@ -31,7 +31,7 @@ class Loaded:
 
 def _some(names: tuple[str, ...], most: int = 8) -> str:
     """All names of a short list, else the first ones."""
-    return ", ".join(names[:most]) + (" …" if len(names) > most else "")
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
 
 
 def pretrained(weights: str, encoder: str) -> Pretrained | None:

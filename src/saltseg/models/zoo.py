@@ -18,8 +18,8 @@ from saltseg.models.unet import UNet
 PROBE = 128  # pixels of the empty tile that a new network is tried with: the fewest that all architectures take
 MISFITS = (RuntimeError, ValueError, KeyError, AttributeError, TypeError, AssertionError)  # smp's and timm's
 OURS = ("unet", "fcn")
-UNET_ONLY, FCN_ONLY = ("down", "skip"), ("dilations",)
-SMP_ONLY = ("weights", "decoder_channels", "attention", "hypercolumn", "deep_supervision", "empty_head")
+OURS_ONLY, UNET_ONLY, FCN_ONLY = ("filters", "dropout"), ("down", "skip"), ("dilations",)
+SMP_ONLY = ("encoder", "weights", "decoder_channels", "attention", "hypercolumn", "deep_supervision", "empty_head")
 
 
 def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
@@ -32,7 +32,7 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
     channels = config.in_channels + len(config.extra_channels)
     if config.architecture in OURS:
         return _ours(config, channels)
-    _refuse(config, (*UNET_ONLY, *FCN_ONLY))
+    _refuse(config, (*OURS_ONLY, *UNET_ONLY, *FCN_ONLY))
     network = _smp(config, channels)
     mean, std = (0.0,) * config.in_channels, (1.0,) * config.in_channels
     origin = "random"
@@ -101,7 +101,7 @@ def _refuse(config: ModelConfig, options: Sequence[str]) -> None:
     for option in options:
         value = getattr(config, option)
         if value != getattr(ModelConfig(), option):
-            home = "unet" if option in UNET_ONLY else "fcn" if option in FCN_ONLY else "smp.Unet"
+            home = "unet" if option in (*OURS_ONLY, *UNET_ONLY) else "fcn" if option in FCN_ONLY else "smp.Unet"
             raise InputError(
                 f"model.{option} is {value!r}: {config.architecture} has no such option; use model.architecture={home}"
             )

@@ -70,20 +70,26 @@ def run(settings: Config, data: FoldData, directory: FoldDir, title: str, device
 
 
 def check(settings: Config, height: int, width: int) -> None:
-    """Send one empty tile through the network, so that settings that cannot work are refused before anything else."""
+    """Send one empty tile through the network, so that settings that cannot work are refused before anything else.
+
+    Of every size that training shows.
+    """
     tile = np.zeros((1, height, width), np.uint8)
     network = zoo.build(settings.model, pretrained=not settings.train.start_from)
     if (path := file_behind(settings.train.start_from)) is not None:
         take_over(network, path)
     for text in (settings.train.loss, settings.train.late_loss):
         losses.from_text(text)
+    size, half = settings.data.size, settings.train.half_size_until
     try:
         predict.probabilities([network], tile, settings)
+        if half:
+            with torch.no_grad():
+                network.eval()(torch.zeros(1, settings.model.in_channels, size // 2, size // 2))
     except RuntimeError as error:  # some architectures take no small images
         reason = " ".join(str(error).split())[:100]
-        raise InputError(
-            f"data.size {settings.data.size} with {settings.model.architecture}: {reason}; raise it"
-        ) from None
+        at = " and train.half_size_until" if half else ""
+        raise InputError(f"data.size {size}{at} with {settings.model.architecture}: {reason}; raise the size") from None
 
 
 def _train(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: int) -> list[Row]:
@@ -151,7 +157,8 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
             "devices": distributed.get_world_size() if distributed.is_initialized() else 1,
             "best_epoch": int(kept["epoch"]),
             "best_epoch_chosen_by": CHOSEN_BY[settings.train.keep],
-            "valid_loss": None if settings.pseudo.all_folds else kept["valid_loss"],
+            # With swa_from it would be that of the average before its batch norm was measured anew.
+            "valid_loss": None if settings.pseudo.all_folds or settings.train.swa_from else kept["valid_loss"],
             "encoder_weights": predict.origin(directory.networks(settings.train)[0]),
             "train_loss": kept["train_loss"],
             **judged,

@@ -66,7 +66,7 @@ def fit(
         way_out = f"remove {directory.path.parent} and train again"  # all folds: one teacher for one score
         raise InputError(f"{title} was begun with other labels than its teacher gives now; {way_out}")
     if state is not None and _over(state, len(rows), train.epochs, patience):
-        return rows
+        return _finite(rows, settings, title)
     task = make_task(state is None)
     if devices > 1:
         zoo.freeze_unused(task.network, settings.model.in_channels)
@@ -83,10 +83,15 @@ def fit(
         )
     except SystemExit:  # Lightning's way out after Ctrl-C and SIGTERM, the latter with the exit code of success
         raise KeyboardInterrupt from None
-    judged = log.rows if train.keep == "best" else log.rows[-1:]
+    return _finite(log.rows, settings, title)
+
+
+def _finite(rows: list[Row], settings: Config, title: str) -> list[Row]:
+    """``rows``; InputError when the epoch that predicts has no finite validation loss."""
+    judged = rows if settings.train.keep == "best" else rows[-1:]
     if not any(math.isfinite(row["valid_loss"]) for row in judged):
         raise InputError(f"{title}: the validation loss is not finite; lower train.learning_rate, use another --name")
-    return log.rows
+    return rows
 
 
 def workers(settings: Config) -> int:

@@ -81,6 +81,7 @@ class SaltTask(LightningModule):
     ) -> None:
         super().__init__()
         self.settings, self.seed, self.tile = settings, seed, tile
+        self.soft = bool(settings.pseudo.teacher) and settings.pseudo.labels == "soft"  # masks may be probabilities
         torch.manual_seed(seed)
         self.network = zoo.build(settings.model, pretrained and start is None).to(memory_format=torch.channels_last)
         self.origin: str = getattr(self.network, "origin", "random")  # of the pretrained weights, in a line
@@ -147,7 +148,7 @@ class SaltTask(LightningModule):
         """The loss of one batch."""
         images, masks = self._shown(*batch)
         if self.current_epoch < self.settings.train.half_size_until:
-            images, masks = halved(images, masks, self.settings.pseudo.labels == "soft")
+            images, masks = halved(images, masks, self.soft)
         loss = self.loss(outputs(self.network, images.to(memory_format=torch.channels_last)), masks)
         optimizer: Any = self.optimizers()
         figures = {"train_loss": loss, "learning_rate": optimizer.param_groups[0]["lr"]}
@@ -181,7 +182,7 @@ class SaltTask(LightningModule):
             views = (teacher(shown), teacher(shown.flip(3)).flip(3))
         salt = torch.stack([torch.sigmoid(view.float()) for view in views]).mean(dim=0)
         masks = masks.clone()
-        masks[unknown] = salt if self.settings.pseudo.labels == "soft" else (salt >= 0.5).to(masks)
+        masks[unknown] = salt if self.soft else (salt >= 0.5).to(masks)
         return masks
 
     def loss(self, found: Outputs, masks: Tensor) -> Tensor:
