@@ -79,10 +79,10 @@ def to_digits(scores: np.ndarray) -> str:
 class Worth:
     """One lever against the baseline, on the same images and with the same seeds.
 
-    changes: the settings that make the lever. n_train: images of an epoch. n: images that judge. at_half, cross_fitted, whole_rule: mean score (see `figures`)
-    over images and over the seeds that the baseline was trained with, too. gain_…: paired difference to the baseline
-    with its 95 % interval over images; None for the baseline itself. by_seed: the cross-fitted gain of each of those
-    seeds; for the baseline, its score.
+    changes: the settings that make the lever. n_train: images of an epoch. n: images that judge. at_half, cross_fitted,
+    whole_rule: mean score (see `figures`) over images and over the seeds that the baseline was trained with, too.
+    gain_…: paired difference to the baseline with its 95 % interval over images; None for the baseline itself. by_seed:
+    the cross-fitted gain of each of those seeds; for the baseline, its score.
     """
 
     lever: str
