@@ -155,16 +155,10 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "double_rate": ("train.learning_rate=0.001",),
     # The cheap ones that gained most one at a time, under the whole decision rule.
     "combined": COMBINED,
-    # As many operations as the baseline and more epochs: at half the size half again as many as the baseline has, or
-    # as many, and the rest at full size.
+    # As many operations as the baseline and more epochs: at half the size half again as many as the baseline has, and
+    # the rest at full size.
     "progressive": PROGRESSIVE,
     "combined_progressive": (*COMBINED, *PROGRESSIVE),
-    "combined_progressive_short": (
-        *COMBINED,
-        "train.epochs={longer_short}",
-        "train.validate_every={longer_short}",
-        "train.half_size_until={half_size_short}",
-    ),
     "tile_loss": ("train.loss_region=tile",),
     "resize": ("data.fit=resize",),
     "no_augmentation": ("data.augment=none",),
@@ -191,9 +185,8 @@ BUDGETS: dict[str, tuple[str, ...]] = {
 def with_lever(experiment: Config, budget: str, lever: str) -> list[str]:
     """The assignments that put ``experiment`` on a budget and change one lever; for `saltseg.config.override`."""
     epochs = override(experiment, BUDGETS[budget]).train.epochs
-    lengths = {"second_half": epochs // 2 + 1}
-    for kind, half_size in (("", epochs * 3 // 2), ("_short", epochs)):  # of which each has a quarter of the operations
-        lengths |= {f"half_size{kind}": half_size, f"longer{kind}": half_size + epochs - half_size // 4}
+    half_size = epochs * 3 // 2  # epochs, each of a quarter of the operations
+    lengths = {"second_half": epochs // 2 + 1, "half_size": half_size, "longer": half_size + epochs - half_size // 4}
     return [*BUDGETS[budget], *(setting.format(**lengths) for setting in LEVERS[lever])]
 
 
