@@ -104,7 +104,8 @@ def test_a_partial_file_is_reported_and_the_rest_stays_random() -> None:
     report = weights.load(encoder, found(part | {"fc.weight": torch.zeros(2, 2)}), 3)
     assert report == weights.Loaded(90 - len(missing), missing, ("fc.weight",))
     assert report.line() == (
-        f"{90 - len(missing)} of 90 tensors loaded, {len(missing)} not found ({', '.join(missing[:8])} …), "
+        f"{90 - len(missing)} of 90 tensors loaded, {len(missing)} not found ({', '.join(missing[:8])} "
+        f"and {len(missing) - 8} more), "
         "1 of the source not used (fc.weight)"
     )
     for key, value in encoder.state_dict().items():
