@@ -30,9 +30,8 @@ if TYPE_CHECKING:
     from saltseg.config import Config
 
 BATCH, STEPS = 16, 7
-STEP = re.compile(
-    r"model\.(?!weights)|train\.(loss|loss_region|late_loss|optimizer|clip|ema|half_size_until)"
-)  # change its cost
+# What changes the cost of a step.
+STEP = re.compile(r"model\.(?!weights)|train\.(loss|loss_region|late_loss|optimizer|clip|ema|half_size_until)")
 
 
 def settings_with(experiment: str, lever: str) -> "Config":

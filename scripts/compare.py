@@ -1,7 +1,7 @@
 """Is one run better than another? Paired, image by image, on the images that both predicted out of fold.
 
   python scripts/compare.py tgs-unet_spec tgs-unet
-  python scripts/compare.py tgs-combined mine        # the first may be one that is published only
+  python scripts/compare.py tgs-combined mine        # either may be one that is published only
 
 Under threshold 0.5; with a threshold and a minimum area of each run's own; with its whole decision rule, as it would be
 submitted. The last two are cross-fitted. A difference whose interval holds zero is no detectable difference. Two seeds
@@ -30,7 +30,7 @@ def main() -> None:
     print(f"{found['n']} images, mAP out of fold; difference: {other.name} minus {one.name}, 95 % interval")
     for name, count in found["fitted_on"].items():
         if count != found["n"]:
-            print(f"  rules of {name} were fitted on all its {count} images, not on these alone; at 0.5 none is fitted")
+            print(f"  the rules of {name} were fitted on all its {count} images, which makes them better")
     for kind, title in TITLES.items():
         part = found[kind]
         low, high = part["interval"]

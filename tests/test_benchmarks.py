@@ -1,11 +1,15 @@
 """The benchmarks run, on amounts that mean nothing: what they print is of use on a quiet machine only."""
 
+import importlib
 import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from torch import Tensor
+
+from saltseg.models import losses
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "bench.py"
 ROWS = {"training": 7, "prediction": 5, "numeric": 7}
@@ -41,3 +45,25 @@ def test_a_misspelt_name_is_not_taken_for_one_that_does_not_fit(wrong: tuple[str
     assert (done.returncode, done.stdout) == (2, "")
     assert message in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_a_lever_is_timed_over_its_small_and_its_full_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    levers = importlib.import_module("levers")
+    monkeypatch.setattr(levers, "BATCH", 2)
+    monkeypatch.setattr(levers, "STEPS", 1)
+    sizes: list[tuple[int, int]] = []
+    original = losses.LOSSES["bce"]
+
+    def spy(logits: Tensor, masks: Tensor) -> Tensor:
+        sizes.append((len(masks), masks.shape[-1]))
+        return original(logits, masks)
+
+    monkeypatch.setitem(losses.LOSSES, "bce", spy)
+    clock = iter([1.0] * 4 + [4.0, 12.0, 10.0])  # two tries; a small step, a full one, the baseline's
+    monkeypatch.setattr(levers, "seconds", lambda call: (call(), next(clock))[1])
+    rate, ratio, peak = map(float, levers.measure("unet_efficientnet_lite0", "progressive").split())
+    assert sizes == [(2, 64), (2, 128)] * 2 + [(2, 128)] * 2 + [(2, 64), (2, 128), (2, 128)]
+    assert ratio == pytest.approx((12 * 4 + 5 * 12) / 17 / 10, abs=1e-3)  # 12 of 17 epochs at half the size
+    assert rate == pytest.approx(2 / ((12 * 4 + 5 * 12) / 17), abs=1e-2)
+    assert peak > 0

@@ -51,8 +51,12 @@ def rules(config: "Config") -> tuple[Rule, ...]:
         ("train.validate_every", every, every and train.epochs % every == 0, "a divisor of the epochs"),
         ("train.validate_every", every, every and _meets_snapshots(train), "a divisor of warmup and cycle"),
         ("train.half_size_until", half := train.half_size_until, 0 <= half < train.epochs, "0, or before the end"),
-        ("train.half_size_until", half, not half or data.size % 2 == 0, "0, or data.size even"),
+        ("train.half_size_until", half, not half or _halves(data.size), "0, or data.size even and 32 or more"),
         ("train.half_size_until", half, not half or train.loss_region == "frame", "0 with train.loss_region=tile"),
+        ("train.half_size_until", half, not half or train.keep == "last", "0 unless train.keep=last"),
+        ("train.half_size_until", half, not half or not 0 < train.swa_from <= half, "0, or end before train.swa_from"),
+        ("train.half_size_until", half, not half or not model.empty_head, "0 with model.empty_head"),  # loses thin salt
+        ("train.half_size_until", half, not half or not own, "0 with pseudo.teacher=self, which labels at full size"),
         ("train.stop_patience", train.stop_patience, train.stop_patience >= 1, "at least 1"),
         ("pseudo.limit", pseudo.limit, pseudo.limit >= 0, "0 for all, or a number of images"),
         ("pseudo.limit", pseudo.limit, own or not pseudo.limit, "0 without pseudo.teacher=self"),
@@ -106,6 +110,10 @@ def _fixed_length(train: "TrainConfig") -> bool:
 def _falling(train: "TrainConfig") -> int:
     """Epochs after the warm-up, which the cycles share."""
     return train.epochs - train.warmup
+
+
+def _halves(size: int) -> bool:
+    return size % 2 == 0 and size >= 32
 
 
 def _meets_snapshots(train: "TrainConfig") -> bool:

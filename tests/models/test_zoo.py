@@ -315,8 +315,9 @@ def test_the_handwritten_network_refuses_levers_of_smp(field: str, value: object
 def test_networks_of_smp_refuse_options_of_the_handwritten_network(field: str, value: object) -> None:
     with pytest.raises(InputError) as refused:
         zoo.build(changed(**{field: value}))
+    homes = "unet or fcn" if field in ("filters", "dropout") else "unet"
     assert str(refused.value) == (
-        f"model.{field} is {value!r}: smp.Unet has no such option; use model.architecture=unet"
+        f"model.{field} is {value!r}: smp.Unet has no such option; use model.architecture={homes}"
     )
 
 

@@ -8,6 +8,7 @@ import torch
 from tiny_fold import assert_equal, settings, train, weights
 from torch import Tensor
 
+from saltseg import storage
 from saltseg.errors import InputError
 from saltseg.models import losses
 from saltseg.models.losses import binary_cross_entropy, dice
@@ -18,6 +19,7 @@ from saltseg.training.task import SaltTask, halved
 Loss = Callable[[Tensor, Tensor], Tensor]
 TILE = (101, 101)
 PADDED = ["data.fit=pad", "data.size=128", "train.loss=bce"]
+FIXED = ["train.keep=last", "train.schedule=cosine"]
 INSIDE = (..., slice(13, 114), slice(13, 114))  # 128 - 101 = 27 pixels to add, 13 of them above and left
 
 
@@ -132,6 +134,9 @@ def test_the_first_epochs_learn_at_half_the_size(tmp_path: Path, monkeypatch: py
     monkeypatch.setitem(losses.LOSSES, "focal", spy)
     fixed = ["train.keep=last", "train.schedule=constant", "train.epochs=3", "train.loss=focal"]
     kept, _ = train(tmp_path / "fold_0", *fixed, "train.half_size_until=2")
+    of_epochs = [float(row["images_per_second"]) for row in storage.read_csv(kept.log)]
+    together = 3 / sum(1 / rate for rate in of_epochs)
+    assert storage.read_json(kept.metrics)["images_per_second"] == pytest.approx(together, rel=1e-3)
     assert sizes == [(16, 16)] * 6 + [(32, 32)] * 3  # three steps an epoch
 
     # Broken off within the second epoch and gone on with, it ends with the same weights.
@@ -145,23 +150,39 @@ def test_the_first_epochs_learn_at_half_the_size(tmp_path: Path, monkeypatch: py
     [
         (["train.half_size_until=50"], r"train.half_size_until is 50; it must be 0, or before the end"),
         (["train.half_size_until=-1"], r"train.half_size_until is -1; it must be 0, or before the end"),
-        (["train.half_size_until=1", "data.size=33"], r"half_size_until is 1; it must be 0, or data.size even"),
+        (["train.half_size_until=1", "data.size=33"], r"it must be 0, or data.size even and 32 or more"),
+        (["train.half_size_until=1", "data.size=30"], r"it must be 0, or data.size even and 32 or more"),
         (
             [*PADDED, "train.half_size_until=1", "train.loss_region=tile"],
             r"train.half_size_until is 1; it must be 0 with train.loss_region=tile",
+        ),
+        (["train.half_size_until=1"], r"it must be 0 unless train.keep=last"),
+        ([*FIXED, "train.half_size_until=4", "train.keep=best"], "it must be 0 unless train.keep=last"),
+        ([*FIXED, "train.half_size_until=4", "train.keep=snapshots"], "it must be 0 unless train.keep=last"),
+        ([*FIXED, "train.half_size_until=4", "train.swa_from=4"], "it must be 0, or end before train.swa_from"),
+        (
+            [*FIXED, "train.half_size_until=4", "model.architecture=smp.Unet", "model.empty_head=true"],
+            r"it must be 0 with model.empty_head",
+        ),
+        (
+            [*FIXED, "train.half_size_until=4", "train.ema=0.9", "pseudo.teacher=self", "pseudo.images=x"],
+            r"it must be 0 with pseudo.teacher=self, which labels at full size",
         ),
     ],
 )
 def test_half_sizes_that_cannot_be_are_refused(assignments: list[str], message: str) -> None:
     with pytest.raises(InputError, match=message):
         settings(*assignments)
+    settings(*FIXED, "train.half_size_until=4", "train.swa_from=5")  # averages full size alone
 
 
 def test_a_network_that_takes_no_image_of_half_the_size_is_refused_before_training() -> None:
     smp = ["model.architecture=smp.PAN", "model.encoder=resnet18", "data.size=128"]
     smp += ["train.keep=last", "train.schedule=constant"]
     fold.check(settings(*smp), *TILE)
-    with pytest.raises(InputError, match=r"^data.size 128 and train.half_size_until with smp.PAN: .*; raise the size$"):
+    with pytest.raises(
+        InputError, match=r"^half of data.size 128 \(train.half_size_until\) with smp.PAN: .*; raise it$"
+    ):
         fold.check(settings(*smp, "train.half_size_until=1"), *TILE)
 
 

@@ -93,11 +93,11 @@ def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
 
     Returns ``{"n", "fitted_on", "at_half": {...}, "cross_fitted": {...}, "whole_rule": {...}}`` with the two scores,
     their mean difference per image and its 95 % bootstrap interval. cross_fitted: each with a threshold and a minimum
-    area of its own, fitted on the other folds (random parts where there is one fold, the same parts for both).
-    whole_rule: likewise with all steps of the decision rule that raise its score. fitted_on: how many images each run's
-    rules come from; ``n``, but where a run is published: of that one there are scores and no predictions, so both keep
-    the rules fitted on all their own images. Raises InputError when datasets or folds differ, when fewer than two
-    images are shared, or a run has no honest score.
+    area of its own, fitted on the other folds (random parts where there is one fold). whole_rule: likewise with all
+    steps of the decision rule that raise its score. fitted_on: how many images each run's rules come from; ``n``, but
+    where a run is published: of that one there are scores and no predictions, so both keep the rules fitted on all
+    their own images, and the run with more of them has the better rules. Raises InputError when datasets or folds
+    differ, when fewer than two images are shared, or a run has no honest score.
     """
     for run in (one, other):
         run.demand_score("nothing to compare: python scripts/compare.py takes {teacher}")

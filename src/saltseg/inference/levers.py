@@ -239,7 +239,7 @@ def markdown(
         "alone; the noise between trainings comes on top. "
     )
     if costs:
-        said += "Epoch: what its steps take, in seconds and as a ratio to the baseline's. "
+        said += "Epoch: its steps alone, a ratio to the baseline's times the baseline's fastest. "
     if noise is None:
         said += "The noise between trainings that differ in the seed only was not measured."
     else:

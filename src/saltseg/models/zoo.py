@@ -101,7 +101,8 @@ def _refuse(config: ModelConfig, options: Sequence[str]) -> None:
     for option in options:
         value = getattr(config, option)
         if value != getattr(ModelConfig(), option):
-            home = "unet" if option in (*OURS_ONLY, *UNET_ONLY) else "fcn" if option in FCN_ONLY else "smp.Unet"
+            homes = {"unet or fcn": OURS_ONLY, "unet": UNET_ONLY, "fcn": FCN_ONLY, "smp.Unet": SMP_ONLY}
+            home = next(name for name, own in homes.items() if option in own)
             raise InputError(
                 f"model.{option} is {value!r}: {config.architecture} has no such option; use model.architecture={home}"
             )

@@ -2,9 +2,10 @@
 
 import math
 import shutil
+import statistics
 import sys
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ import numpy as np
 import torch
 from torch import distributed
 
-from saltseg.config import Config, FoldsConfig, file_behind
+from saltseg.config import Config, DataConfig, FoldsConfig, file_behind
 from saltseg.core.geometry import Fit
 from saltseg.data.competition import Images, Labelled
 from saltseg.data.dataset import TileDataset, loader
@@ -72,7 +73,7 @@ def run(settings: Config, data: FoldData, directory: FoldDir, title: str, device
 def check(settings: Config, height: int, width: int) -> None:
     """Send one empty tile through the network, so that settings that cannot work are refused before anything else.
 
-    Of every size that training shows.
+    It is sent in every size that training shows.
     """
     tile = np.zeros((1, height, width), np.uint8)
     network = zoo.build(settings.model, pretrained=not settings.train.start_from)
@@ -80,16 +81,17 @@ def check(settings: Config, height: int, width: int) -> None:
         take_over(network, path)
     for text in (settings.train.loss, settings.train.late_loss):
         losses.from_text(text)
-    size, half = settings.data.size, settings.train.half_size_until
-    try:
-        predict.probabilities([network], tile, settings)
-        if half:
-            with torch.no_grad():
-                network.eval()(torch.zeros(1, settings.model.in_channels, size // 2, size // 2))
-    except RuntimeError as error:  # some architectures take no small images
-        reason = " ".join(str(error).split())[:100]
-        at = " and train.half_size_until" if half else ""
-        raise InputError(f"data.size {size}{at} with {settings.model.architecture}: {reason}; raise the size") from None
+    sizes = {f"data.size {settings.data.size}": settings.data}
+    if settings.train.half_size_until:
+        half = DataConfig(fit="resize", size=settings.data.size // 2)
+        sizes[f"half of data.size {settings.data.size} (train.half_size_until)"] = half
+    whole = replace(settings, train=replace(settings.train, half_size_until=0))
+    for name, data in sizes.items():
+        try:
+            predict.probabilities([network], tile, replace(whole, data=data))
+        except RuntimeError as error:  # some architectures take no small images
+            reason = " ".join(str(error).split())[:100]
+            raise InputError(f"{name} with {settings.model.architecture}: {reason}; raise it") from None
 
 
 def _train(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: int) -> list[Row]:
@@ -164,7 +166,7 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
             **judged,
             "seconds": round(sum(row["seconds"] for row in rows), 1),
             "predict_seconds": round(time.perf_counter() - started, 1),
-            "images_per_second": round(float(np.median([row["images_per_second"] for row in rows])), 2),
+            "images_per_second": round(_speed([row["images_per_second"] for row in rows], settings), 2),
             "peak_memory_mb": _peak_memory_mb(),
             "peak_gpu_memory_mb": torch.cuda.max_memory_allocated() // 2**20 if torch.cuda.is_available() else None,
             "git_commit": commit,
@@ -173,6 +175,11 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
     )
     # The state to go on from is three times the weights and of no use any more.
     directory.last.unlink(missing_ok=True)
+
+
+def _speed(rates: list[float], settings: Config) -> float:
+    """Images per second of a typical epoch; where epochs differ in size, of all together."""
+    return statistics.harmonic_mean(rates) if settings.train.half_size_until else statistics.median(rates)
 
 
 def clear(directory: FoldDir) -> None:
