@@ -169,7 +169,7 @@ def test_another_process_and_settings_that_cannot_work_are_refused(tmp_path: Pat
     with pytest.raises(InputError, match="15 images are fewer than two batches"):
         pretrain.masked(tiny_fold.settings(), place, Images(images().ids[:15], images().images[:15]))
     with pytest.raises(InputError, match=r"^train.half_size_until is 1: patches are covered and drawn at full size"):
-        pretrain.masked(tiny_fold.settings("train.half_size_until=1"), place, images())
+        pretrain.masked(tiny_fold.settings("train.half_size_until=1", *FIXED), place, images())
     assert not place.path.exists()
     with place.locked(), pytest.raises(InputError, match="is being written by another process"):
         pretrain.synthetic(tiny_fold.settings(), PretrainedDir(place.path), 20)
