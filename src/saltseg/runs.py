@@ -196,9 +196,11 @@ def existing_run(output_dir: Path, name: str, published: bool = False) -> RunDir
     record = RunDir(output_dir / "published" / name)
     if published and record.image_scores.is_file():
         return record
-    known = all_runs(output_dir)
+    known = [found.name for found in all_runs(output_dir)]
+    if published:
+        known += sorted(path.parent.name for path in (output_dir / "published").glob("*/image_scores.csv"))
     raise InputError(
-        configuration.unknown("run", name, [r.name for r in known])
+        configuration.unknown("run", name, dict.fromkeys(known))
         if known
         else f"no run called {name!r}: {output_dir / 'runs'} is empty; train one with scripts/train.py"
     )

@@ -118,6 +118,8 @@ def test_published_scores_compare_as_the_predictions_did(trained: Trained) -> No
     assert runs.existing_run(trained.output, "tiny-run", published=True) == trained.run  # which has its predictions yet
     with pytest.raises(InputError, match=r"unknown run 'gone'"):
         runs.existing_run(trained.output, "gone")
+    with pytest.raises(InputError, match=r"^unknown run 'gome'; did you mean gone\?$"):
+        runs.existing_run(trained.output, "gome", published=True)
 
 
 def test_of_a_published_part_the_images_that_both_scored_are_compared(trained: Trained) -> None:
