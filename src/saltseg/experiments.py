@@ -59,7 +59,7 @@ LITE0 = baseline(
 
 
 # What the levers say (RESULTS.md): the symmetric Lovász loss from the first epoch on. Fourteen epochs in five folds are
-# an hour and a half on two cores with nothing else to do.
+# about two hours on two cores with nothing else to do.
 RECIPE_LITE0 = replace(
     LITE0,
     name="recipe_lite0",
