@@ -10,9 +10,7 @@ Rule = tuple[str, Any, Any, str]  # a setting, its value, whether that holds, an
 
 def rules(config: "Config") -> tuple[Rule, ...]:
     """All rules, in the order in which they are told; the first that does not hold is the message."""
-    model, data, folds, train, predict = config.model, config.data, config.folds, config.train, config.predict
-    pseudo = config.pseudo
-    own, all_folds = pseudo.teacher == "self", pseudo.all_folds
+    model, data, folds, predict = config.model, config.data, config.folds, config.predict
     return (
         ("model.filters", model.filters, model.filters >= 1, "at least 1"),
         ("model.dropout", model.dropout, 0 <= model.dropout < 1, "in [0, 1)"),
@@ -23,6 +21,18 @@ def rules(config: "Config") -> tuple[Rule, ...]:
         ("folds.holdout", folds.holdout, 0 < folds.holdout < 1, "between 0 and 1"),
         ("folds.seed", folds.seed, folds.seed >= 0, "0 or more"),
         ("folds.train_images", folds.train_images, folds.train_images >= 0, "0 for all, or a number of images"),
+        *_of_training(config),
+        *_of_self_training(config),
+        ("predict.batch_size", predict.batch_size, predict.batch_size >= 1, "at least 1"),
+        ("predict.views", predict.views, len(predict.views) >= 1, "at least one view"),
+        ("predict.views", predict.views, _upright(config), "identity and hflip alone with model.extra_channels"),
+    )
+
+
+def _of_training(config: "Config") -> tuple[Rule, ...]:
+    model, data, train = config.model, config.data, config.train
+    own = config.pseudo.teacher == "self"
+    return (
         ("train.seed", train.seed, 0 <= train.seed < 10**10, "0 or more, with ten digits at most"),
         ("train.epochs", train.epochs, train.epochs >= 1, "at least 1"),
         ("train.batch_size", train.batch_size, train.batch_size >= 2, "at least 2 (batch norm)"),
@@ -58,6 +68,13 @@ def rules(config: "Config") -> tuple[Rule, ...]:
         ("train.half_size_until", half, not half or not model.empty_head, "0 with model.empty_head"),  # loses thin salt
         ("train.half_size_until", half, not half or not own, "0 with pseudo.teacher=self, which labels at full size"),
         ("train.stop_patience", train.stop_patience, train.stop_patience >= 1, "at least 1"),
+    )
+
+
+def _of_self_training(config: "Config") -> tuple[Rule, ...]:
+    train, pseudo = config.train, config.pseudo
+    own, all_folds = pseudo.teacher == "self", pseudo.all_folds
+    return (
         ("pseudo.limit", pseudo.limit, pseudo.limit >= 0, "0 for all, or a number of images"),
         ("pseudo.limit", pseudo.limit, own or not pseudo.limit, "0 without pseudo.teacher=self"),
         ("pseudo.label_after", after := pseudo.label_after, 0 <= after < 1, "in [0, 1)"),
@@ -72,9 +89,6 @@ def rules(config: "Config") -> tuple[Rule, ...]:
         ("pseudo.all_folds", all_folds, not all_folds or _has_teacher(config), "false without a run as teacher"),
         ("train.keep", train.keep, train.keep != "best" or not all_folds, "last or snapshots with all_folds"),
         ("train.ema", train.ema, train.ema > 0 or not own, "above 0 with pseudo.teacher=self: that is the teacher"),
-        ("predict.batch_size", predict.batch_size, predict.batch_size >= 1, "at least 1"),
-        ("predict.views", predict.views, len(predict.views) >= 1, "at least one view"),
-        ("predict.views", predict.views, _upright(config), "identity and hflip alone with model.extra_channels"),
     )
 
 
