@@ -31,7 +31,9 @@ if TYPE_CHECKING:
 
 BATCH, STEPS = 16, 7
 # What changes the cost of a step.
-STEP = re.compile(r"model\.(?!weights)|train\.(loss|loss_region|late_loss|optimizer|clip|ema|half_size_until)")
+STEP = re.compile(
+    r"model\.(?!weights)|data\.size|train\.(loss|loss_region|late_loss|optimizer|clip|ema|half_size_until)"
+)
 
 
 def settings_with(experiment: str, lever: str) -> "Config":

@@ -161,6 +161,7 @@ LEVERS: dict[str, tuple[str, ...]] = {
     "combined_progressive": (*COMBINED, *PROGRESSIVE),
     "tile_loss": ("train.loss_region=tile",),
     "resize": ("data.fit=resize",),
+    "resize_192": ("data.fit=resize", "data.size=192"),
     "no_augmentation": ("data.augment=none",),
     "no_ema": ("train.ema=0",),
     "swa": ("train.ema=0", "train.validate_every=1", "train.swa_from={second_half}"),
