@@ -166,8 +166,7 @@ def is_finished(arguments: argparse.Namespace, stage: str) -> bool:
         assert weights is not None
         before = weights.parent, ladders.settings_of(made[0])
     ladder.demand_current(run, settings, [run_of(arguments, needed) for needed in rung.needs], before)
-    folds = 1 if settings.folds.scheme == "holdout" else settings.folds.count
-    return run.report.is_file() and len(run.finished_folds()) == folds
+    return run.report.is_file() and len(run.finished_folds()) == settings.folds.trained
 
 
 def check(arguments: argparse.Namespace, wanted: list[str]) -> None:

@@ -34,7 +34,7 @@ def main() -> int:
         train += ["--set", assignment]
     steps = [("train", train), *((step, [name]) for step in ("predict", "optimise", "submit", "report"))]
     steps.append(("leaderboard", []))
-    teacher = settings.pseudo.teacher if settings.pseudo.all_folds else ""
+    teacher = settings.pseudo.teacher_of_all_folds
     if teacher:
         steps = [*steps[:2], ("submit", [name, "--rule-of", teacher])]
     for number, (step, options) in enumerate(steps, start=1):

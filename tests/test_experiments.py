@@ -41,7 +41,12 @@ def test_each_is_called_by_its_own_name_and_every_name_in_it_exists(name: str) -
 def test_the_published_recipes_are_the_experiments_of_today() -> None:
     """So that the commands in README.md train again what is published."""
     folder = Path(__file__).parents[1] / "output" / "published"
-    for run, name in (("tgs-recipe_lite0", "recipe_lite0"), ("tgs-combined", "recipe_lite0_depth")):
+    recipes = {
+        "tgs-recipe_lite0": "recipe_lite0",
+        "tgs-combined": "recipe_lite0_depth",
+        "tgs-lite0_resized": "recipe_lite0_resized",
+    }
+    for run, name in recipes.items():
         published, today = config.load(folder / run / "config.yaml"), experiments.named(name)
         assert config.differences(replace(published, name=name), today) == []
 

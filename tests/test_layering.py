@@ -16,7 +16,7 @@ BELOW = {
     "data": {"base", "core"},
     "models": {"base", "core"},
     "inference": {"base", "core", "data", "models"},
-    "training": {"base", "core", "data", "models", "inference", "processes"},
+    "training": {"base", "core", "data", "models", "inference"},
     "reporting": {"base", "core", "data", "models", "inference", "training"},
     "cli": {"base"},
     "processes": {"base", "cli"},

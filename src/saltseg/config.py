@@ -67,6 +67,11 @@ class FoldsConfig:
     seed: int = 0
     train_images: int = 0  # at random so many of those that a fold may train on, for learning curves; 0: all
 
+    @property
+    def trained(self) -> int:
+        """How many folds there are to train."""
+        return 1 if self.scheme == "holdout" else self.count
+
 
 @dataclass(frozen=True)
 class TrainConfig:
@@ -115,6 +120,11 @@ class PseudoConfig:
     confidence: float = 0.0  # share of the images left out, those whose pixels have the smallest mean |2 p - 1|
     transduction: bool = False  # keep images of the test set, too
     all_folds: bool = False  # labels averaged over all folds of the teacher: for a final submission, without a score
+
+    @property
+    def teacher_of_all_folds(self) -> str:
+        """The teacher whose labels hold the masks that validate, so that there is no honest score; "" for none."""
+        return self.teacher if self.all_folds else ""
 
 
 @dataclass(frozen=True)

@@ -74,6 +74,10 @@ RECIPE_LITE0_DEPTH = replace(
     train=replace(RECIPE_LITE0.train, learning_rate=1e-3, validate_every=7),
 )
 
+# Tiles enlarged to 128 pixels instead of padded to them.
+RECIPE_LITE0_RESIZED = replace(
+    RECIPE_LITE0_DEPTH, name="recipe_lite0_resized", data=replace(RECIPE_LITE0_DEPTH.data, fit="resize")
+)
 
 EXPERIMENTS: dict[str, Config] = {
     config.name: config
@@ -99,7 +103,8 @@ EXPERIMENTS: dict[str, Config] = {
         LITE0,
         RECIPE_LITE0,
         RECIPE_LITE0_DEPTH,
-        # The same with a larger encoder, a quarter slower, so for fewer epochs.
+        RECIPE_LITE0_RESIZED,
+        # Padded tiles and a larger encoder, a quarter slower, so for fewer epochs.
         replace(
             RECIPE_LITE0_DEPTH,
             name="recipe_lite2_depth",

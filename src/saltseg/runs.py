@@ -131,10 +131,8 @@ class RunDir:
         Such labels hold the masks that validate, so that the run has no honest out-of-fold score, nor has any other
         that learns from it. It is for a final submission.
         """
-        if not self.config.is_file():  # runs of which only predictions are left
-            return ""
-        pseudo = self.read_config().pseudo
-        return pseudo.teacher if pseudo.all_folds else ""
+        # Of some runs only predictions are left.
+        return self.read_config().pseudo.teacher_of_all_folds if self.config.is_file() else ""
 
     def demand_score(self, way_out: str) -> None:
         """Raise InputError for a run without an honest score; ``way_out`` may name its {run} and its {teacher}."""

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from saltseg.errors import InputError
+from saltseg.errors import InputError, reason
 
 
 @contextmanager
@@ -139,8 +139,7 @@ def read_arrays(path: Path, needed: Sequence[str], what: str, step: str) -> dict
 
 def unreadable(path: Path, what: str, error: Exception | str) -> InputError:
     """The refusal of a file that holds something else than ``what``."""
-    reason = " ".join(str(error).split())[:80] or type(error).__name__
-    return InputError(f"{path} cannot be read as {what} ({reason}); delete it and make it again")
+    return InputError(f"{path} cannot be read as {what} ({reason(error)}); delete it and make it again")
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

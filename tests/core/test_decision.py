@@ -14,7 +14,7 @@ from saltseg.errors import InputError
 FOLD = np.arange(12) % 3
 
 
-def summarise(probabilities: np.ndarray, true: np.ndarray, fold: np.ndarray | None, *rest: object) -> dict:
+def summarise(probabilities: np.ndarray, true: np.ndarray, fold: np.ndarray, *rest: object) -> dict:
     return decision.summarise([f"id{index}" for index in range(len(true))], probabilities, true, fold, *rest)
 
 
@@ -267,18 +267,17 @@ def test_one_half_is_adopted_where_tuning_does_not_carry_over() -> None:
     assert summary["per_coverage"] == [{"coverage_class": 5, "n": 20, "score": 1.0}]
 
 
-@pytest.mark.parametrize("fold", [None, np.zeros(30, np.int8)])
-def test_without_folds_random_parts_stand_in(fold: np.ndarray | None) -> None:
+def test_for_a_single_fold_random_parts_stand_in() -> None:
     images = noisy(30)
-    summary = summarise(images.probabilities, np.asarray(images.true), fold)
+    summary = summarise(images.probabilities, np.asarray(images.true), np.zeros(30, np.int8))
     assert summary["cross_fit_groups"] == "random parts"
-    assert summary["folds"] == ([] if fold is None else [0])
+    assert summary["folds"] == [0]
     assert [row["group"] for row in summary["cross_fitted"]["rules"]] == [0, 1, 2, 3, 4]
 
 
 def test_progress_is_told_after_each_step() -> None:
     images, told = noisy(30), []
-    summarise(images.probabilities, np.asarray(images.true), None, None, lambda: told.append(1))
+    summarise(images.probabilities, np.asarray(images.true), images.groups, None, lambda: told.append(1))
     assert len(told) == len(decision.STEPS)
 
 
@@ -286,7 +285,7 @@ def test_summary_wants_every_id_once() -> None:
     images = noisy(4)
     for ids in (["a", "b", "c", "c"], ["a", "b", "c"]):
         with pytest.raises(InputError, match="its own id, two at least: 3 ids for 4 images"):
-            decision.summarise(ids, images.probabilities, images.true, None)
+            decision.summarise(ids, images.probabilities, images.true, images.groups)
 
 
 def test_counts_that_no_rule_needs_are_let_go() -> None:

@@ -83,10 +83,13 @@ def test_rule_survives_json() -> None:
 
 
 @pytest.mark.parametrize("path", sorted(PUBLISHED.glob("*/postprocess.json")), ids=lambda path: path.parent.name)
-def test_rules_of_two_keys_are_still_read(path: Path) -> None:
+def test_every_published_rule_is_read(path: Path) -> None:
     values = json.loads(path.read_text())["rule"]
-    rule = Rule.from_dict({key: values[key] for key in ("threshold", "min_area")})
-    assert rule == Rule(values["threshold"], values["min_area"], fill_holes=False, high=0, gate=0)
+    assert Rule.from_dict(values).to_dict() == Rule().to_dict() | values
+
+
+def test_a_rule_of_two_keys_has_no_further_steps() -> None:
+    assert Rule.from_dict({"threshold": 140, "min_area": 55}) == Rule(140, 55, fill_holes=False, high=0, gate=0)
 
 
 @pytest.mark.parametrize(

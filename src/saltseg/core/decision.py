@@ -189,7 +189,7 @@ def summarise(
     ids: Sequence[str] | NDArray[np.str_],
     probabilities: ArrayLike,
     true: ArrayLike,
-    fold: ArrayLike | None,
+    fold: ArrayLike,
     presence: ArrayLike | None = None,
     progress: Callable[[], object] = lambda: None,
 ) -> dict[str, Any]:
@@ -206,7 +206,7 @@ def summarise(
         ids: N ids, each once.
         probabilities: (N, H, W), uint8 in 255ths or float in [0, 1].
         true: (N, H, W), values 0 and 1.
-        fold: (N,) whole numbers; with None or a single fold, random parts stand in for the folds.
+        fold: (N,) whole numbers; with a single fold, random parts stand in for the folds.
         presence: uint8 (N,) in 255ths, probability that the image holds any salt.
         progress: called after each step of `STEPS`.
 
@@ -220,8 +220,8 @@ def summarise(
     n = len(counted.true)
     if len(ids) != n or len(set(map(str, ids))) != n or n < 2:
         raise InputError(f"each image needs its own id, two at least: {len(set(ids))} ids for {n} images")
-    folds = [] if fold is None else np.unique(np.asarray(fold)).tolist()
-    group = thresholds.random_parts(n) if fold is None or len(folds) < 2 else fold
+    folds = np.unique(np.asarray(fold)).tolist()
+    group = thresholds.folds_or_parts(np.asarray(fold))
     counts = {_shape(HALF): counted}
     images = OutOfFold(as_quantised(probabilities), true, thresholds.as_groups(group, n), presence, counts)
     trials = try_steps(images, progress)

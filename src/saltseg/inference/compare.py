@@ -7,12 +7,12 @@ import numpy as np
 from tqdm import tqdm
 
 from saltseg import runs, storage
-from saltseg.core import decision, metric, thresholds
+from saltseg.core import decision, metric
 from saltseg.core.postprocess import HALF
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.inference import blend
-from saltseg.inference.steps import Place, rule_of
+from saltseg.inference.steps import Place, rule_of, with_truth
 from saltseg.runs import RunDir
 
 
@@ -61,9 +61,9 @@ def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
     whole_rule: under all steps of the decision rule, likewise. Enough to `compare` runs image by image when their
     predictions are gone.
     """
-    oof, images = _labelled(run, place)
+    oof = _sorted(run)
     assert oof.fold is not None
-    columns = decision.scores(images)
+    columns = decision.scores(with_truth(oof, run, place))
     return [
         {"id": id_, "fold": int(fold), **{name: f"{values[i]:.1f}" for name, values in columns.items()}}
         for i, (id_, fold) in enumerate(zip(oof.ids.tolist(), oof.fold, strict=True))
@@ -76,16 +76,13 @@ def whole_rule(run: RunDir, place: Place) -> np.ndarray:
     Raises InputError for a run without an honest score.
     """
     run.demand_score("nothing to score: python scripts/ladder.py takes {teacher}")
-    return decision.cross_fit(_labelled(run, place)[1])
+    return decision.cross_fit(with_truth(_sorted(run), run, place))
 
 
-def _labelled(run: RunDir, place: Place) -> tuple[runs.Predictions, decision.OutOfFold]:
-    """Out-of-fold predictions in id order, and the same with their truth."""
+def _sorted(run: RunDir) -> runs.Predictions:
+    """Out-of-fold predictions in id order."""
     oof = runs.load_predictions(run.oof)
-    oof = blend.in_order(oof, np.sort(oof.ids))
-    assert oof.fold is not None
-    true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
-    return oof, decision.OutOfFold(oof.probabilities, true, thresholds.folds_or_parts(oof.fold), oof.presence)
+    return blend.in_order(oof, np.sort(oof.ids))
 
 
 def compare(one: RunDir, other: RunDir, place: Place) -> dict[str, Any]:
@@ -129,12 +126,8 @@ def _shared(one: RunDir, other: RunDir, place: Place) -> Both:
     first, second = runs.load_predictions(one.oof), runs.load_predictions(other.oof)
     ids = np.array(sorted(set(first.ids.tolist()) & set(second.ids.tolist())))
     _demand_two(one, other, len(ids))
-    true = competition.read_train(place.root(one)).masks_of(ids.tolist())
-    parts = [blend.in_order(first, ids), blend.in_order(second, ids)]
-    assert parts[0].fold is not None
-    group = thresholds.folds_or_parts(parts[0].fold)
-    scores = [decision.scores(decision.OutOfFold(p.probabilities, true, group, p.presence)) for p in parts]
-    return scores, [len(ids)] * 2
+    parts = [with_truth(blend.in_order(predictions, ids), one, place) for predictions in (first, second)]
+    return [decision.scores(part) for part in parts], [len(ids)] * 2
 
 
 def _recorded(one: RunDir, other: RunDir, place: Place) -> Both:

@@ -88,15 +88,14 @@ def _fit(
     """
     ids, fold = parts[0].ids, parts[0].fold
     assert fold is not None
-    by_fold = len(np.unique(fold)) > 1
-    group = fold if by_fold else thresholds.random_parts(len(ids))  # the parts that optimise takes, too
+    group = thresholds.folds_or_parts(fold)  # the parts that optimise takes, too
     labelled = competition.read_train(root)
     true = labelled.masks_of(ids.tolist())
     stacks = [part.of(ids) for part in parts]
     found = selection.cross_fit(stacks, true, group, progress)
     gain = found.average_precision - found.equal
     evidence = {
-        "groups": "folds" if by_fold else "random parts",
+        "groups": "random parts" if len(np.unique(fold)) == 1 else "folds",
         "equal": float(found.equal.mean()),
         "fitted": float(found.average_precision.mean()),
         "difference": float(gain.mean()),

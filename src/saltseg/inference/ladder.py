@@ -128,12 +128,11 @@ def markdown(entries: Sequence[Mapping[str, Any]], budget: str) -> str:
                 f"`{entry['stage']}`",
                 entry["what"] + (f" (`{entry['experiment']}`)" if "experiment" in entry else ""),
                 f"{entry['score']:.4f} [{low:.4f}, {high:.4f}]",
-                f"{gain['difference']:+.4f} [{gain['interval'][0]:+.4f}, {gain['interval'][1]:+.4f}]" if gain else "",
+                levers.signed((gain["difference"], *gain["interval"]) if gain else None),
                 f"`{gain['over']}`" if gain else "",
                 f"{entry['seconds'] / 60:.0f}" if "seconds" in entry else "",
             )
         )
-    lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ("---",) * len(columns), *rows)]
     said = [
         f"{entries[0]['n']:,} images, each scored by a network that never saw it, under its stage's whole decision "
         "rule, the values of which were fitted on other images. Gains are paired, image by image. Intervals are over "
@@ -148,4 +147,4 @@ def markdown(entries: Sequence[Mapping[str, Any]], budget: str) -> str:
     if any(entry.get("transduction") for entry in entries):
         names = ", ".join(f"`{entry['stage']}`" for entry in entries if entry.get("transduction"))
         said.append(f"Test images, without their labels, helped to train {names} (transduction).")
-    return "\n".join([*lines, "", " ".join(said)])
+    return f"{levers.markdown_table(columns, rows)}\n\n{' '.join(said)}"

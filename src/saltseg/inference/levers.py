@@ -4,7 +4,7 @@ A record holds the score of every validation image, so tables can be made again,
 without the runs.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,13 +12,12 @@ from typing import Any
 import numpy as np
 
 from saltseg import config, experiments, storage
-from saltseg.core import decision, metric, thresholds
+from saltseg.core import decision, metric
 from saltseg.core.areas import log_loss
 from saltseg.core.postprocess import HALF
-from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.inference import blend
-from saltseg.inference.steps import Place
+from saltseg.inference.steps import Place, with_truth
 from saltseg.runs import RunDir
 
 BASE = "base"
@@ -34,30 +33,25 @@ def record(run: RunDir, place: Place, baseline: config.Config, budget: str, leve
         "lever": lever,
         "changes": experiments.with_lever(baseline, budget, lever)[len(experiments.BUDGETS[budget]) :],
         "seed": seed,
-        **figures(run, place),
+        **figures(run, with_truth(blend.collate(run.finished_folds()), run, place)),
     }
 
 
-def figures(run: RunDir, place: Place) -> dict[str, Any]:
-    """Figures of a run whose folds are finished, ready for JSON.
+def figures(run: RunDir, images: decision.OutOfFold) -> dict[str, Any]:
+    """Figures of a run whose folds are finished, with their predictions and truth in id order, ready for JSON.
 
     Scores under the three rules of `saltseg.core.decision.scores`, fitted on the other folds (five random parts where
     there is one fold); ``tenths_…``: ten times that of each out-of-fold image in id order, a hexadecimal digit each.
     """
-    folds = run.finished_folds()
-    oof = blend.collate(folds)
-    true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
-    assert oof.fold is not None
-    images = decision.OutOfFold(oof.probabilities, true, thresholds.folds_or_parts(oof.fold), oof.presence)
     loss = log_loss(images.areas(HALF))
     scores = decision.scores(images)
-    of_fold = [storage.read_json(fold.metrics) for fold in folds]
+    of_fold = [storage.read_json(fold.metrics) for fold in run.finished_folds()]
     origin = run.read_provenance()
     memory = [f.get("peak_gpu_memory_mb") or f["peak_memory_mb"] or 0 for f in of_fold]
     return {
         **{key: origin[key] for key in ("dataset", "dataset_hash", "folds_hash")},
         "n_train": of_fold[0]["n_train"],
-        "n": len(oof.ids),
+        "n": len(images.probabilities),
         "log_loss": loss,
         **{rule: float(values.mean()) for rule, values in scores.items()},
         "seconds_per_epoch": float(np.mean([f["n_train"] / f["images_per_second"] for f in of_fold])),
@@ -180,19 +174,19 @@ def from_digits(digits: str) -> np.ndarray:
 
 def seed_noise(records: Sequence[Mapping[str, Any]]) -> float | None:
     """Standard deviation (n - 1) of the cross-fitted score between trainings that differ in the seed only, pooled."""
-    spread, freedom = 0.0, 0
-    for lever in {entry["lever"] for entry in records}:
-        values = np.array([entry["cross_fitted"] for entry in records if entry["lever"] == lever])
-        spread += float(((values - values.mean()) ** 2).sum())
-        freedom += len(values) - 1
-    return float(np.sqrt(spread / freedom)) if freedom else None
+    levers = sorted({entry["lever"] for entry in records})
+    return _pooled([[entry["cross_fitted"] for entry in records if entry["lever"] == lever] for lever in levers])
 
 
 def gain_noise(found: Sequence[Worth]) -> float | None:
     """Standard deviation (n - 1) of a lever's gain from seed to seed, pooled over the levers that have several."""
-    gains = [np.array(worth.by_seed) for worth in found if worth.gain_cross_fitted and len(worth.by_seed) > 1]
-    freedom = sum(len(values) - 1 for values in gains)
-    spread = sum(float(((values - values.mean()) ** 2).sum()) for values in gains)
+    return _pooled([worth.by_seed for worth in found if worth.gain_cross_fitted])
+
+
+def _pooled(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation (n - 1) within groups, pooled over those of several values; None where there is none."""
+    freedom = sum(len(values) - 1 for values in groups)
+    spread = sum(((np.array(values) - np.mean(values)) ** 2).sum() for values in groups)
     return float(np.sqrt(spread / freedom)) if freedom else None
 
 
@@ -220,19 +214,18 @@ def markdown(
                 f"`{worth.lever}`",
                 " ".join(f"`{change}`" for change in worth.changes),
                 f"{worth.cross_fitted:.4f}",
-                _signed(worth.gain_cross_fitted),
+                signed(worth.gain_cross_fitted),
                 " ".join(
                     f"{value:.4f}" if worth.gain_cross_fitted is None else f"{value:+.4f}" for value in worth.by_seed
                 ),
                 f"{worth.whole_rule:.4f}",
-                _signed(worth.gain_whole_rule),
+                signed(worth.gain_whole_rule),
                 f"{worth.at_half:.4f}",
                 f"{worth.log_loss:.4f}",
                 f"{cost['time'] * seconds:.0f} s ({cost['time']:.2f})" if cost else "",
                 f"{cost['mb']:,.0f}" if cost else "",
             )
         )
-    lines = ["| " + " | ".join(cells) + " |" for cells in (columns, ("---",) * len(columns), *rows)]
     said = (
         f"{found[0].n:,} images. Cross-fitted: threshold and minimum area, fitted on other images. Whole rule: with "
         "all steps that raise this score, their values cross-fitted likewise. Intervals are over images "
@@ -251,8 +244,14 @@ def markdown(
     if paired is not None:
         count = sum(worth.gain_cross_fitted is not None and len(worth.by_seed) > 1 for worth in found)
         said += f"Gains with the same seed on both sides scatter by {paired:.4f} from seed to seed ({count} levers)."
-    return "\n".join([*lines, "", said.strip()])
+    return f"{markdown_table(columns, rows)}\n\n{said.strip()}"
 
 
-def _signed(gain: tuple[float, float, float] | None) -> str:
+def markdown_table(columns: Sequence[str], rows: Iterable[Sequence[str]]) -> str:
+    """A Markdown table of cells without line breaks."""
+    return "\n".join("| " + " | ".join(cells) + " |" for cells in (columns, ("---",) * len(columns), *rows))
+
+
+def signed(gain: Sequence[float] | None) -> str:
+    """A difference with its interval, as (difference, low, high); "" for None."""
     return "" if gain is None else f"{gain[0]:+.4f} [{gain[1]:+.4f}, {gain[2]:+.4f}]"

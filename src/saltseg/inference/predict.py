@@ -12,7 +12,7 @@ from saltseg import config
 from saltseg.core.geometry import Fit
 from saltseg.core.postprocess import quantise
 from saltseg.data.dataset import to_input
-from saltseg.errors import InputError
+from saltseg.errors import InputError, reason
 from saltseg.inference import tta
 from saltseg.models import zoo
 from saltseg.models.network import outputs
@@ -57,8 +57,7 @@ def load_network(settings: config.Config, path: Path) -> nn.Module:
     except FileNotFoundError:
         raise InputError(f"no checkpoint at {path}; train the fold first with scripts/train.py") from None
     except Exception as error:  # torch raises a dozen kinds for a damaged file, all with many lines
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
-        raise InputError(f"{path} cannot be loaded ({reason}); delete the fold and train it again") from None
+        raise InputError(f"{path} cannot be loaded ({reason(error)}); delete the fold and train it again") from None
     return network.to(memory_format=torch.channels_last).eval()
 
 

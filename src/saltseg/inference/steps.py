@@ -13,7 +13,7 @@ from typing import Any
 from tqdm import tqdm
 
 from saltseg import config, runs, storage
-from saltseg.core import decision, metric, submission
+from saltseg.core import decision, metric, submission, thresholds
 from saltseg.core.postprocess import HALF, Rule
 from saltseg.data import competition, folds
 from saltseg.errors import InputError
@@ -103,6 +103,13 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
         storage.write_json(fold.metrics, figures | found)
 
 
+def with_truth(oof: runs.Predictions, run: RunDir, place: Place) -> decision.OutOfFold:
+    """Out-of-fold predictions of a run, or some of them, with their truth, in the order they have."""
+    assert oof.fold is not None
+    true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
+    return decision.OutOfFold(oof.probabilities, true, thresholds.folds_or_parts(oof.fold), oof.presence)
+
+
 def rule_of(run: RunDir) -> Rule:
     """The decision rule of a run: the one it borrowed for its submission, else its own, else 0.5.
 
@@ -143,6 +150,7 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
             "run scripts/predict.py again"
         )
     true = labelled.masks_of(oof.ids.tolist())
+    assert oof.fold is not None
     with tqdm(desc="trying steps of the rule", total=len(decision.STEPS), unit="step") as bar:
         summary = decision.summarise(oof.ids, oof.probabilities, true, oof.fold, oof.presence, bar.update)
     if run.read_config().predict.decision == "half":

@@ -1,4 +1,4 @@
-"""What the case study asks of a trained variant: records with more than a score, and paired tables of them."""
+"""What the case study asks of a trained variant: records with more than a score."""
 
 import time
 from typing import Any
@@ -16,7 +16,7 @@ from saltseg.core.areas import Areas, areas
 from saltseg.core.postprocess import HALF
 from saltseg.data import competition, folds
 from saltseg.inference import blend, levers, predict
-from saltseg.inference.steps import Place
+from saltseg.inference.steps import Place, with_truth
 from saltseg.models import zoo
 from saltseg.models.network import outputs
 from saltseg.runs import RunDir
@@ -37,8 +37,8 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
     finished = run.finished_folds()
     oof = blend.collate(finished)
     assert oof.fold is not None
-    true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
-    counted = areas(oof.probabilities, true)
+    images = with_truth(oof, run, place)
+    counted, marked = images.areas(HALF), HALF.apply(images.probabilities)
     of_fold = [storage.read_json(fold.metrics) for fold in finished]
 
     def mean(key: str) -> float:
@@ -51,11 +51,11 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
         "changes": studies.changes(variant, budget),
         "folds": [fold.number for fold in finished],
         "image_folds": "".join(map(str, np.searchsorted([fold.number for fold in finished], oof.fold))),
-        **levers.figures(run, place),
-        "pixel_accuracy": float((HALF.apply(oof.probabilities) == true).mean()),
+        **levers.figures(run, images),
+        "pixel_accuracy": float((marked == images.true).mean()),
         **totals(counted),
-        "tuned": tuned(counted, thresholds.folds_or_parts(oof.fold)),
-        "boundary": errors_by_distance(HALF.apply(oof.probabilities), true),
+        "tuned": tuned(counted, images.groups),
+        "boundary": errors_by_distance(marked, np.asarray(images.true)),
         **cost(run.read_config()),
         "curves": [_curve(storage.read_csv(fold.log)) for fold in finished],
         "train": {name: mean(f"train_{name}") for name in ("pixel_accuracy", "score_at_half")},

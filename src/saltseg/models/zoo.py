@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from saltseg.config import ModelConfig, unknown
-from saltseg.errors import InputError
+from saltseg.errors import InputError, reason
 from saltseg.models import weights
 from saltseg.models.fcn import FullResolutionFCN
 from saltseg.models.network import SaltNetwork, keep_resolution, outputs
@@ -155,11 +155,10 @@ def _smp(config: ModelConfig, channels: int) -> Any:
 
 
 def _misfit(config: ModelConfig, error: Exception) -> InputError:
-    reason = " ".join(str(error).split())[:120]
     widths = ", or leave model.decoder_channels []" if config.decoder_channels else ""
     return InputError(
-        f"{config.architecture} with {config.encoder} and model.stem={config.stem}: {reason}; choose another "
-        f"encoder, or smp.Unet with stem=plain{widths}"
+        f"{config.architecture} with {config.encoder} and model.stem={config.stem}: {reason(error, 120)}; choose "
+        f"another encoder, or smp.Unet with stem=plain{widths}"
     )
 
 

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from saltseg.core.postprocess import HALF
+from saltseg.inference.levers import markdown_table
 from saltseg.reporting import case_pixels
 from saltseg.reporting.case_pixels import Errors, ThresholdCurve, calibration
 from saltseg.reporting.case_records import PARTNERS, Gain, Study, partner
@@ -64,7 +65,7 @@ def price(ratio: float) -> str:
 
 def table(study: Study, variants: Sequence[str]) -> str:
     """One line for each of ``variants`` that has a record; gains are against base or what the line says."""
-    lines: list[Sequence[str]] = [COLUMNS, ["---"] * len(COLUMNS)]
+    lines: list[Sequence[str]] = []
     for variant in study.measured(variants):
         worth, entries = study.worth[variant], study.records[variant]
         against = f" (against `{partner(variant)}`)" if variant in PARTNERS else ""
@@ -76,7 +77,7 @@ def table(study: Study, variants: Sequence[str]) -> str:
             f"{study.mean(variant, 'milliseconds'):.2f}", f"{study.mean(variant, 'seconds_per_epoch'):.1f}",
             f"{max(entry['peak_memory_mb'] for entry in entries):,}",
         ))  # fmt: skip
-    return _markdown(lines)
+    return markdown_table(COLUMNS, lines)
 
 
 def before_and_after(study: Study, variants: Sequence[str]) -> str:
@@ -93,7 +94,7 @@ def before_and_after(study: Study, variants: Sequence[str]) -> str:
     if study.ensemble:
         alone, together = (case_pixels.pooled([study.ensemble[name]]) for name in ("alone", "together"))
         compared[f"one of {len(study.ensemble['folds'])} networks → their mean"] = alone, together
-    lines: list[Sequence[str]] = [ERRORS, ["---"] * len(ERRORS)]
+    lines: list[Sequence[str]] = []
     for name, (before, after) in compared.items():
         area = f"{before.area:.4f} → {after.area:.4f}"
         error = f"{calibration(before).error:.4f} → {calibration(after).error:.4f}"
@@ -106,7 +107,7 @@ def before_and_after(study: Study, variants: Sequence[str]) -> str:
             "the same",
         )
     )
-    return _markdown(lines)
+    return markdown_table(ERRORS, lines)
 
 
 def _changes(before: ThresholdCurve, after: Errors) -> tuple[str, ...]:
@@ -116,10 +117,6 @@ def _changes(before: ThresholdCurve, after: Errors) -> tuple[str, ...]:
         f"{percent(one)} → {percent(two)}" for one, two in zip(at_half, after, strict=True)
     )
     return precision, recall, percent(before.precision_at(after.recall)), missed, invented
-
-
-def _markdown(lines: Sequence[Sequence[str]]) -> str:
-    return "\n".join("| " + " | ".join(cells) + " |" for cells in lines)
 
 
 def answers(study: Study, variants: Sequence[str], brief: bool = False) -> str:

@@ -51,7 +51,7 @@ class Facts:
     @property
     def teacher_of_all_folds(self) -> str:
         """See `saltseg.runs.RunDir.taught_by_all_folds`: a run with such a teacher has no honest score."""
-        return self.settings.pseudo.teacher if self.settings and self.settings.pseudo.all_folds else ""
+        return self.settings.pseudo.teacher_of_all_folds if self.settings else ""
 
     @property
     def members(self) -> list[str]:
@@ -60,7 +60,7 @@ class Facts:
 
     @property
     def weights(self) -> list[int]:
-        """Counts that the members of a blend have on test images; blends made by 0.1.0 record none: equal ones."""
+        """Counts that the members of a blend have on test images; equal ones where none are recorded."""
         return list(self.provenance.get("weights", [1] * len(self.members)))
 
     @property
@@ -88,9 +88,7 @@ class Facts:
     @property
     def planned(self) -> int | None:
         """Number of folds that the configuration asks for; None for a blend."""
-        if self.settings is None:
-            return None
-        return 1 if self.settings.folds.scheme == "holdout" else self.settings.folds.count
+        return self.settings.folds.trained if self.settings else None
 
     @property
     def finished(self) -> int:

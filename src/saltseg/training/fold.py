@@ -19,7 +19,7 @@ from saltseg.core.geometry import Fit
 from saltseg.data.competition import Images, Labelled
 from saltseg.data.dataset import TileDataset, loader
 from saltseg.data.folds import Folds
-from saltseg.errors import InputError
+from saltseg.errors import InputError, reason
 from saltseg.inference import judge, predict
 from saltseg.inference.pseudo import Pseudo
 from saltseg.models import losses, zoo
@@ -90,8 +90,7 @@ def check(settings: Config, height: int, width: int) -> None:
         try:
             predict.probabilities([network], tile, replace(whole, data=data))
         except RuntimeError as error:  # some architectures take no small images
-            reason = " ".join(str(error).split())[:100]
-            raise InputError(f"{name} with {settings.model.architecture}: {reason}; raise it") from None
+            raise InputError(f"{name} with {settings.model.architecture}: {reason(error, 100)}; raise it") from None
 
 
 def _train(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: int) -> list[Row]:

@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
 from saltseg.config import Config
-from saltseg.errors import InputError
+from saltseg.errors import InputError, reason
 from saltseg.inference import predict
 from saltseg.models import zoo
 from saltseg.runs import FoldDir
@@ -154,9 +154,8 @@ def _read_last(directory: FoldDir) -> dict:
     try:
         return torch.load(directory.last, map_location="cpu", weights_only=True)
     except Exception as error:
-        reason = " ".join(str(error).split())[:80] or type(error).__name__
         raise InputError(
-            f"{directory.last} cannot be read ({reason}); delete {directory.path} and train again"
+            f"{directory.last} cannot be read ({reason(error)}); delete {directory.path} and train again"
         ) from None
 
 
