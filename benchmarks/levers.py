@@ -100,14 +100,20 @@ def measure(experiment: str, lever: str) -> str:
     return f"{BATCH / min(ours for ours, _ in pairs):.2f} {ratio:.3f} {peak}"
 
 
+def heavier() -> list[str]:
+    """The levers that may change what a training step costs."""
+    from saltseg import experiments
+
+    return [name for name, changes in experiments.LEVERS.items() if any(map(STEP.match, changes))]
+
+
 def main() -> None:
     from saltseg import config, experiments, storage
     from saltseg.errors import InputError
 
     parser = cli.parser(__doc__)
     parser.add_argument("experiment")
-    heavier = [name for name, changes in experiments.LEVERS.items() if any(map(STEP.match, changes))]
-    parser.add_argument("--only", default=",".join(heavier), help="default: those that change a training step")
+    parser.add_argument("--only", default=",".join(heavier()), help="default: those that change a training step")
     parser.add_argument("--to", type=Path, metavar="DIR", help="leave cost.json in this folder")
     parser.add_argument("--measure", help=argparse.SUPPRESS)
     arguments = parser.parse_args()

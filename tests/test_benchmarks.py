@@ -67,3 +67,10 @@ def test_a_lever_is_timed_over_its_small_and_its_full_epochs(monkeypatch: pytest
     assert ratio == pytest.approx((12 * 4 + 5 * 12) / 17 / 10, abs=1e-3)  # 12 of 17 epochs at half the size
     assert rate == pytest.approx(2 / ((12 * 4 + 5 * 12) / 17), abs=1e-2)
     assert peak > 0
+
+
+def test_levers_that_change_what_a_step_costs_are_measured_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    found = set(importlib.import_module("levers").heavier())
+    assert {"resize_192", "upsampled", "lite2", "progressive", "symmetric_throughout", "no_ema", "sgd"} <= found
+    assert not {"base", "resize", "random", "double_rate", "no_augmentation", "one_cycle"} & found

@@ -45,6 +45,7 @@ def test_the_published_recipes_are_the_experiments_of_today() -> None:
         "tgs-recipe_lite0": "recipe_lite0",
         "tgs-combined": "recipe_lite0_depth",
         "tgs-lite0_resized": "recipe_lite0_resized",
+        "tgs-recipe_lite2_depth": "recipe_lite2_depth",
     }
     for run, name in recipes.items():
         published, today = config.load(folder / run / "config.yaml"), experiments.named(name)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from saltseg import storage
-from saltseg.errors import InputError
+from saltseg.errors import InputError, reason
 
 
 @pytest.mark.parametrize("before", [None, "old"])
@@ -149,3 +149,10 @@ def test_arrays_come_back_and_damaged_ones_are_told_in_one_line(tmp_path: Path) 
     np.savez(path, one=np.array([{}], dtype=object))
     with pytest.raises(InputError, match="cannot be read as tiles"):
         read(path)  # nothing is unpickled
+
+
+def test_what_another_library_says_is_told_in_one_short_line() -> None:
+    assert reason(ValueError("size  mismatch:\n\tfour is not\r\nfive")) == "size mismatch: four is not five"
+    assert reason(ValueError("x" * 81)) == "x" * 80
+    assert reason("x" * 81, 81) == "x" * 81
+    assert reason(KeyError()) == "KeyError"

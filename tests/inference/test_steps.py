@@ -258,6 +258,12 @@ def test_optimise_refuses_a_foreign_id(trained: Trained) -> None:
         steps.optimise(trained.run, place(trained))
 
 
+def test_optimise_refuses_predictions_that_name_no_folds(trained: Trained) -> None:
+    runs.save_predictions(trained.run.oof, predictions(TRAIN, lambda _: salt(3)))
+    with pytest.raises(InputError, match=r"name no folds; run scripts/predict.py again"):
+        steps.optimise(trained.run, place(trained))
+
+
 def test_optimise_before_predict_says_so(trained: Trained) -> None:
     with pytest.raises(InputError, match=r"no predictions at .*oof.npz; run scripts/train.py or scripts/predict.py"):
         steps.optimise(trained.run, place(trained))

@@ -62,11 +62,10 @@ def image_scores(run: RunDir, place: Place) -> list[dict[str, Any]]:
     predictions are gone.
     """
     oof = _sorted(run)
-    assert oof.fold is not None
-    columns = decision.scores(with_truth(oof, run, place))
+    columns = decision.scores(with_truth(oof, competition.read_train(place.root(run))))
     return [
         {"id": id_, "fold": int(fold), **{name: f"{values[i]:.1f}" for name, values in columns.items()}}
-        for i, (id_, fold) in enumerate(zip(oof.ids.tolist(), oof.fold, strict=True))
+        for i, (id_, fold) in enumerate(zip(oof.ids.tolist(), np.asarray(oof.fold), strict=True))
     ]
 
 
@@ -76,7 +75,7 @@ def whole_rule(run: RunDir, place: Place) -> np.ndarray:
     Raises InputError for a run without an honest score.
     """
     run.demand_score("nothing to score: python scripts/ladder.py takes {teacher}")
-    return decision.cross_fit(with_truth(_sorted(run), run, place))
+    return decision.cross_fit(with_truth(_sorted(run), competition.read_train(place.root(run))))
 
 
 def _sorted(run: RunDir) -> runs.Predictions:
@@ -126,8 +125,9 @@ def _shared(one: RunDir, other: RunDir, place: Place) -> Both:
     first, second = runs.load_predictions(one.oof), runs.load_predictions(other.oof)
     ids = np.array(sorted(set(first.ids.tolist()) & set(second.ids.tolist())))
     _demand_two(one, other, len(ids))
-    parts = [with_truth(blend.in_order(predictions, ids), one, place) for predictions in (first, second)]
-    return [decision.scores(part) for part in parts], [len(ids)] * 2
+    labelled = competition.read_train(place.root(one))
+    scores = [decision.scores(with_truth(blend.in_order(part, ids), labelled)) for part in (first, second)]
+    return scores, [len(ids)] * 2
 
 
 def _recorded(one: RunDir, other: RunDir, place: Place) -> Both:

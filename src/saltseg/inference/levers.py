@@ -15,6 +15,7 @@ from saltseg import config, experiments, storage
 from saltseg.core import decision, metric
 from saltseg.core.areas import log_loss
 from saltseg.core.postprocess import HALF
+from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.inference import blend
 from saltseg.inference.steps import Place, with_truth
@@ -33,7 +34,7 @@ def record(run: RunDir, place: Place, baseline: config.Config, budget: str, leve
         "lever": lever,
         "changes": experiments.with_lever(baseline, budget, lever)[len(experiments.BUDGETS[budget]) :],
         "seed": seed,
-        **figures(run, with_truth(blend.collate(run.finished_folds()), run, place)),
+        **figures(run, with_truth(blend.collate(run.finished_folds()), competition.read_train(place.root(run)))),
     }
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from tqdm import tqdm
 
 from saltseg import config, runs, storage
@@ -103,10 +104,11 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
         storage.write_json(fold.metrics, figures | found)
 
 
-def with_truth(oof: runs.Predictions, run: RunDir, place: Place) -> decision.OutOfFold:
-    """Out-of-fold predictions of a run, or some of them, with their truth, in the order they have."""
-    assert oof.fold is not None
-    true = competition.read_train(place.root(run)).masks_of(oof.ids.tolist())
+def with_truth(oof: runs.Predictions, labelled: competition.Labelled) -> decision.OutOfFold:
+    """Out-of-fold predictions with their truth, in the order they have; InputError where they name no folds."""
+    if oof.fold is None:
+        raise InputError("the out-of-fold predictions name no folds; run scripts/predict.py again")
+    true = labelled.masks_of(oof.ids.tolist())
     return decision.OutOfFold(oof.probabilities, true, thresholds.folds_or_parts(oof.fold), oof.presence)
 
 
@@ -149,10 +151,10 @@ def optimise(run: RunDir, place: Place) -> dict[str, Any]:
             f"{run.oof} holds {len(foreign)} ids that the dataset lacks, the first {foreign[0]!r}; "
             "run scripts/predict.py again"
         )
-    true = labelled.masks_of(oof.ids.tolist())
-    assert oof.fold is not None
+    images = with_truth(oof, labelled)
+    true, fold = np.asarray(images.true), np.asarray(oof.fold)
     with tqdm(desc="trying steps of the rule", total=len(decision.STEPS), unit="step") as bar:
-        summary = decision.summarise(oof.ids, oof.probabilities, true, oof.fold, oof.presence, bar.update)
+        summary = decision.summarise(oof.ids, oof.probabilities, true, fold, oof.presence, bar.update)
     if run.read_config().predict.decision == "half":
         at_half = metric.average_precision(HALF.apply(oof.probabilities), true)
         summary |= {

@@ -37,7 +37,7 @@ def record(run: RunDir, place: Place, variant: str, budget: str, seed: int) -> d
     finished = run.finished_folds()
     oof = blend.collate(finished)
     assert oof.fold is not None
-    images = with_truth(oof, run, place)
+    images = with_truth(oof, competition.read_train(place.root(run)))
     counted, marked = images.areas(HALF), HALF.apply(images.probabilities)
     of_fold = [storage.read_json(fold.metrics) for fold in finished]
 
