@@ -63,7 +63,7 @@ def test_learning_curves_show_the_best_epoch_and_the_drop_of_the_rate(drawn):
     dots = [tuple(line.get_xydata()[0]) for line in losses.lines if line.get_marker() == "o"]
     assert dots == [(3, 0.4), (3, pytest.approx(0.45))]
     assert [rates.lines[0].get_ydata().tolist(), rates.get_yscale()] == [[1e-3, 1e-3, 1e-3, 1e-4], "log"]
-    texts = [text.get_text() for text in losses.get_legend().get_texts()]
+    texts = [text.get_text() for text in losses.figure.legends[0].get_texts()]
     assert texts[-2:] == ["fold 0", "fold 1"]
 
 

@@ -16,9 +16,9 @@ from matplotlib.patheffects import withStroke
 from saltseg.core import metric
 from saltseg.data import synthetic
 from saltseg.data.competition import SHAPE
-from saltseg.reporting.case_axes import PERCENT, legend_outside
+from saltseg.reporting.case_axes import PERCENT
 from saltseg.reporting.case_data import Dataset
-from saltseg.reporting.style import BLUE, CHART, INK, MUTED, SALT, dress, new_figure
+from saltseg.reporting.style import BLUE, CHART, INK, MUTED, SALT, dress, legend_outside, new_figure
 
 # A tile of each kind is shown: name, smallest and largest share of salt.
 KINDS = (("no salt", 0.0, 0.0), ("sliver", 0.005, 0.04), ("flank", 0.2, 0.35), ("half", 0.45, 0.6), ("most", 0.9, 1.0))

@@ -7,9 +7,8 @@ from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import FancyArrowPatch, Rectangle
 
-from saltseg.reporting.case_axes import DASHED
 from saltseg.reporting.case_networks import SIZE, shapes
-from saltseg.reporting.style import CHART, GREEN, INK, MUTED, VERMILION, new_figure
+from saltseg.reporting.style import CHART, DASHED, GREEN, INK, MUTED, VERMILION, new_figure
 
 # In units of the drawing; y rises upwards, and a box is placed by its lower left corner.
 WIDTH, HEIGHT = 2.0, 0.62  # of a box

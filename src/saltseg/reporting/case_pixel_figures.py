@@ -9,10 +9,23 @@ from matplotlib.ticker import FuncFormatter, NullLocator
 
 from saltseg.core.postprocess import HALF
 from saltseg.reporting import case_pixels
-from saltseg.reporting.case_axes import DASHED, HALF_AT, PERCENT, legend_outside, line_colour, log_ticks
+from saltseg.reporting.case_axes import HALF_AT, PERCENT, log_ticks
 from saltseg.reporting.case_pixels import RATIOS, BoundaryErrors, ThresholdCurve
 from saltseg.reporting.case_tables import price
-from saltseg.reporting.style import BLUE, CHART, GREEN, INK, MUTED, VERMILION, dress, legend, new_figure
+from saltseg.reporting.style import (
+    BLUE,
+    CHART,
+    DASHED,
+    GREEN,
+    INK,
+    MUTED,
+    VERMILION,
+    dress,
+    legend,
+    legend_outside,
+    line_colour,
+    new_figure,
+)
 from saltseg.studies import BASE
 
 THRESHOLDS = np.arange(1, 256) / 255  # at 0 all is salt

@@ -16,10 +16,9 @@ from saltseg import storage
 from saltseg.core import metric
 from saltseg.core.postprocess import HALF
 from saltseg.errors import InputError
-from saltseg.reporting.case_axes import legend_outside
 from saltseg.reporting.case_data_figures import outline, show
 from saltseg.reporting.case_records import NEEDED, Record
-from saltseg.reporting.style import BLUE, CHART, INK, new_figure
+from saltseg.reporting.style import BLUE, CHART, INK, legend_outside, new_figure
 from saltseg.studies import BASE
 
 SHOWN = (BASE, "images_eighth")

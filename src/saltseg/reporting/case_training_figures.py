@@ -8,10 +8,23 @@ from matplotlib.lines import Line2D
 from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
 
 from saltseg import studies
-from saltseg.reporting.case_axes import DASHED, legend_outside, line_colour, log_ticks
+from saltseg.reporting.case_axes import log_ticks
 from saltseg.reporting.case_records import Record, Study, partner
 from saltseg.reporting.case_tables import signed
-from saltseg.reporting.style import BLUE, CHART, GREEN, GRID, INK, MUTED, VERMILION, dress, new_figure
+from saltseg.reporting.style import (
+    BLUE,
+    CHART,
+    DASHED,
+    GREEN,
+    GRID,
+    INK,
+    MUTED,
+    VERMILION,
+    dress,
+    legend_outside,
+    line_colour,
+    new_figure,
+)
 from saltseg.studies import BASE
 
 

@@ -12,13 +12,15 @@ from saltseg.core.postprocess import HALF
 from saltseg.reporting.style import (
     BLUE,
     CHART,
-    FOLD_COLOURS,
+    DASHED,
     GREEN,
     INK,
     MUTED,
     VERMILION,
     dress,
     legend,
+    legend_outside,
+    line_colour,
     new_figure,
     png,
 )
@@ -35,17 +37,17 @@ def learning_curves(logs: Mapping[int, Sequence[Mapping[str, Any]]], kept: Mappi
     kept, marked by a dot; for other folds that is the lowest validation loss so far. The axis of losses is
     logarithmic when they span more than a factor of six.
     """
-    figure = new_figure((CHART[0], CHART[1] + 0.7))
+    figure = new_figure((CHART[0], CHART[1] + 1.1))
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
     extremes: list[float] = []
     for index, (fold, rows) in enumerate(sorted(logs.items())):
-        colour = FOLD_COLOURS[index % len(FOLD_COLOURS)]
+        colour = line_colour(index)
         epoch, train, valid, rate = (
             np.array([float(row[key]) for row in rows])
             for key in ("epoch", "train_loss", "valid_loss", "learning_rate")
         )
         dot = "o" if len(rows) == 1 else ""  # a line through one point is invisible
-        losses.plot(epoch, train, color=colour, linewidth=1.2, linestyle=(0, (2, 1.5)), marker=dot, markersize=3)
+        losses.plot(epoch, train, color=colour, linewidth=1.2, linestyle=DASHED, marker=dot, markersize=3)
         seen = np.isfinite(valid)
         losses.plot(epoch[seen], valid[seen], color=colour, linewidth=1.8)
         best = int(np.argmin(np.where(seen, valid, np.inf)))
@@ -65,23 +67,21 @@ def learning_curves(logs: Mapping[int, Sequence[Mapping[str, Any]]], kept: Mappi
     rates.yaxis.set_minor_locator(NullLocator())
     rates.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
     rates.set_xlim(0.5, max(len(rows) for rows in logs.values()) + 0.5)
-    columns = 2 if len(logs) > 1 else 1
-    legend(losses, handles=[*_curve_styles(), *_fold_colours(sorted(logs))], loc="upper right", ncols=columns)
+    legend_outside(figure, 4, handles=[*_curve_styles(), *_fold_colours(sorted(logs))])
     return png(figure)
 
 
 def _curve_styles() -> list[Line2D]:
     return [
         Line2D([], [], color=MUTED, linewidth=1.8, label="validation"),
-        Line2D([], [], color=MUTED, linewidth=1.2, linestyle=(0, (2, 1.5)), label="training"),
+        Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHED, label="training"),
         Line2D([], [], color=MUTED, marker="o", linestyle="", markersize=6, label="epoch kept"),
     ]
 
 
 def _fold_colours(folds: Sequence[int]) -> list[Line2D]:
     return [
-        Line2D([], [], color=FOLD_COLOURS[index % len(FOLD_COLOURS)], linewidth=3, label=f"fold {fold}")
-        for index, fold in enumerate(folds)
+        Line2D([], [], color=line_colour(index), linewidth=3, label=f"fold {fold}") for index, fold in enumerate(folds)
     ]
 
 
@@ -129,7 +129,7 @@ def rule_curve(postprocess: Mapping[str, Any]) -> bytes:
     axes.set_ylim(low - margin, top + margin)
     axes.set_xlim(min(probability[shown].min(), 0.48), max(probability[shown].max(), 0.52))
     dress(axes, "salt where the probability is at least", "score (mAP), out of fold")
-    figure.legend(loc="outside lower center", ncols=2, fontsize=8.5, frameon=False, labelcolor=INK)
+    legend_outside(figure, 2, "lower center")
     return png(figure)
 
 

@@ -5,18 +5,7 @@ from typing import Any
 
 from matplotlib.ticker import MaxNLocator, NullLocator
 
-from saltseg.reporting.style import (
-    BLUE,
-    CHART,
-    FOLD_COLOURS,
-    GREEN,
-    INK,
-    MUTED,
-    VERMILION,
-    dress,
-    new_figure,
-    png,
-)
+from saltseg.reporting.style import BLUE, CHART, GREEN, INK, MUTED, VERMILION, dress, line_colour, new_figure, png
 
 Entries = Sequence[Mapping[str, Any]]  # records of saltseg.inference.ladder.record
 
@@ -58,7 +47,7 @@ def curves(entries: Entries) -> bytes:
     """Score over the number of labelled images, a line per start, dashed for what only trains longer; PNG bytes."""
     starts = dict.fromkeys(entry["stage"].rpartition("_")[0] for entry in entries)
     colours = dict.fromkeys(start.removesuffix("_longer") for start in starts)
-    colours = {start: FOLD_COLOURS[number % len(FOLD_COLOURS)] for number, start in enumerate(colours)}
+    colours = {start: line_colour(number) for number, start in enumerate(colours)}
     figure = new_figure((CHART[0], CHART[1] + 0.26 * len(starts)))
     axes = figure.subplots()
     for number, start in enumerate(starts):

@@ -16,6 +16,7 @@ INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
 FOLD_COLOURS = (BLUE, VERMILION, GREEN, "#cc79a7", "#a67c00", "#56b4e9", INK)
 SALT = LinearSegmentedColormap.from_list("salt", ["#ffffff", "#3b86c0"])  # light enough for a black line on it
+DASHED = (0, (2, 1.5))
 CHART = (5.4, 3.9)  # inches
 DPI = 200  # twice a screen's, so that a chart is crisp on a good one
 
@@ -41,6 +42,16 @@ def dress(axes: Axes, x_label: str, y_label: str) -> None:
     axes.set_axisbelow(True)
     axes.spines[["top", "right"]].set_visible(False)
     axes.spines[["left", "bottom"]].set_color(MUTED)
+
+
+def line_colour(place: int) -> str:
+    """That of the line drawn at this place, from 0 up."""
+    return FOLD_COLOURS[place % len(FOLD_COLOURS)]
+
+
+def legend_outside(figure: Figure, columns: int, place: str = "upper center", **options: Any) -> None:
+    """A legend above or below all axes, where it covers nothing."""
+    figure.legend(loc=f"outside {place}", ncols=columns, fontsize=8.5, frameon=False, labelcolor=INK, **options)
 
 
 def legend(axes: Axes, **options: Any) -> None:
