@@ -253,14 +253,15 @@ def test_optimise_tries_the_gate_where_the_network_says_whether_there_is_salt(tr
 
 def test_optimise_refuses_a_foreign_id(trained: Trained) -> None:
     faint(trained)
-    runs.save_predictions(trained.run.oof, predictions((*TRAIN, "foreign"), lambda _: salt(3)))
+    made = predictions((*TRAIN, "foreign"), lambda _: salt(3))
+    runs.save_predictions(trained.run.oof, replace(made, fold=np.zeros(len(made.ids), int)))
     with pytest.raises(InputError, match="foreign"):
         steps.optimise(trained.run, place(trained))
 
 
 def test_optimise_refuses_predictions_that_name_no_folds(trained: Trained) -> None:
     runs.save_predictions(trained.run.oof, predictions(TRAIN, lambda _: salt(3)))
-    with pytest.raises(InputError, match=r"name no folds; run scripts/predict.py again"):
+    with pytest.raises(InputError, match=r"oof.npz names no folds; make it again with: python scripts/predict.py \S+$"):
         steps.optimise(trained.run, place(trained))
 
 

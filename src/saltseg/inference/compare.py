@@ -12,7 +12,7 @@ from saltseg.core.postprocess import HALF
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.inference import blend
-from saltseg.inference.steps import Place, rule_of, with_truth
+from saltseg.inference.steps import Place, out_of_fold, rule_of, with_truth
 from saltseg.runs import RunDir
 
 
@@ -80,7 +80,7 @@ def whole_rule(run: RunDir, place: Place) -> np.ndarray:
 
 def _sorted(run: RunDir) -> runs.Predictions:
     """Out-of-fold predictions in id order."""
-    oof = runs.load_predictions(run.oof)
+    oof = out_of_fold(run)
     return blend.in_order(oof, np.sort(oof.ids))
 
 
@@ -122,7 +122,7 @@ Both = tuple[list[dict[str, np.ndarray]], list[int]]  # `decision.scores` of two
 
 def _shared(one: RunDir, other: RunDir, place: Place) -> Both:
     """Scores on the images that both predicted, in id order, under rules fitted on these."""
-    first, second = runs.load_predictions(one.oof), runs.load_predictions(other.oof)
+    first, second = out_of_fold(one), out_of_fold(other)
     ids = np.array(sorted(set(first.ids.tolist()) & set(second.ids.tolist())))
     _demand_two(one, other, len(ids))
     labelled = competition.read_train(place.root(one))

@@ -104,10 +104,17 @@ def _predict_folds(again: Sequence[FoldDir], settings: config.Config, root: Path
         storage.write_json(fold.metrics, figures | found)
 
 
-def with_truth(oof: runs.Predictions, labelled: competition.Labelled) -> decision.OutOfFold:
-    """Out-of-fold predictions with their truth, in the order they have; InputError where they name no folds."""
+def out_of_fold(run: RunDir) -> runs.Predictions:
+    """The out-of-fold predictions of a run; InputError where they do not name the fold of each image."""
+    oof = runs.load_predictions(run.oof)
     if oof.fold is None:
-        raise InputError("the out-of-fold predictions name no folds; run scripts/predict.py again")
+        raise InputError(f"{run.oof} names no folds; make it again with: python scripts/predict.py {run.name}")
+    return oof
+
+
+def with_truth(oof: runs.Predictions, labelled: competition.Labelled) -> decision.OutOfFold:
+    """Out-of-fold predictions with their truth, in the order they have."""
+    assert oof.fold is not None
     true = labelled.masks_of(oof.ids.tolist())
     return decision.OutOfFold(oof.probabilities, true, thresholds.folds_or_parts(oof.fold), oof.presence)
 
@@ -142,7 +149,7 @@ def fits(run: RunDir, found: Mapping[str, Any]) -> bool:
 def optimise(run: RunDir, place: Place) -> dict[str, Any]:
     """Tune the decision rule on the out-of-fold predictions; writes and returns ``postprocess.json``."""
     run.demand_score("python scripts/submit.py {run} --rule-of {teacher}")
-    oof = runs.load_predictions(run.oof)
+    oof = out_of_fold(run)
     labelled = competition.read_train(place.root(run))
     known = set(labelled.ids)
     foreign = [id_ for id_ in oof.ids.tolist() if id_ not in known]
