@@ -13,6 +13,7 @@ from saltseg.errors import InputError, reason
 from saltseg.models import weights
 from saltseg.models.fcn import FullResolutionFCN
 from saltseg.models.network import SaltNetwork, keep_resolution, outputs
+from saltseg.models.precision import keep_depthwise_float32
 from saltseg.models.unet import UNet
 
 PROBE = 128  # pixels of the empty tile that a new network is tried with: the fewest that all architectures take
@@ -58,7 +59,7 @@ def build(config: ModelConfig, pretrained: bool = True) -> nn.Module:
         raise
     except MISFITS as error:
         raise _misfit(config, error) from None
-    return built.train()
+    return keep_depthwise_float32(built.train())
 
 
 def freeze_unused(network: nn.Module, channels: int) -> None:

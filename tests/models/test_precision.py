@@ -1,0 +1,40 @@
+"""Mixed precision on a CPU: what stays in float32, and that scores agree."""
+
+import copy
+
+import torch
+from torch import nn
+
+from saltseg.models.precision import keep_depthwise_float32
+
+
+def network() -> nn.Sequential:
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 8, 3, padding=1), nn.Conv2d(8, 8, 3, padding=1, groups=8), nn.Conv2d(8, 1, 1))
+
+
+def test_only_depthwise_convolutions_compute_in_float32_under_autocast() -> None:
+    plain, kept = network(), keep_depthwise_float32(network())
+    seen = {}
+    for name, module in kept.named_children():
+        module.register_forward_hook(lambda _, x, y, name=name: seen.__setitem__(name, (x[0].dtype, y.dtype)))
+    x = torch.rand(2, 1, 8, 8)
+    with torch.autocast("cpu", torch.bfloat16):
+        # The depthwise result before it is rounded is that of float32 weights on the bfloat16 input.
+        first = kept[0](x)
+        expected = nn.functional.conv2d(first.float(), plain[1].weight, plain[1].bias, padding=1, groups=8)
+        assert torch.equal(kept[1](first), expected.to(torch.bfloat16))
+        assert not torch.equal(plain[1](first), expected.to(torch.bfloat16))  # bfloat16 weights round
+        kept(x)
+    assert seen == {name: (torch.float32 if name == "0" else torch.bfloat16, torch.bfloat16) for name in "012"}
+    assert torch.equal(kept(x), plain(x))  # without autocast nothing changes
+
+
+def test_names_of_tensors_and_copies_survive() -> None:
+    kept = keep_depthwise_float32(network())
+    assert list(kept.state_dict()) == list(network().state_dict())
+    other = copy.deepcopy(kept)
+    with torch.no_grad():
+        other[1].weight.zero_()
+    x = torch.rand(1, 8, 4, 4)
+    assert not torch.equal(kept[1](x), other[1](x))
