@@ -19,13 +19,12 @@ def test_only_depthwise_convolutions_compute_in_float32_under_autocast() -> None
     for name, module in kept.named_children():
         module.register_forward_hook(lambda _, x, y, name=name: seen.__setitem__(name, (x[0].dtype, y.dtype)))
     x = torch.rand(2, 1, 8, 8)
-    with torch.autocast("cpu", torch.bfloat16):
-        # The depthwise result before it is rounded is that of float32 weights on the bfloat16 input.
-        first = kept[0](x)
-        expected = nn.functional.conv2d(first.float(), plain[1].weight, plain[1].bias, padding=1, groups=8)
-        assert torch.equal(kept[1](first), expected.to(torch.bfloat16))
-        assert not torch.equal(plain[1](first), expected.to(torch.bfloat16))  # bfloat16 weights round
+    with torch.no_grad(), torch.autocast("cpu", torch.bfloat16):
+        first, rounded, result = kept[0](x), plain[1](plain[0](x)), kept[1](kept[0](x))
         kept(x)
+    expected = nn.functional.conv2d(first.float(), plain[1].weight, plain[1].bias, padding=1, groups=8)
+    assert torch.equal(result, expected.detach().to(torch.bfloat16))
+    assert not torch.equal(result, rounded)  # weights in bfloat16 round
     assert seen == {name: (torch.float32 if name == "0" else torch.bfloat16, torch.bfloat16) for name in "012"}
     assert torch.equal(kept(x), plain(x))  # without autocast nothing changes
 
