@@ -1,9 +1,11 @@
-# Two commands do everything: `make demo` and `make test`. Both need only python3 (3.11 or newer) and make.
+# `make demo` and `make test` need only python3 (3.11 or newer) and make.
 
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := src scripts tests benchmarks
+# A worker and a thread for each core: more threads wait for each other.
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
 
 .DEFAULT_GOAL := help
 
@@ -23,22 +25,28 @@ $(VENV)/installed-test: $(VENV)/installed
 
 install: $(VENV)/installed  ## create .venv and install saltseg
 
-demo: $(VENV)/installed  ## the whole job on synthetic data: images, folds, U-Net, rule, submission, score, page
-	$(BIN)/python scripts/prepare_data.py --source synthetic --name synthetic --train 300 --test 100
-	$(BIN)/python scripts/run.py demo --data synthetic
+demo: $(VENV)/installed  ## everything on synthetic data: images, U-Net, post-processing, submission, score, page
+	$(BIN)/saltseg prepare --source synthetic --train 300 --test 100
+	$(BIN)/saltseg run demo --data synthetic
 
 lint: $(VENV)/installed-test  ## style and types
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
 	$(BIN)/mypy
 
-test: lint  ## lint, type check and the whole test suite
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist loadfile
+test: lint  ## lint, type check and all tests but the slow ones
+	$(PYTEST) -m "not slow"
 
-bench: $(VENV)/installed-test  ## speed of everything as ratios; a quarter of an hour with nothing else running
+test-slow: $(VENV)/installed-test  ## the slow tests
+	$(PYTEST) -m slow
+
+test-all: lint  ## lint, type check and all tests
+	$(PYTEST)
+
+bench: $(VENV)/installed-test  ## speed as ratios; a quarter of an hour with nothing else running
 	$(BIN)/python benchmarks/bench.py
 
 clean:  ## remove caches and the environment; data and results stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 
-.PHONY: help install demo lint test bench clean
+.PHONY: help install demo lint test test-slow test-all bench clean

@@ -1,12 +1,12 @@
-"""How fast saltseg is on this machine, as ratios of two things measured in turn: make bench
+"""Speed on this machine, as ratios of two things measured in turn: make bench
 
-  python benchmarks/bench.py                        everything, a quarter of an hour on two cores
+  python benchmarks/bench.py                        all but tried: a quarter of an hour on two cores
   python benchmarks/bench.py --only training        training, prediction or numeric
-  python benchmarks/bench.py --only tried           what else the training step could do; not part of everything
-  python benchmarks/bench.py --quick                a rehearsal with small amounts; its figures mean little
+  python benchmarks/bench.py --only tried           what else a training step could do
+  python benchmarks/bench.py --quick                small amounts; the numbers mean little
 
-Prints a table and writes output/bench.json, row by row. Nothing else should run beside it; the range in brackets shows
-whether something did. A ratio is our speed over the other's, the median of pairs measured one after the other.
+Prints a table and writes output/bench.json, row by row. A ratio is our speed over the other's: the median of pairs
+measured one after the other, with their range. Nothing else should run meanwhile: a wide range shows that it did.
 """
 
 import argparse
@@ -22,13 +22,13 @@ import torch
 from tqdm import tqdm
 
 import harness
-from saltseg import storage
+from saltseg import io
 
 Plan = list[tuple[str, Callable[[], harness.Row | list[harness.Row]]]]
 
 
 def plan(quick: bool) -> dict[str, Plan]:
-    """What each part measures; sizes small enough for minutes, large enough for a per cent or two."""
+    """What each part measures; sizes small enough for minutes, large enough for a percent or two."""
     import numeric
     import prediction
     import training
@@ -43,18 +43,16 @@ def plan(quick: bool) -> dict[str, Plan]:
             ("epochs of a recipe", lambda: training.epochs("recipe_lite0", count, batch, repeats)),
             ("the step", lambda: training.step("unet", batch, 2 * repeats)),
             ("the step of a recipe", lambda: training.step("recipe_lite0", batch, 2 * repeats)),
-            ("a tutorial's epoch", lambda: training.tutorial(count, batch, repeats)),
         ],
         "prediction": [
             ("two views", lambda: prediction.two_views("unet", count, repeats)),
             ("two views of a recipe", lambda: prediction.two_views("recipe_lite0", count, repeats)),
             ("reading", lambda: prediction.reading(tiles, repeats)),
-            ("help", lambda: prediction.help_text(repeats)),
             ("memory", lambda: prediction.memory(masks)),
         ],
         "numeric": [
             ("metric", lambda: numeric.score(tiles, repeats)),
-            ("decision rule", lambda: numeric.search(tiles, repeats)),
+            ("threshold search", lambda: numeric.search(tiles, repeats)),
             ("run lengths", lambda: numeric.run_lengths(masks, repeats)),
         ],
         "tried": [
@@ -101,7 +99,7 @@ def main() -> None:
     for row in measured([one for name in wanted for one in parts[name]]):
         tqdm.write(harness.line(row))
         rows.append(row.to_dict())
-        storage.write_json(path, {"machine": machine, "quick": arguments.quick, "rows": rows})
+        io.write_json(path, {"machine": machine, "quick": arguments.quick, "rows": rows})
     print(f"figures: {path}")
 
 

@@ -1,4 +1,4 @@
-"""What every benchmark shares: two things measured in turn, their ratio and its spread."""
+"""Two things measured in turn, their ratio and its range."""
 
 import statistics
 import time

@@ -25,6 +25,7 @@ from typing import TYPE_CHECKING
 
 from harness import seconds
 from saltseg import cli
+from saltseg.errors import unknown_name
 
 if TYPE_CHECKING:
     from saltseg.config import Config
@@ -42,10 +43,15 @@ def settings_with(experiment: str, lever: str) -> "Config":
     The speed is the same, and no download can fail.
     """
     from saltseg import config, experiments
+    from saltseg.studies import levers
 
     baseline = experiments.named(experiment)
-    settings = config.override(baseline, [*experiments.with_lever(baseline, "cpu", lever), "model.weights=none"])
-    return config.override(settings, ["train.late_from=1"]) if settings.train.late_from else settings
+    settings = config.override(baseline, [*levers.with_lever(baseline, "cpu", lever), "model.weights=none"])
+    return (
+        config.override(settings, ["train.second_loss_start_epoch=1"])
+        if settings.train.second_loss_start_epoch
+        else settings
+    )
 
 
 def stepper(settings: "Config") -> Callable[[bool], None]:
@@ -53,26 +59,26 @@ def stepper(settings: "Config") -> Callable[[bool], None]:
     import torch
     from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-    from saltseg.models.network import outputs
-    from saltseg.training import optimisation
-    from saltseg.training.task import SaltTask, halved
+    from saltseg.models.salt_network import outputs
+    from saltseg.training import optimizers
+    from saltseg.training.module import SaltModule, half_resolution
 
-    task = SaltTask(settings, 0, (101, 101)).train()
-    optimizer = optimisation.optimizer(task.network, settings.train)
-    average = AveragedModel(task.network, multi_avg_fn=get_ema_multi_avg_fn(settings.train.ema or 0.99))
+    task = SaltModule(settings, 0, (101, 101)).train()
+    optimizer = optimizers.optimizer(task.network, settings.train)
+    average = AveragedModel(task.network, multi_avg_fn=get_ema_multi_avg_fn(settings.train.ema_decay or 0.99))
     size = settings.data.size
     images = torch.rand(BATCH, settings.model.in_channels, size, size).contiguous(memory_format=torch.channels_last)
     masks = (images.mean(dim=1, keepdim=True) > 0.5).float()
 
     def step(half: bool) -> None:
         """Forward, backward and update."""
-        shown, wanted = halved(images, masks) if half else (images, masks)
+        shown, wanted = half_resolution(images, masks) if half else (images, masks)
         task.loss(outputs(task.network, shown), wanted).backward()
-        if settings.train.clip:
-            torch.nn.utils.clip_grad_norm_(task.network.parameters(), settings.train.clip)
+        if settings.train.grad_clip_norm:
+            torch.nn.utils.clip_grad_norm_(task.network.parameters(), settings.train.grad_clip_norm)
         optimizer.step()
         optimizer.zero_grad()
-        if settings.train.ema:
+        if settings.train.ema_decay:
             average.update_parameters(task.network)
 
     return step
@@ -84,7 +90,7 @@ def measure(experiment: str, lever: str) -> str:
     Steps with and without the lever alternate, so that other work on the machine touches both; the ratio is the median.
     """
     settings = settings_with(experiment, lever)
-    changed, half = stepper(settings), settings.train.half_size_until / settings.train.epochs
+    changed, half = stepper(settings), settings.train.low_resolution_epochs / settings.train.epochs
 
     def mean_step() -> float:
         """Seconds of a step, over all epochs."""
@@ -102,14 +108,15 @@ def measure(experiment: str, lever: str) -> str:
 
 def heavier() -> list[str]:
     """The levers that may change what a training step costs."""
-    from saltseg import experiments
+    from saltseg.studies import levers
 
-    return [name for name, changes in experiments.LEVERS.items() if any(map(STEP.match, changes))]
+    return [name for name, changes in levers.LEVERS.items() if any(map(STEP.match, changes))]
 
 
 def main() -> None:
-    from saltseg import config, experiments, storage
+    from saltseg import experiments, io
     from saltseg.errors import InputError
+    from saltseg.studies import levers
 
     parser = cli.parser(__doc__)
     parser.add_argument("experiment")
@@ -123,8 +130,8 @@ def main() -> None:
     experiments.named(arguments.experiment)
     wanted = arguments.only.split(",")
     for lever in wanted:
-        if lever not in experiments.LEVERS:
-            raise InputError(config.unknown("lever", lever, experiments.LEVERS))
+        if lever not in levers.LEVERS:
+            raise InputError(unknown_name("lever", lever, levers.LEVERS))
     costs = {}
     print("| lever | images/s | time, base = 1 | peak MiB |\n|---|---|---|---|")
     for lever in ["base", *(name for name in wanted if name != "base")]:
@@ -138,7 +145,7 @@ def main() -> None:
         print(f"| `{lever}` | {rate:.1f} | {ratio:.2f} | {int(peak):,} |", flush=True)
     if arguments.to:
         path = arguments.to / "cost.json"
-        storage.write_json(path, (storage.read_json(path) if path.is_file() else {}) | costs)
+        io.write_json(path, (io.read_json(path) if path.is_file() else {}) | costs)
 
 
 if __name__ == "__main__":

@@ -1,14 +1,14 @@
-"""The numpy core against the code that kernels of the competition share: metric, decision rule, run lengths."""
+"""The numpy core against the code that kernels of the competition share: metric, threshold search, run lengths."""
 
 import time
-from collections.abc import Callable
 
 import numpy as np
 from pycocotools import mask as coco
 from scipy.ndimage import gaussian_filter
 
 from harness import Row, in_turn, rates
-from saltseg.core import metric, rle, thresholds
+from saltseg.metrics import average_precision, rle
+from saltseg.postprocessing import threshold_search
 
 AREAS = 30  # minimum areas that the loop would try at each of 256 thresholds
 
@@ -40,28 +40,27 @@ def histogram_precision(predicted: np.ndarray, true: np.ndarray) -> float:
     union = areas[0][1] + areas[1][1] - intersection[1, 1]
     if union == 0 or areas[0][1] == 0:
         return float(union == 0)
-    passed = [intersection[1, 1] / union > threshold for threshold in np.arange(0.5, 1.0, 0.05)]
-    return float(np.mean(passed))
+    return float(np.mean([intersection[1, 1] / union > threshold for threshold in np.arange(0.5, 1.0, 0.05)]))
 
 
 def score(count: int, repeats: int) -> list[Row]:
     """The metric of many images."""
     true, stored = made_up(count)
     predicted = (stored >= 128).astype(np.uint8)
+    what, few = f"metric, {count:,} images", max(1, count // 40)
+
+    def ours() -> None:
+        average_precision.score(predicted, true)
 
     def loop() -> None:
         np.mean([kernel_precision(one, other) for one, other in zip(predicted, true, strict=True)])
 
-    few = max(1, count // 40)
-
     def copied() -> None:
         np.mean([histogram_precision(one, other) for one, other in zip(predicted[:few], true[:few], strict=True)])
 
-    what = f"metric, {count:,} images"
-    pairs = in_turn(lambda: metric.score(predicted, true), loop, repeats)
-    slow = in_turn(lambda: metric.score(predicted, true), copied, repeats)
+    lean, slow = in_turn(ours, loop, repeats), in_turn(ours, copied, repeats)
     return [
-        rates(what, "a lean loop over images", "images/s", pairs, count, target=50),
+        rates(what, "a lean loop over images", "images/s", lean, count, target=50),
         rates(what, f"np.histogram2d per image (of {few})", "images/s", slow, count, few, target=50),
     ]
 
@@ -76,51 +75,28 @@ def search(count: int, repeats: int) -> Row:
             predicted = stored[:part] >= threshold
             np.mean([kernel_precision(one, other) for one, other in zip(predicted, true[:part], strict=True)])
 
-    pairs = in_turn(lambda: thresholds.search(stored, true), loop, repeats)
+    pairs = in_turn(lambda: threshold_search.search(stored, true), loop, repeats)
     done = part * len(tried) / (count * 256 * AREAS)  # the loop tries 30 areas, ours all 10,202
     started = time.process_time()
-    thresholds.search(stored, true)
+    threshold_search.search(stored, true)
     spent = time.process_time() - started
-    return rates(
-        f"decision rule, {count:,} images", f"a loop over 256 thresholds x {AREAS} areas x images", "searches/s", pairs,
-        1, done, 500, f"the loop extrapolated from {part} images, {len(tried)} rules; ours: {spent:.2f} s of a core",
-    )  # fmt: skip
-
-
-def kernel_encode(mask: np.ndarray) -> str:
-    """One mask as kernels encode it."""
-    pixels = np.concatenate([[0], mask.T.flatten(), [0]])
-    runs = np.where(pixels[1:] != pixels[:-1])[0] + 1
-    runs[1::2] -= runs[::2]
-    return " ".join(str(number) for number in runs)
-
-
-def kernel_decode(text: str) -> np.ndarray:
-    """One mask as kernels decode it."""
-    words = text.split()
-    starts, lengths = (np.asarray(part, dtype=int) for part in (words[::2], words[1::2]))
-    mask = np.zeros(101 * 101, dtype=np.uint8)
-    for start, length in zip(starts - 1, lengths, strict=True):
-        mask[start : start + length] = 1
-    return mask.reshape(101, 101).T
+    against = f"a loop over 256 thresholds x {AREAS} areas x images"
+    note = f"the loop extrapolated from {part} images, {len(tried)} thresholds; ours: {spent:.2f} s of a core"
+    return rates(f"threshold search, {count:,} images", against, "searches/s", pairs, 1, done, 500, note)
 
 
 def run_lengths(count: int, repeats: int) -> list[Row]:
-    """Encoding and decoding of as many masks as the competition's test set has."""
+    """Encoding and decoding of as many masks as the competition's test set has, against pycocotools' C."""
     few, _ = made_up(2000)
     masks = np.tile(few, (-(-count // 2000), 1, 1))[:count]
     texts = rle.encode_batch(masks)
-    assert texts[:500] == [kernel_encode(mask) for mask in masks[:500]]
     fortran = np.asfortranarray(masks.transpose(1, 2, 0))
     packed = coco.encode(fortran)
-    what = f"{count:,} masks"
-
-    def row(name: str, against: str, ours: Callable[[], object], other: Callable[[], object], target: float) -> Row:
-        return rates(f"{name}, {what}", against, "masks/s", in_turn(ours, other, repeats), count, target=target)
-
+    calls = {
+        "RLE encode": (lambda: rle.encode_batch(masks), lambda: coco.encode(fortran)),
+        "RLE decode": (lambda: rle.decode_batch(texts), lambda: coco.decode(packed)),
+    }
     return [
-        row("RLE encode", "numpy per mask", lambda: rle.encode_batch(masks), lambda: [*map(kernel_encode, masks)], 10),
-        row("RLE encode", "pycocotools' C", lambda: rle.encode_batch(masks), lambda: coco.encode(fortran), 0.5),
-        row("RLE decode", "numpy per mask", lambda: rle.decode_batch(texts), lambda: [*map(kernel_decode, texts)], 10),
-        row("RLE decode", "pycocotools' C", lambda: rle.decode_batch(texts), lambda: coco.decode(packed), 0.5),
+        rates(f"{name}, {count:,} masks", "pycocotools' C", "masks/s", in_turn(*pair, repeats), count, target=0.5)
+        for name, pair in calls.items()
     ]

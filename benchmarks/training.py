@@ -1,155 +1,168 @@
-"""Training: the loop against the bare step, the step against the plain way and the machine, an epoch as tutorials
-write it."""
+"""Training: an epoch against its bare steps, a step against the plain way and against the machine."""
 
 import copy
 import tempfile
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-from lightning import Callback
 from torch import Tensor, nn
-from torch.utils.data import DataLoader, Dataset
 from torch.utils.flop_counter import FlopCounterMode
 
 from harness import Row, in_turn, rates
 from saltseg import config, experiments
-from saltseg.data import synthetic
-from saltseg.data.augment import Augment
-from saltseg.data.competition import Labelled, read_train
-from saltseg.data.image_files import read_image, read_mask
-from saltseg.inference.predict import best_device, uses_bf16
+from saltseg.data.competition import Labeled
 from saltseg.models import losses, zoo
-from saltseg.models.network import outputs
+from saltseg.models.precision import best_device
+from saltseg.models.salt_network import outputs
 from saltseg.runs import FoldDir
-from saltseg.training import fold, loop, optimisation
-from saltseg.training.callbacks import EpochLog, Progress
-from saltseg.training.task import SaltTask
+from saltseg.training import fold, optimizers, trainer
+from saltseg.training.module import SaltModule
+
+Batch = tuple[Tensor, Tensor]
 
 
 def settings(experiment: str, batch_size: int, epochs: int) -> config.Config:
-    """An experiment for timing: random weights, so that nothing is downloaded, and a validation of next to nothing."""
+    """An experiment for timing: random weights (nothing is downloaded), one loss throughout, a known precision."""
+    changes: dict[str, Any] = {
+        "train.batch_size": batch_size,
+        "train.epochs": epochs,
+        "train.val_every_n_epochs": 1,
+        "train.second_loss_start_epoch": 0,
+        "train.precision": "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32",
+    }
     chosen = experiments.named(experiment)
-    changes = [f"train.batch_size={batch_size}", f"train.epochs={epochs}", "train.warmup=0", "train.late_from=0"]
-    return config.override(chosen, [*changes, "model.weights=none"])
+    if isinstance(chosen.model, config.SmpConfig):
+        changes["model.weights"] = "none"
+    if isinstance(chosen.train.schedule, config.CosineSchedule):
+        changes["train.schedule.warmup_epochs"] = 0
+    return config.change(chosen, changes)
 
 
-def synchronise() -> None:
+def synchronize() -> None:
     """Wait for the GPU, where there is one."""
     if torch.cuda.is_available():
         torch.cuda.synchronize()
 
 
 def bare_steps(
-    task: SaltTask,
-    batch: tuple[Tensor, Tensor],
+    module: SaltModule,
+    batch: Batch,
     steps: int,
     change: Callable[[nn.Module], Any] = lambda network: None,
     bf16: bool | None = None,
     **options: Any,
 ) -> Callable[[], None]:
-    """Forward, loss, backward, optimiser on a batch that lies on the device already: nothing of ours can be faster.
+    """Forward, loss, backward, optimizer on a batch that is on the device already: the most that training can reach.
 
-    change: what else to do with the network. bf16: default as in training. options: of the optimiser, for each group.
+    Args:
+        module: whose network, copied, takes the steps.
+        batch: images (N, C, H, W) and masks (N, 1, H, W).
+        steps: of a call.
+        change: what to do with the network before.
+        bf16: mixed precision; None: as the settings say.
+        options: of the optimizer, for each group.
     """
-    twin = copy.deepcopy(task.network).train()
+    twin = copy.deepcopy(module.network).train()
     change(twin)
-    optimizer = optimisation.optimizer(twin, task.settings.train)
+    train = module.settings.train
+    optimizer = optimizers.optimizer(twin, train)
     for group in optimizer.param_groups:
         group.update(options)
     images, masks = batch
-    criterion = losses.from_text(task.settings.train.loss)
-    bf16 = uses_bf16(task.settings) if bf16 is None else bf16
+    criterion = losses.from_text(train.loss)
+    mixed = train.precision == "bf16" if bf16 is None else bf16
 
     def call() -> None:
         for _ in range(steps):
-            with torch.autocast(images.device.type, torch.bfloat16, enabled=bf16):
+            with torch.autocast(images.device.type, torch.bfloat16, enabled=mixed):
                 loss = criterion(outputs(twin, images).logits, masks)
             loss.backward()
             optimizer.step()
             optimizer.zero_grad()
-        synchronise()
+        synchronize()
 
     return call
 
 
-class Clock(Callback):
-    """Times whole epochs of a trainer, checkpoint and logging included, and something else between them.
+class TimedBatches:
+    """The batches of each epoch; between two epochs something else runs, and both are timed.
 
-    make: gives that, from the module in training and its first batch.
+    pairs: seconds of an epoch, all included, and of the other thing; the first epoch is not counted.
     """
 
-    def __init__(self, make: Callable[[Any, tuple[Tensor, Tensor]], Callable[[], None]]) -> None:
-        self.make = make
+    def __init__(self, batches: Any, make_other: Callable[[Batch], Callable[[], None]]) -> None:
+        self.batches, self.sampler = batches, batches.sampler
+        self.make_other = make_other
         self.pairs: list[tuple[float, float]] = []
-        self._other: Any = None
-        self._started = 0.0
+        self._other: Callable[[], None] | None = None
+        self._started: list[float] = []
 
-    def on_train_batch_start(self, trainer: Any, module: Any, batch: tuple[Tensor, Tensor], index: int) -> None:
-        """Prepare the other thing, and do it once."""
-        if self._other is None:
-            self._other = self.make(module, batch)
-            self._other()
+    def __len__(self) -> int:
+        return len(self.batches)
 
-    def on_train_epoch_start(self, trainer: Any, module: Any) -> None:
-        """What lies between two starts is an epoch; the first is not counted."""
-        synchronise()
+    def __iter__(self) -> Iterator[Batch]:
+        synchronize()
         now = time.perf_counter()
-        if self._started and trainer.current_epoch >= 2:
+        if self._other and len(self._started) >= 2:
             self._other()
-            self.pairs.append((now - self._started, time.perf_counter() - now))
-        self._started = time.perf_counter()
-
-
-def real_epochs(chosen: config.Config, labelled: Labelled, repeats: int, make: Any) -> list[tuple[float, float]]:
-    """Seconds of epochs as users run them (Lightning, augmentation, logs, checkpoints) in turn with something else.
-
-    All but two images train; those two make the validation last next to nothing.
-    """
-    count = len(labelled.ids) - 2
-    train, valid = (
-        Labelled(labelled.ids[part], labelled.images[part], labelled.masks[part])
-        for part in (slice(0, count), slice(count, None))
-    )
-    clock = Clock(make)
-    with tempfile.TemporaryDirectory() as folder:
-        loop.silence()
-        directory = FoldDir(Path(folder) / "fold_0")
-        log, bar = EpochLog(directory.log, count), Progress(f"{chosen.name}, epochs", count, repeats + 2)
-        batches = [fold.batches(chosen, part, 0, learning=part is train) for part in (train, valid)]
-        loop.trainer(chosen, directory, [log, bar, clock], 99).fit(SaltTask(chosen, 0, (101, 101)), *batches)
-    return clock.pairs
+            self.pairs.append((now - self._started[-1], time.perf_counter() - now))
+        self._started.append(time.perf_counter())
+        for batch in self.batches:
+            if self._other is None:
+                self._other = self.make_other(batch)
+                self._other()
+            yield batch
 
 
 def epochs(experiment: str, count: int, batch_size: int, repeats: int) -> Row:
-    """Images per second of real epochs against the bare step."""
+    """Images per second of epochs as users run them (loading, augmentation, logs, checkpoints), against bare steps.
+
+    All but two images train; those two make the validation last next to nothing.
+    """
     chosen = settings(experiment, batch_size, repeats + 2)
     images = np.random.default_rng(0).integers(0, 256, (count + 2, 101, 101)).astype(np.uint8)
-    labelled = Labelled(tuple(map(str, range(count + 2))), images, (images > 128).astype(np.uint8))
+    labeled = Labeled(tuple(map(str, range(count + 2))), images, (images > 128).astype(np.uint8))
+    parts = labeled.subset(np.arange(count)), labeled.subset(np.arange(count, count + 2))
+    modules: list[SaltModule] = []
 
-    def bare(module: SaltTask, batch: tuple[Tensor, Tensor]) -> Callable[[], None]:
-        return bare_steps(module, (batch[0].to(memory_format=torch.channels_last), batch[1]), count // batch_size)
+    def make_module(fresh: bool) -> SaltModule:
+        modules.append(SaltModule(chosen, 0, (101, 101)))
+        return modules[0]
 
+    def bare(batch: Batch) -> Callable[[], None]:
+        device = next(modules[0].parameters()).device
+        images, masks = (tensor.to(device) for tensor in batch)
+        return bare_steps(modules[0], (images.to(memory_format=torch.channels_last), masks), count // batch_size)
+
+    training, validating = (fold.batches(chosen, part, 0, learning=part is parts[0]) for part in parts)
+    timed = TimedBatches(training, bare)
+    with tempfile.TemporaryDirectory() as folder:
+        directory = FoldDir(Path(folder) / "fold_0")
+        trainer.fit(chosen, directory, f"{experiment}, epochs", make_module, timed, validating, count)
     name = f"epoch of `{experiment}`: loading, augmentation, logs, checkpoint; no validation"
     target = 0.9 if torch.cuda.is_available() else 0.95
-    pairs = real_epochs(chosen, labelled, repeats, bare)
-    return rates(name, "bare steps on a batch in memory", "images/s", pairs, count, target=target)
+    return rates(name, "bare steps on a batch in memory", "images/s", timed.pairs, count, target=target)
+
+
+def made_up_batch(chosen: config.Config, device: torch.device) -> Batch:
+    """A batch of noise in channels_last."""
+    size, channels = chosen.data.size, chosen.model.in_channels
+    images = torch.rand(chosen.train.batch_size, channels, size, size, device=device)
+    return images.contiguous(memory_format=torch.channels_last), (images[:, :1] > 0.5).float()
 
 
 def step(experiment: str, batch_size: int, repeats: int) -> list[Row]:
     """The bare step as we do it, against the plain way, and its share of what the machine can multiply."""
-    chosen = settings(experiment, batch_size, 1)
-    device = best_device()
-    task = SaltTask(chosen, 0, (101, 101)).to(device).train()
-    size = chosen.data.size
-    images = torch.rand(batch_size, chosen.model.in_channels, size, size, device=device)
-    masks = (images[:, :1] > 0.5).float()
-    ours = bare_steps(task, (images.contiguous(memory_format=torch.channels_last), masks), 1)
+    chosen, device = settings(experiment, batch_size, 1), best_device()
+    images, masks = made_up_batch(chosen, device)
+    ours = bare_steps(SaltModule(chosen, 0, (101, 101)).to(device).train(), (images, masks), 1)
 
-    network = zoo.build(chosen.model).to(device).train()  # NCHW, fp32, defaults
+    images = images.contiguous()  # NCHW, fp32, defaults
+    network = zoo.build(chosen.model).to(device, memory_format=torch.contiguous_format).train()
     optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
     criterion = losses.from_text(chosen.train.loss)
 
@@ -157,64 +170,22 @@ def step(experiment: str, batch_size: int, repeats: int) -> list[Row]:
         criterion(outputs(network, images).logits, masks).backward()
         optimizer.step()
         optimizer.zero_grad()
-        synchronise()
+        synchronize()
 
-    rows = [rates(f"step of `{experiment}`", "plain NCHW, fp32", "images/s", in_turn(ours, plain, repeats), batch_size)]
+    what = f"step of `{experiment}`"
+    rows = [rates(what, "plain NCHW, fp32", "images/s", in_turn(ours, plain, repeats), batch_size)]
 
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         outputs(network, images)
     work = 3 * counter.get_total_flops() / 1e9  # backward is twice forward; torch miscounts it for depthwise layers
     side = 8192 if device.type == "cuda" else 2048
-    kind = torch.bfloat16 if uses_bf16(chosen) else torch.float32
+    kind = torch.bfloat16 if chosen.train.precision == "bf16" else torch.float32
     left, right = (torch.rand(side, side, device=device, dtype=kind) for _ in range(2))
 
     def product() -> None:
         torch.matmul(left, right)
-        synchronise()
+        synchronize()
 
-    against = f"a product of {side}x{side} matrices"
     pairs = in_turn(ours, product, repeats)
-    return [*rows, rates(f"step of `{experiment}`", against, "GFLOP/s", pairs, work, 2 * side**3 / 1e9)]
-
-
-class Files(Dataset[Any]):
-    """As tutorials write it: two PNGs decoded and augmented whenever an item is asked for."""
-
-    def __init__(self, root: Path, ids: tuple[str, ...]) -> None:
-        self.root, self.ids, self.augment = root, ids, Augment("light")
-
-    def __len__(self) -> int:
-        return len(self.ids)
-
-    def __getitem__(self, index: int) -> tuple[Tensor, Tensor]:
-        image = read_image(self.root / "train" / "images" / f"{self.ids[index]}.png")
-        mask = read_mask(self.root / "train" / "masks" / f"{self.ids[index]}.png")
-        image, mask = self.augment(image, mask, index)
-        padded = [np.pad(array, ((5, 6), (5, 6)), mode="reflect") for array in (image, mask)]
-        return torch.from_numpy(padded[0])[None].float() / 255, torch.from_numpy(padded[1])[None].float()
-
-
-def tutorial(count: int, batch_size: int, repeats: int) -> Row:
-    """A real epoch of our `unet` against the loop that tutorials write for the same network and files."""
-    chosen = settings("unet", batch_size, repeats + 2)
-    device = best_device()
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "made-up"
-        synthetic.write_dataset(root, n_train=count + 2, n_test=1, seed=0)
-        labelled = read_train(root)
-        network: nn.Module = zoo.build(chosen.model).to(device).train()
-        optimizer = torch.optim.Adam(network.parameters(), lr=1e-3)
-        batches = DataLoader(Files(root, labelled.ids[:count]), batch_size, shuffle=True)
-
-        def plain() -> None:
-            total = 0.0
-            for images, masks in batches:
-                loss = losses.binary_cross_entropy(network(images.to(device)), masks.to(device))
-                loss.backward()
-                optimizer.step()
-                optimizer.zero_grad()
-                total += loss.item()
-
-        pairs = real_epochs(chosen, labelled, repeats, lambda module, batch: plain)
-    against = "PNGs decoded per item, default DataLoader, NCHW, .item() each step"
-    return rates("epoch of `unet`, all included but validation", against, "images/s", pairs, count)
+    against = f"a product of {side}x{side} matrices"
+    return [*rows, rates(what, against, "GFLOP/s", pairs, work, 2 * side**3 / 1e9)]

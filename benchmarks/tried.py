@@ -1,4 +1,4 @@
-"""What else a training step could do, each against the step as it is: adopted is what pays."""
+"""What else a training step could do, each change against the step as it is."""
 
 import os
 import subprocess
@@ -11,12 +11,13 @@ import torch
 from torch import nn
 
 from harness import Row, in_turn, rates
-from saltseg.inference.predict import best_device, uses_bf16
-from saltseg.models.network import SaltNetwork
-from saltseg.training.task import SaltTask
-from training import bare_steps, settings
+from saltseg.models.precision import best_device
+from saltseg.models.salt_network import SaltNetwork
+from saltseg.training.module import SaltModule
+from training import bare_steps, made_up_batch, settings
 
-CHANGES = ("one thread", "NCHW", "fused optimiser", "bf16", "torch.compile", "CUDA graphs")
+CHANGES = ("one thread", "NCHW", "fused optimizer", "bf16", "torch.compile", "CUDA graphs")
+SECONDS = 10  # of each training side by side
 
 
 def compiled(mode: str) -> Callable[[nn.Module], None]:
@@ -29,24 +30,21 @@ def compiled(mode: str) -> Callable[[nn.Module], None]:
 
 
 def variant(experiment: str, change: str, batch_size: int, repeats: int) -> list[Row]:
-    """The step of an experiment with one of `CHANGES`, against the step as it is; none where it cannot be tried."""
-    chosen = settings(experiment, batch_size, 1)
-    device = best_device()
-    if (change == "bf16" and uses_bf16(chosen)) or (change == "CUDA graphs" and device.type != "cuda"):
+    """The step of an experiment with one of `CHANGES`, against the step as it is; [] where it cannot be tried."""
+    chosen, device = settings(experiment, batch_size, 1), best_device()
+    if (change == "bf16" and chosen.train.precision == "bf16") or (change == "CUDA graphs" and device.type != "cuda"):
         return []
-    task = SaltTask(chosen, 0, (101, 101)).to(device).train()
-    images = torch.rand(batch_size, chosen.model.in_channels, chosen.data.size, chosen.data.size, device=device)
-    masks = (images[:, :1] > 0.5).float()
-    as_it_is = images.contiguous(memory_format=torch.channels_last)
-    batch: tuple[Any, Any] = (images if change == "NCHW" else as_it_is, masks)
+    module = SaltModule(chosen, 0, (101, 101)).to(device).train()
+    images, masks = made_up_batch(chosen, device)
     options: dict[str, Any] = {
         "NCHW": {"change": lambda network: network.to(memory_format=torch.contiguous_format)},
-        "fused optimiser": {"fused": True, "foreach": False},
+        "fused optimizer": {"fused": True, "foreach": False},
         "bf16": {"bf16": True},
         "torch.compile": {"change": compiled("default")},
         "CUDA graphs": {"change": compiled("reduce-overhead")},
     }.get(change, {})
-    changed, ours = bare_steps(task, batch, 1, **options), bare_steps(task, (as_it_is, masks), 1)
+    changed = bare_steps(module, (images.contiguous() if change == "NCHW" else images, masks), 1, **options)
+    ours = bare_steps(module, (images, masks), 1)
     threads = torch.get_num_threads()
 
     def trial() -> None:
@@ -73,20 +71,12 @@ def side_by_side(experiment: str, batch_size: int, repeats: int) -> Row:
     return rates(f"{cores} trainings of `{experiment}` side by side, a thread each", against, "images/s", pairs)
 
 
-def main() -> None:
-    """Steps for ten seconds; prints images per second."""
-    experiment, batch_size = sys.argv[1], int(sys.argv[2])
-    chosen = settings(experiment, batch_size, 1)
-    size = chosen.data.size
-    images = torch.rand(batch_size, chosen.model.in_channels, size, size).contiguous(memory_format=torch.channels_last)
-    call = bare_steps(SaltTask(chosen, 0, (101, 101)), (images, (images[:, :1] > 0.5).float()), 1)
+if __name__ == "__main__":  # one of the trainings side by side: prints images per second
+    chosen = settings(sys.argv[1], int(sys.argv[2]), 1)
+    call = bare_steps(SaltModule(chosen, 0, (101, 101)), made_up_batch(chosen, torch.device("cpu")), 1)
     call(), call()
     started, done = time.perf_counter(), 0
-    while time.perf_counter() - started < 10:
+    while time.perf_counter() - started < SECONDS:
         call()
-        done += batch_size
+        done += chosen.train.batch_size
     print(done / (time.perf_counter() - started))
-
-
-if __name__ == "__main__":
-    main()

@@ -14,7 +14,7 @@ def noise(count: int, seed: int = 0) -> np.ndarray:
 
 def folder(root: Path, images: np.ndarray) -> Path:
     """Files u0.png, u1.png, …"""
-    path = root / "unlabelled"
+    path = root / "unlabeled"
     shutil.rmtree(path, ignore_errors=True)
     path.mkdir()
     for number, image in enumerate(images):

@@ -1,4 +1,4 @@
-"""Runs that labels of all folds taught: a submission, no score in any file, refused wherever they could leak."""
+"""Runs trained on pseudo-labels of all folds: a submission, no score in any file, refused wherever they could leak."""
 
 import json
 import re
@@ -12,119 +12,107 @@ from unittest import mock
 import in_process
 import numpy as np
 import pytest
-from tiny_run import TEST, Trained, checkpoint, place, predictions, salt
+from tiny_run import TEST, Trained, checkpoint, make_predictions, metrics, postprocess, salt
 
-from saltseg import config, runs, storage
-from saltseg.core import metric
-from saltseg.core.postprocess import Rule
-from saltseg.data.synthetic import write_dataset
+from saltseg import config, io, predictions, runs
 from saltseg.errors import InputError
-from saltseg.inference import compare, ensemble, judge, pseudo, steps
+from saltseg.inference import fold_predictions
+from saltseg.metrics import average_precision
+from saltseg.pipeline import blend, collate, compare, pseudo_labeling, submit, tune
+from saltseg.postprocessing.parameters import Postprocessing
 from saltseg.reporting import leaderboard, report
-from saltseg.training import experiment
+from saltseg.synthetic.dataset import write_dataset
+from saltseg.training import run_training
 
 TAUGHT = ("pseudo.teacher=tiny-run", "pseudo.all_folds=true")
-FIXED = ("train.keep=last", "train.schedule=constant")
+FIXED = ("train.checkpoint=last", "train.schedule=constant")
 WHY = "tiny-final has no out-of-fold score, its labels come from all folds of tiny-run; "
 
 
 @pytest.fixture
 def final(trained: Trained) -> runs.RunDir:
-    """The second run that `trained` taught, with test predictions alone: 60, 110 and 160 for salt."""
+    """A run on pseudo-labels of all folds of `trained`, with test predictions alone: 60, 110 and 160 for salt."""
     run = runs.run_dir(trained.output, "tiny-final")
-    storage.write_atomic(run.config, config.dump(config.override(trained.settings, [*TAUGHT, *FIXED])))
-    storage.write_atomic(run.provenance, trained.run.provenance.read_text())
+    io.write_atomic(run.config, config.dump(config.override(trained.settings, [*TAUGHT, *FIXED])))
+    io.write_atomic(run.provenance, trained.run.provenance.read_text())
     for number in range(3):
-        found = predictions(TEST, lambda id_: ((60 + 50 * number) * salt(int(id_[1]) + 1)).astype(np.uint8))  # noqa: B023
-        runs.save_predictions(run.fold(number).test, found)
-        figures = {"fold": number, "views": ["identity"], "seconds": 60.0} | dict.fromkeys(judge.SCORES)
-        storage.write_json(run.fold(number).metrics, figures)
+        found = make_predictions(TEST, lambda id_: ((60 + 50 * number) * salt(int(id_[1]) + 1)).astype(np.uint8))  # noqa: B023
+        predictions.save_predictions(run.fold(number).test, found)
+        unscored = dict.fromkeys((*fold_predictions.SCORES, "valid_loss"))
+        io.write_json(run.fold(number).metrics, metrics(number, seconds=60.0, **unscored))
     return run
 
 
-@pytest.mark.parametrize(
-    ("changes", "message"),
-    [
-        (("pseudo.all_folds=true",), r"pseudo.all_folds is True; it must be false without a run as teacher"),
-        (
-            ("pseudo.all_folds=true", "pseudo.teacher=self", "pseudo.images=u", "train.ema=0.9"),
-            r"pseudo.all_folds is True; it must be false without a run as teacher",
-        ),
-        (
-            (*TAUGHT, "train.keep=best", "train.schedule=plateau"),
-            r"train.keep is 'best'; it must be last or snapshots with all_folds",
-        ),
-    ],
-    ids=["no teacher", "its own teacher", "best epoch"],
-)
-def test_a_configuration_without_a_teacher_or_with_a_choice_of_the_epoch_is_refused(
-    changes: tuple[str, ...], message: str
-) -> None:
-    with pytest.raises(InputError, match=message):
-        config.override(config.Config(), [*FIXED, *changes])
+def test_a_choice_of_the_epoch_by_the_contaminated_loss_is_refused() -> None:
+    changes = [*TAUGHT, "train.checkpoint=best", "train.schedule=plateau"]
+    with pytest.raises(InputError, match=r"train.checkpoint is 'best'; it must be last or snapshots with pseudo.all_"):
+        config.override(config.Config(), changes)
 
 
 def test_predict_collates_the_test_images_and_nothing_out_of_fold(trained: Trained, final: runs.RunDir) -> None:
-    assert steps.predict(final, place(trained)) == (3, 3)
-    assert runs.load_predictions(final.test).of(("t3",)).max() == 110
+    assert collate.collate_run(final, trained.workspace) == (3, 3)
+    assert predictions.load_predictions(final.test).select(("t3",)).max() == 110
     final.fold(1).test.unlink()
     other = replace(trained, run=final)
     checkpoint(other, 1, 0.6)  # 153 of 255
-    steps.predict(final, place(trained))
-    assert runs.load_predictions(final.test).of(("t3",)).max() == 124  # (60 + 153 + 160) / 3
+    collate.collate_run(final, trained.workspace)
+    assert predictions.load_predictions(final.test).select(("t3",)).max() == 124  # (60 + 153 + 160) / 3
     assert list(final.path.rglob("oof.npz")) == []
-    assert storage.read_json(final.fold(1).metrics)["score_at_half"] is None
+    assert io.read_json(final.fold(1).metrics)["score_at_half"] is None
 
 
-def test_it_is_submitted_with_anothers_rule_which_is_recorded(trained: Trained, final: runs.RunDir) -> None:
-    steps.predict(final, place(trained))
-    with pytest.raises(InputError, match=r"so no rule of its own: python scripts/submit.py tiny-final --rule-of tiny"):
-        steps.submit(final, place(trained))
-    with pytest.raises(InputError, match="so no rule: --rule-of tiny-run"):
-        steps.submit(trained.run, place(trained), final)
-    rule = Rule(threshold=110, min_area=3 * 101)
-    storage.write_json(trained.run.postprocess, {"rule": rule.to_dict()})
-    assert steps.submit(final, place(trained), trained.run) is None
+def test_it_is_submitted_with_anothers_post_processing_which_is_recorded(trained: Trained, final: runs.RunDir) -> None:
+    collate.collate_run(final, trained.workspace)
+    with pytest.raises(InputError, match=r"post-processing: saltseg submit tiny-final --postprocessing-from tiny-run"):
+        submit.write_submission(final, trained.workspace)
+    with pytest.raises(InputError, match="so no post-processing: --postprocessing-from tiny-run"):
+        submit.write_submission(trained.run, trained.workspace, final)
+    postprocessing = Postprocessing(threshold=110, min_area=3 * 101)
+    io.write_json(trained.run.postprocess, postprocess(**postprocessing.to_dict()))
+    assert submit.write_submission(final, trained.workspace, trained.run) is None
     rows = dict(line.split(",") for line in final.submission.read_text().splitlines()[1:])
     assert {id_ for id_, mask in rows.items() if mask} == {"t2", "t3"}  # three rows and four
-    assert storage.read_json(final.borrowed) == {"rule_of": "tiny-run", "rule": rule.to_dict()}
+    assert io.read_json(final.postprocessing_source) == {
+        "postprocessing_from": "tiny-run",
+        "postprocessing": postprocessing.to_dict(),
+    }
 
 
-def test_any_run_may_borrow_a_rule_and_give_it_back(trained: Trained) -> None:
-    steps.predict(trained.run, place(trained))
-    lender = runs.run_dir(trained.output, "lender")
-    storage.write_json(lender.postprocess, {"rule": Rule(threshold=255).to_dict()})
-    storage.write_json(trained.run.postprocess, {"rule": Rule().to_dict()})
-    steps.submit(trained.run, place(trained), lender)
+def test_any_run_may_use_anothers_post_processing_and_return_to_its_own(trained: Trained) -> None:
+    collate.collate_run(trained.run, trained.workspace)
+    other = runs.run_dir(trained.output, "other")
+    io.write_json(other.postprocess, postprocess(threshold=255))
+    io.write_json(trained.run.postprocess, postprocess())
+    submit.write_submission(trained.run, trained.workspace, other)
     assert {line.split(",")[1] for line in trained.run.submission.read_text().splitlines()[1:]} == {""}
-    assert trained.run.borrowed.is_file()
-    steps.submit(trained.run, place(trained))
+    assert trained.run.postprocessing_source.is_file()
+    submit.write_submission(trained.run, trained.workspace)
     assert "1 " in trained.run.submission.read_text()
-    assert not trained.run.borrowed.exists()
+    assert not trained.run.postprocessing_source.exists()
 
 
 REFUSALS: dict[str, tuple[Callable[[Trained, runs.RunDir], object], str]] = {
-    "optimise": (
-        lambda trained, final: steps.optimise(final, place(trained)),
-        "python scripts/submit.py tiny-final --rule-of tiny-run",
+    "tune": (
+        lambda trained, final: tune.tune_run(final, trained.workspace),
+        "use another's: saltseg submit tiny-final --postprocessing-from tiny-run",
     ),
     "report": (
         lambda trained, final: report.build(final, trained.root),
-        "nothing to report: python scripts/report.py tiny-run",
+        "nothing to report: saltseg report tiny-run",
     ),
     "compare": (
-        lambda trained, final: compare.compare(trained.run, final, place(trained)),
-        "nothing to compare: python scripts/compare.py takes tiny-run",
+        lambda trained, final: compare.compare(trained.run, final, trained.workspace),
+        "nothing to compare: use tiny-run",
     ),
     "blend": (
-        lambda trained, final: ensemble.blend_runs(
-            [trained.run, final], runs.RunDir(trained.output / "blends" / "b"), place(trained)
+        lambda trained, final: blend.blend_runs(
+            [trained.run, final], runs.RunDir(trained.output / "blends" / "b"), trained.workspace
         ),
         "a blend of it would have none: blend tiny-run instead",
     ),
     "label": (
-        lambda trained, final: pseudo.label(final, trained.root / "test" / "images"),
-        "what it learnt holds the masks that validate; take tiny-run instead",
+        lambda trained, final: pseudo_labeling.label(final, trained.root / "test" / "images"),
+        "these contain the validation masks; use tiny-run instead",
     ),
 }
 
@@ -133,8 +121,8 @@ REFUSALS: dict[str, tuple[Callable[[Trained, runs.RunDir], object], str]] = {
 def test_what_would_show_or_spread_its_score_is_refused_in_one_line(
     step: str, trained: Trained, final: runs.RunDir
 ) -> None:
-    steps.predict(trained.run, place(trained))
-    steps.predict(final, place(trained))
+    collate.collate_run(trained.run, trained.workspace)
+    collate.collate_run(final, trained.workspace)
     before = sorted(trained.output.rglob("*"))
     act, way_out = REFUSALS[step]
     with pytest.raises(InputError) as refused:
@@ -145,45 +133,55 @@ def test_what_would_show_or_spread_its_score_is_refused_in_one_line(
 
 @pytest.mark.parametrize(
     "use",
-    ["pseudo.teacher=tiny-final", "train.start_from=tiny-final", "train.start_from=file:{}", "model.weights=file:{}"],
+    [
+        ("pseudo.teacher=tiny-final",),
+        ("train.init_from=tiny-final",),
+        ("train.init_from=file:{}",),
+        ("model.architecture=smp.Unet", "model.weights=file:{}"),
+    ],
+    ids=["labels", "weights of a run", "weights of a file", "an encoder's weights"],
 )
-def test_it_teaches_nobody_and_nobody_starts_from_its_weights(use: str, trained: Trained, final: runs.RunDir) -> None:
+def test_nothing_is_trained_on_its_labels_or_its_weights(
+    use: tuple[str, ...], trained: Trained, final: runs.RunDir
+) -> None:
     checkpoint(replace(trained, run=final), 0, 0.5)
-    settings = config.override(trained.settings, [use.format(final.fold(0).network), *FIXED])
+    changes = [part.format(final.fold(0).network) for part in use]
+    settings = config.override(trained.settings, [*changes, *FIXED])
     student = runs.run_dir(trained.output, "student")
-    with pytest.raises(InputError, match=WHY + "what it learnt holds the masks that validate; take tiny-run instead"):
-        experiment.train(settings, "tiny", student, trained.input, trained.output)
+    with pytest.raises(InputError, match=WHY + "these contain the validation masks; use tiny-run instead"):
+        run_training.train_run(settings, "tiny", student, trained.input, trained.output)
     assert not student.path.exists()
 
 
 def test_the_leaderboard_lists_it_without_a_score_and_says_why(trained: Trained, final: runs.RunDir) -> None:
-    steps.predict(trained.run, place(trained))
-    steps.optimise(trained.run, place(trained))
+    collate.collate_run(trained.run, trained.workspace)
+    tune.tune_run(trained.run, trained.workspace)
     for number in range(3):
-        storage.write_json(trained.run.fold(number).metrics, {"fold": number, "score_at_half": 1, "seconds": 1})
-    rows = {row.name: row for row in leaderboard.rows(trained.output)}
+        io.write_json(trained.run.fold(number).metrics, metrics(number))
+    rows = {row.name: row for row in leaderboard.read(trained.output).rows}
     row = rows["tiny-final"]
-    assert (row.fold_mean, row.at_half, row.naive, row.cross_fitted, row.expected) == (None,) * 5
+    assert (row.mean("score_at_half"), row.at_half, row.argmax, row.cross_fitted) == (None,) * 4
     assert row.unscored == "labels from all folds of tiny-run"
     assert rows["tiny-run"].unscored == ""
-    text = leaderboard.table([row])
-    assert "without an honest score, for submission only:\n  tiny-final: labels from all folds of tiny-run" in text
+    board = leaderboard.Leaderboard([row], [])
+    text = leaderboard.table(board)
+    assert "without an out-of-fold score, for submission only:\n  tiny-final: labels from all folds of tiny-run" in text
     assert not re.search(r"\d\.\d{4}", text)
-    assert "no score: labels from all folds of tiny-run" in leaderboard.html([row])
+    assert "no score: labels from all folds of tiny-run" in leaderboard.html(board)
 
 
-# From beginning to end: planted figures that must appear in no file
+# ---------------------------------------------------------------- end to end: planted numbers must appear in no file
 
 SCORE, LOSS = 0.123456789, 0.987654321
 SETTINGS = (
-    "data.size=32", "data.fit=resize", "model.filters=2", "folds.count=2", "train.epochs=1", "train.batch_size=8",
-    *FIXED,
+    "data.size=32", "data.resize_mode=resize", "model.filters=2", "folds.count=2", "train.epochs=1",
+    "train.batch_size=8", *FIXED,
 )  # fmt: skip
 
 
-def call(base: Path, script: str, *options: str, code: int = 0, places: bool = True) -> None:
-    where = ["--input", str(base / "input"), "--output", str(base / "output")]
-    assert in_process.call(script, *options, *(where if places else where[2:])) == code
+def call(base: Path, verb: str, *options: str, code: int = 0, reads_data: bool = True) -> None:
+    folders = ["--input", str(base / "input"), "--output", str(base / "output")]
+    assert in_process.call(verb, *options, *(folders if reads_data else folders[2:])) == code
 
 
 def written(base: Path) -> dict[str, str]:
@@ -192,10 +190,10 @@ def written(base: Path) -> dict[str, str]:
     return {str(path.relative_to(base / "output")): path.read_bytes().decode("latin-1") for path in files}
 
 
-def figures(value: Any, name: str = "") -> list[tuple[str, float]]:
+def numbers(value: Any, name: str = "") -> list[tuple[str, float]]:
     """Every number of a JSON value with the keys that lead to it."""
     if isinstance(value, dict):
-        return [pair for key, part in value.items() for pair in figures(part, f"{name}.{key}")]
+        return [pair for key, part in value.items() for pair in numbers(part, f"{name}.{key}")]
     return [(name, value)] if isinstance(value, float | int) and not isinstance(value, bool) else []
 
 
@@ -207,10 +205,11 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
     common = ["unet", "--data", "tiny", *(part for change in SETTINGS for part in ("--set", change))]
     student = [*common, "--set", "pseudo.teacher=teacher"]
     call(tmp_path, "run", *common, "--name", "teacher")
-    call(tmp_path, "pseudo_label", "teacher", "--images", str(tmp_path / "input" / "others" / "train" / "images"))
+    images = tmp_path / "input" / "others" / "train" / "images"
+    call(tmp_path, "pseudo-label", "teacher", "--images", str(images), reads_data=False)
     with (
-        mock.patch.object(metric, "score", return_value=SCORE),
-        mock.patch.object(judge, "log_loss", return_value=LOSS),
+        mock.patch.object(average_precision, "score", return_value=SCORE),
+        mock.patch.object(fold_predictions, "log_loss", return_value=LOSS),
     ):
         call(tmp_path, "train", *student, "--name", "fold-by-fold", "--folds", "0")
         planted = [path for path, text in written(tmp_path).items() if str(SCORE) in text and str(LOSS) in text]
@@ -218,20 +217,28 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
         shutil.rmtree(tmp_path / "output" / "runs" / "fold-by-fold")
         capsys.readouterr()
         call(tmp_path, "run", *student, "--set", "pseudo.all_folds=true", "--name", "final")
-    said = capsys.readouterr().out
-    steps_taken = [line for line in said.splitlines() if line.startswith("[")]
+    printed = capsys.readouterr().out
+    steps_taken = [line for line in printed.splitlines() if line.startswith("[")]
     assert steps_taken == ["[1/3] train", "[2/3] predict", "[3/3] submit"]
-    assert "fold 1: no score: its labels come from all folds of teacher" in said
-    assert "its rule is that of teacher: salt where the probability is at least" in said
-    assert said.endswith("next: python scripts/publish.py final\n")
+    assert "fold 1: no score: its labels come from all folds of teacher" in printed
+    assert "post-processing of teacher: " in printed
+    assert printed.splitlines()[-1].startswith("next: saltseg publish final")
     call(tmp_path, "publish", "final")
-    call(tmp_path, "leaderboard", places=False)
-    for script in ("optimise", "report"):
-        call(tmp_path, script, "final", code=2)
+    call(tmp_path, "leaderboard", reads_data=False)
+    for verb in ("tune", "report"):
+        call(tmp_path, verb, "final", code=2)
     capsys.readouterr()
     run = runs.run_dir(tmp_path / "output", "final")
     of_final = {path: text for path, text in written(tmp_path).items() if "/final/" in path or "board" in path}
-    names = {"test.npz", "submission.csv", "borrowed_rule.json", "config.yaml", "provenance.json", "fold_0", "fold_1"}
+    names = {
+        "test.npz",
+        "submission.csv",
+        "postprocessing_source.json",
+        "config.yaml",
+        "provenance.json",
+        "fold_0",
+        "fold_1",
+    }
     assert {path.name for path in run.path.iterdir()} == names
     assert "published/final/submission.csv" in of_final
     assert "published/final/image_scores.csv" not in of_final
@@ -239,15 +246,15 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
         assert str(SCORE) not in text, path
         assert str(LOSS) not in text, path
         assert f"{SCORE:.4f}" not in text, path
-        for name, _ in figures(json.loads(text)) if path.endswith(".json") else []:
+        for name, _ in numbers(json.loads(text)) if path.endswith(".json") else []:
             assert not re.search("score|accuracy|log_loss|valid_loss|cross_fitted", name), (path, name)
     for number in (0, 1):
-        metrics, log = storage.read_json(run.fold(number).metrics), storage.read_csv(run.fold(number).log)
-        assert [metrics[key] for key in (*judge.SCORES, "valid_loss")] == [None] * 7
+        metrics, log = io.read_json(run.fold(number).metrics), io.read_csv(run.fold(number).log)
+        assert [metrics[key] for key in (*fold_predictions.SCORES, "valid_loss")] == [None] * 7
         assert metrics["n_pseudo"] == 6
         assert [row["valid_pixel_accuracy"] for row in log] == ["nan"]
         kept = {path for path, text in of_final.items() if log[-1]["valid_loss"] in text}
-        assert kept == {f"{place}/final/fold_{number}/log.csv" for place in ("runs", "published")}
+        assert kept == {f"{kind}/final/fold_{number}/log.csv" for kind in ("runs", "published")}
         for path, text in of_final.items():  # the log is rounded
-            for _, value in figures(json.loads(text)) if path.endswith(".json") else []:
+            for _, value in numbers(json.loads(text)) if path.endswith(".json") else []:
                 assert value != pytest.approx(float(log[-1]["valid_loss"]), rel=1e-5), path

@@ -1,31 +1,47 @@
-"""What every script shares: exit codes, one line per bad input, the next command."""
+"""What all verbs share: exit codes, one line for bad input, quick help, next commands that work as typed."""
 
-import argparse
 import errno
 import os
+import re
+import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from unittest import mock
 
+import in_process
 import pytest
 
-from saltseg import cli
+from saltseg.cli import app
+from saltseg.cli.command import OUTPUT, VERBS, numbers
 from saltseg.errors import InputError
+from saltseg.training.processes import CHILD
+
+SCRIPTS = Path(__file__).parents[1] / "scripts"
+VERB_OF_SCRIPT = {
+    "prepare_data": "prepare",
+    "check_data": "check",
+    "optimize_threshold": "tune",
+    **{name: name for name in ("run", "train", "predict", "submit", "score")},
+    **{name: name for name in ("report", "leaderboard", "blend", "compare")},
+}
 
 
-def left(main) -> object:  # type: ignore[no-untyped-def]
-    """The exit code of `cli.run(main)`."""
-    with pytest.raises(SystemExit) as leaving:
-        cli.run(main)
-    return leaving.value.code
+def left(verb: Callable[[], int]) -> int:
+    """The exit code of a command line that does this."""
+    with mock.patch.object(app, "_invoke", side_effect=lambda arguments: verb()):
+        return app.call([])
 
 
-def fail(error: BaseException) -> None:
+def fail(error: BaseException) -> int:
     raise error
 
 
+# Exit codes
+
+
 def test_exit_codes(capsys: pytest.CaptureFixture[str]) -> None:
-    assert left(lambda: None) == 0
     assert left(lambda: 0) == 0
     assert left(lambda: 3) == 3
     assert capsys.readouterr() == ("", "")
@@ -43,25 +59,18 @@ def test_control_c_is_130_and_says_how_to_go_on(capsys: pytest.CaptureFixture[st
     assert "the same command goes on from the last finished epoch or step" in err
 
 
-@pytest.mark.parametrize("error", [ValueError("ours"), AssertionError("ours"), KeyError("ours")])
+@pytest.mark.parametrize("error", [ValueError("ours"), AssertionError("ours"), FileNotFoundError(2, "ours")])
 def test_our_own_mistakes_keep_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error), match="ours"):
-        cli.run(lambda: fail(error))
+        left(lambda: fail(error))
 
 
-@pytest.mark.parametrize("code", [errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG])
-def test_a_path_that_cannot_be_is_one_line_and_exit_code_two(code: int, capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize(
+    "code", [errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.EACCES]
+)
+def test_what_the_user_can_fix_is_one_line_and_exit_code_two(code: int, capsys: pytest.CaptureFixture[str]) -> None:
     assert left(lambda: fail(OSError(code, "what it is", "afile/runs"))) == 2
-    said = f"error: [Errno {code}] what it is: 'afile/runs'; mend that and run the same command again\n"
-    assert capsys.readouterr().err == said
-
-
-def test_a_full_disk_is_one_line_and_exit_code_two(capsys: pytest.CaptureFixture[str]) -> None:
-    assert left(lambda: fail(OSError(28, "No space left on device", "output/oof.npz"))) == 2
-    out, err = capsys.readouterr()
-    assert out == ""
-    assert err.startswith("error: [Errno 28] No space left on device: 'output/oof.npz'; ")
-    assert err.count("\n") == 1
+    assert capsys.readouterr() == ("", f"error: [Errno {code}] what it is: 'afile/runs'; fix it and rerun\n")
 
 
 def closed_pipe(code: str) -> subprocess.CompletedProcess[str]:
@@ -69,49 +78,161 @@ def closed_pipe(code: str) -> subprocess.CompletedProcess[str]:
     read, write = os.pipe()
     os.close(read)
     environment = {key: value for key, value in os.environ.items() if key != "PYTHONUNBUFFERED"}
+    command = [sys.executable, "-c", f"from saltseg.cli import app; app._invoke = lambda _: {code}; app.main()"]
     try:
-        return subprocess.run(
-            [sys.executable, "-c", code], stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False
-        )
+        return subprocess.run(command, stdout=write, stderr=subprocess.PIPE, text=True, env=environment, check=False)
     finally:
         os.close(write)
 
 
-def test_a_reader_that_has_seen_enough_is_no_error() -> None:
-    done = closed_pipe("from saltseg import cli\ncli.run(lambda: [print('x' * 80) for _ in range(10_000)] and 0)")
+def test_a_reader_that_leaves_in_the_middle_ends_it_quietly_as_sigpipe_does() -> None:
+    done = closed_pipe("[print('x' * 80) for _ in range(10_000)] and 0")
+    assert (done.returncode, done.stderr) == (141, "")
+
+
+@pytest.mark.parametrize("code", [0, 2])
+def test_after_the_end_its_own_exit_code_counts(code: int) -> None:
+    done = closed_pipe(f"print('x') or {code}")
+    assert (done.returncode, done.stderr) == (code, "")
+
+
+def test_without_an_output_nothing_is_printed() -> None:
+    code = "from saltseg.cli import app; app._invoke = lambda _: print('x') or 0; app.main()"
+    done = subprocess.run(
+        ["bash", "-c", f'"{sys.executable}" -c "$0" >&-', code], stderr=subprocess.PIPE, text=True, check=False
+    )
     assert (done.returncode, done.stderr) == (0, "")
 
 
-def test_nor_is_it_after_a_short_output() -> None:
-    done = closed_pipe("from saltseg import cli\ncli.run(lambda: print('x'))")
-    assert (done.returncode, done.stderr) == (0, "")
+# Usage
 
 
-def test_the_next_step_is_told_unless_run_py_speaks(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize(
+    ("command", "message"),
+    [
+        ("trian", "No such command 'trian'. Did you mean 'train', 'pretrain'? (see: saltseg --help)"),
+        ("train unet", "Missing option '--data' (see: saltseg train --help)"),
+        (
+            "train unet --data tgs --fold 0",
+            "No such option: --fold (Possible options: --folds, --holdout) (see: saltseg train",
+        ),
+        ("train unet --data tgs --parallel 0", "'--parallel': Input should be greater than or equal to 1 (see: salt"),
+        ("train unet --data tgs --devices two", "'--devices': Input should be a valid integer"),
+        ("blend a b --name c --weights fited", "'fited' is not one of 'equal', 'fitted' (see: saltseg blend --help)"),
+        ("score one.csv two.csv three.csv", "unexpected extra argument(s) (three.csv) (see: saltseg score --help)"),
+        ("pretrain unet --method masked --name a", "give --images FOLDER, and no --tiles"),
+        ("pretrain unet --method synthetic --name a --limit 3", "--limit is for --method masked; give --tiles N"),
+    ],
+)
+def test_a_wrong_command_line_is_one_line_that_names_the_help(
+    command: str, message: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.delenv(cli.PART_OF_RUN, raising=False)
-    cli.next_step("python scripts/x.py")
-    assert capsys.readouterr().out == "next: python scripts/x.py\n"
-    monkeypatch.setenv(cli.PART_OF_RUN, "1")
-    cli.next_step("python scripts/x.py")
-    assert capsys.readouterr().out == ""
+    assert in_process.call(*command.split()) == 2
+    out, err = capsys.readouterr()
+    assert out == ""
+    assert message in err
+    assert err.startswith("error: ")
+    assert err.count("\n") == 1
 
 
-def test_directories_have_defaults_and_are_paths() -> None:
-    parser = cli.parser("What it does.\n\n  an example")
-    cli.add_directories(parser)
-    assert parser.parse_args([]) == argparse.Namespace(input=Path("input"), output=Path("output"))
-    given = parser.parse_args(["--input", "a", "--output", "b"])
-    assert given == argparse.Namespace(input=Path("a"), output=Path("b"))
-    assert "What it does.\n\n  an example" in parser.format_help()  # the docstring's lines are kept
+def test_numbers_in_an_option() -> None:
+    assert numbers("--folds", "0, 2,1") == [0, 2, 1]
+    with pytest.raises(InputError, match="--folds 'first'; write all, or numbers such as 0,1"):
+        numbers("--folds", "first", also="all")
 
 
-@pytest.mark.parametrize("text", ["0", "-1", "two", "1.5", ""])
-def test_how_many_is_a_number_of_at_least_one(text: str, capsys: pytest.CaptureFixture[str]) -> None:
-    parser = cli.parser("")
-    cli.add_parallel(parser)
-    assert parser.parse_args(["--parallel", "3"]).parallel == 3
-    with pytest.raises(SystemExit, match="2"):
-        parser.parse_args([f"--parallel={text}"])
-    assert f"argument --parallel: {text!r} is not a number of at least 1" in capsys.readouterr().err
+@pytest.mark.parametrize("verb", VERBS)
+def test_help_shows_an_example_line_by_line(verb: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert in_process.call(verb, "--help") == 0
+    out, err = capsys.readouterr()
+    assert out.startswith(f"Usage: saltseg {verb} ")
+    examples = re.findall(r"^ +(saltseg .*)", VERBS[verb].__doc__ or "", re.MULTILINE)
+    assert any(example.startswith(f"saltseg {verb}") for example in examples)
+    assert set(examples) <= {line.strip() for line in out.splitlines()}
+    assert err == ""
+
+
+HELP = """
+import io, runpy, sys, time
+from contextlib import redirect_stdout, suppress
+from pathlib import Path
+
+from saltseg.cli import app
+app.call(["--help"])
+seconds = time.process_time()
+for verb in app.VERBS:
+    app.call([verb, "--help"])
+for path in sorted(Path(sys.argv[1]).glob("*.py")):
+    if path.stem.startswith("migrate"):
+        continue
+    runpy.run_path(str(path), run_name="imported")
+    sys.argv[1:] = ["--help"]
+    with suppress(SystemExit), redirect_stdout(io.StringIO()) as text:
+        runpy.run_path(str(path), run_name="__main__")
+    print(path.stem, text.getvalue().split()[:3], file=sys.stderr)
+heavy = "torch lightning cv2 matplotlib pandas albumentations scipy segmentation_models_pytorch numpy"
+print(seconds, set(heavy.split()) & set(sys.modules), file=sys.stderr)
+"""
+
+
+def test_help_of_everything_is_quick_and_scripts_are_verbs() -> None:
+    """One process for all. torch alone takes seconds to import; half a second of them is waited for nothing."""
+    done = subprocess.run([sys.executable, "-c", HELP, str(SCRIPTS)], capture_output=True, text=True, check=True)
+    *scripts, last = done.stderr.splitlines()
+    assert scripts == [f"{name} ['Usage:', 'saltseg', '{VERB_OF_SCRIPT[name]}']" for name in sorted(VERB_OF_SCRIPT)]
+    seconds, heavy = last.split(maxsplit=1)
+    assert heavy == "set()"
+    assert float(seconds) < 1
+
+
+# The next command
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["saltseg", "tune", "a"], "saltseg tune a --input 'my data'"),
+        (["saltseg", "submit", "a"], "saltseg submit a --input 'my data'"),
+        (["saltseg", "leaderboard"], "saltseg leaderboard"),  # reads results alone
+        (["git", "add", "my output/published"], "git add 'my output/published'"),
+    ],
+)
+def test_the_next_command_is_told_of_folders_that_are_not_the_defaults(words: list[str], line: str) -> None:
+    assert app.next_line(words, {"input_dir": Path("my data"), "output_dir": OUTPUT}) == f"next: {line}"
+
+
+def next_commands(text: str) -> list[list[str]]:
+    return [shlex.split(line.removeprefix("next: ")) for line in text.splitlines() if line.startswith("next: ")]
+
+
+def test_each_next_command_works_as_typed(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """From no data to the leaderboard, in folders with blanks; only what to train is chosen here."""
+    monkeypatch.delenv(CHILD, raising=False)
+    where = ["--input", str(tmp_path / "my data"), "--output", str(tmp_path / "my results")]
+    assert in_process.call("prepare", "--source", "synthetic", "--train", "12", "--test", "4", *where[:2]) == 0
+    (check,) = next_commands(capsys.readouterr().out)
+    assert check[:3] == ["saltseg", "check", "synthetic"]
+    assert in_process.call(*check[1:]) == 0
+    (run,) = next_commands(capsys.readouterr().out)
+    assert run == ["saltseg", "run", "unet", "--data", "synthetic", *where[:2]]
+    small = "data.size=32 data.resize_mode=resize model.filters=2 folds.count=2 train.epochs=1 train.batch_size=4"
+    assert in_process.call("train", *run[2:], *where[2:], *(f"--set={change}" for change in small.split())) == 0
+    verbs = []
+    for _ in range(5):
+        (words,) = next_commands(capsys.readouterr().out)
+        verbs.append(words[1])
+        assert in_process.call(*words[1:]) == 0
+    assert verbs == ["predict", "tune", "submit", "report", "leaderboard"]
+    assert (tmp_path / "my results" / "leaderboard.html").is_file()
+
+
+def test_a_process_of_another_command_names_no_next_command(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv(CHILD, "1")
+    assert (
+        in_process.call("prepare", "--source", "synthetic", "--train", "1", "--test", "1", f"--input={tmp_path}") == 0
+    )
+    assert next_commands(capsys.readouterr().out) == []

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import yaml
 
-from saltseg import config, experiments
-from saltseg.core.geometry import Fit
-from saltseg.data.augment import POLICIES
+from saltseg import config, experiments, yaml12
+from saltseg.data.augmentation import POLICIES
+from saltseg.data.transforms import TileTransform
 from saltseg.errors import InputError
 from saltseg.inference import tta
 from saltseg.models import losses
@@ -19,11 +18,11 @@ def test_unet_spec_is_the_case_study_and_unet_adds_exactly_this() -> None:
     assert experiments.named("unet_spec") == config.Config()
     assert config.differences(experiments.named("unet_spec"), experiments.named("unet")) == [
         "name: unet_spec → unet",
-        "data.fit: resize → pad",
+        "data.resize_mode: resize → pad",
         "data.size: 128 → 112",
         "data.augment: none → light",
-        "predict.views: ['identity'] → ['identity', 'hflip']",
-        "predict.decision: half → tuned",
+        "predict.tta: ['identity'] → ['identity', 'hflip']",
+        "predict.postprocessing: half → tuned",
     ]
 
 
@@ -32,10 +31,12 @@ def test_each_is_called_by_its_own_name_and_every_name_in_it_exists(name: str) -
     settings = experiments.named(name)
     assert settings.name == name
     assert settings.data.augment in POLICIES
-    tta.views(settings.predict.views)
+    assert set(settings.predict.tta) <= set(tta.VIEWS)
     losses.from_text(settings.train.loss)  # networks are built in tests/models/test_zoo.py
-    Fit.square(settings.data.fit, settings.data.size).forward(np.zeros((1, 101, 101)))  # pads to 101 at least
-    assert config.from_mapping(yaml.safe_load(config.dump(settings))) == settings
+    TileTransform.square(settings.data.resize_mode, settings.data.size).forward(
+        np.zeros((1, 101, 101))
+    )  # pads to 101 at least
+    assert config.from_mapping(yaml12.parse(config.dump(settings))) == settings
 
 
 def test_the_published_recipes_are_the_experiments_of_today() -> None:
@@ -74,14 +75,16 @@ def test_the_baselines_are_what_they_are_called(name: str, architecture: str, en
 
 
 def test_no_experiment_turns_tiles_upside_down() -> None:
-    for settings in experiments.EXPERIMENTS.values():
-        assert set(settings.predict.views) <= {"identity", "hflip"}
+    for name in experiments.EXPERIMENTS:
+        assert set(experiments.named(name).predict.tta) <= {"identity", "hflip"}
 
 
-def test_a_misspelt_experiment_names_the_nearest() -> None:
+def test_a_misspelled_experiment_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown experiment 'unet_spek'; did you mean unet_spec"):
         experiments.named("unet_spek")
-    with pytest.raises(InputError, match=r"unknown experiment 'zzz'; known: unet_spec, unet, demo, unet_resnet34"):
+    with pytest.raises(
+        InputError, match=r"unknown experiment 'zzz'; known: unet_spec, unet, demo, unet_eff"
+    ):
         experiments.named("zzz")
 
 

@@ -1,4 +1,4 @@
-"""Files under output/: the lock, predictions that carry their ids, runs by name."""
+"""Files under output/: the lock, predictions joined by id, runs by name, versions."""
 
 import signal
 import subprocess
@@ -11,9 +11,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from saltseg import config, runs, storage
+from saltseg import config, io, predictions, provenance, runs
 from saltseg.errors import InputError
-from saltseg.runs import FoldDir, Predictions
+from saltseg.predictions import Predictions
+from saltseg.runs import FoldDir
 
 
 def some(*ids: str, fold: list[int] | None = None) -> Predictions:
@@ -69,15 +70,15 @@ def test_an_exception_lets_go_of_the_lock(tmp_path: Path) -> None:
 @given(st.permutations(range(6)), st.permutations(range(6)))
 def test_probabilities_follow_their_id_into_any_order(stored: list[int], asked: list[int]) -> None:
     pixels = np.array(stored, np.uint8)[:, None, None] * np.ones((1, 2, 2), np.uint8)
-    found = Predictions(np.array([f"id{k}" for k in stored]), pixels).of(tuple(f"id{k}" for k in asked))
+    found = Predictions(np.array([f"id{k}" for k in stored]), pixels).select(tuple(f"id{k}" for k in asked))
     assert found[:, 0, 0].tolist() == asked
     assert (found == found[:, :1, :1]).all()
 
 
 def test_a_part_may_be_asked_for_and_a_missing_id_is_named() -> None:
-    assert some("a", "b", "c").of(np.array(["c", "a"]))[:, 0, 0].tolist() == [2, 0]
-    with pytest.raises(InputError, match=r"no prediction for 2 ids, the first 'y'; run scripts/predict.py"):
-        some("a").of(("a", "y", "x"))
+    assert some("a", "b", "c").select(np.array(["c", "a"]))[:, 0, 0].tolist() == [2, 0]
+    with pytest.raises(InputError, match=r"no prediction for 2 ids, the first 'y'; run saltseg predict"):
+        some("a").select(("a", "y", "x"))
 
 
 def test_an_id_is_predicted_once() -> None:
@@ -89,14 +90,14 @@ def test_messages_name_ids_as_users_write_them() -> None:
     with pytest.raises(InputError, match=r"hold id 'a' more than once"):
         some("b", "a", "a")
     with pytest.raises(InputError, match=r"for 1 ids, the first 'y'"):
-        some("a").of(np.array(["y"]))
+        some("a").select(np.array(["y"]))
 
 
 @pytest.mark.parametrize("fold", [None, [0, 2, -1]])
 def test_saved_predictions_come_back(fold: list[int] | None, tmp_path: Path) -> None:
     given_ = some("b", "long-identity", "a", fold=fold)
-    runs.save_predictions(tmp_path / "x.npz", given_)
-    found = runs.load_predictions(tmp_path / "x.npz")
+    predictions.save_predictions(tmp_path / "x.npz", given_)
+    found = predictions.load_predictions(tmp_path / "x.npz")
     assert found.ids.tolist() == given_.ids.tolist()
     assert found.probabilities.dtype == np.uint8
     assert np.array_equal(found.probabilities, given_.probabilities)
@@ -111,14 +112,14 @@ class Bomb:
 def test_a_pickle_inside_is_refused_and_never_run(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     np.savez("x.npz", ids=np.array([Bomb()], object), probabilities=np.zeros((1, 2, 2), np.uint8))
-    with pytest.raises(InputError, match=r"x.npz cannot be read as predictions \(Object arrays cannot be loaded"):
-        runs.load_predictions(Path("x.npz"))
+    with pytest.raises(InputError, match=r"x.npz cannot be read as predictions \("):
+        predictions.load_predictions(Path("x.npz"))
     assert not Path("exploded").exists()
 
 
 def test_a_failing_writer_of_predictions_keeps_the_old_ones(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     path = tmp_path / "oof.npz"
-    runs.save_predictions(path, some("a"))
+    predictions.save_predictions(path, some("a"))
 
     def full(file, **arrays) -> None:  # type: ignore[no-untyped-def]
         file.write(b"half")
@@ -126,8 +127,8 @@ def test_a_failing_writer_of_predictions_keeps_the_old_ones(tmp_path: Path, monk
 
     monkeypatch.setattr(np, "savez_compressed", full)
     with pytest.raises(OSError, match="no space"):
-        runs.save_predictions(path, some("b"))
-    assert runs.load_predictions(path).ids.tolist() == ["a"]
+        predictions.save_predictions(path, some("b"))
+    assert predictions.load_predictions(path).ids.tolist() == ["a"]
     assert [p.name for p in tmp_path.iterdir()] == ["oof.npz"]
 
 
@@ -136,27 +137,27 @@ def test_a_damaged_file_is_refused_in_one_line(content: bytes, tmp_path: Path) -
     path = tmp_path / "x.npz"
     path.write_bytes(content)
     with pytest.raises(InputError, match=r"x.npz cannot be read as predictions .*; delete it and make") as refused:
-        runs.load_predictions(path)
+        predictions.load_predictions(path)
     assert "\n" not in str(refused.value)
 
 
 def test_a_cut_file_and_a_missing_part_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "x.npz"
-    runs.save_predictions(path, some("a", "b"))
+    predictions.save_predictions(path, some("a", "b"))
     path.write_bytes(path.read_bytes()[:-30])
     with pytest.raises(InputError, match=r"cannot be read as predictions"):
-        runs.load_predictions(path)
+        predictions.load_predictions(path)
     np.savez(path, ids=np.array(["a"]))
     with pytest.raises(InputError, match=r"no array 'probabilities' in it"):
-        runs.load_predictions(path)
-    with pytest.raises(InputError, match=r"no predictions at .*y.npz; run scripts/train.py or"):
-        runs.load_predictions(tmp_path / "y.npz")
+        predictions.load_predictions(path)
+    with pytest.raises(InputError, match=r"no predictions at .*y.npz; run saltseg train or"):
+        predictions.load_predictions(tmp_path / "y.npz")
 
 
 def write_flipped(path: Path) -> None:
     """Bits flipped in the middle of the compressed probabilities, as a failing disk leaves them."""
     rng = np.random.default_rng(0)
-    runs.save_predictions(path, Predictions(np.array(["a"]), rng.integers(0, 256, (1, 40, 40)).astype(np.uint8)))
+    predictions.save_predictions(path, Predictions(np.array(["a"]), rng.integers(0, 256, (1, 40, 40)).astype(np.uint8)))
     raw = bytearray(path.read_bytes())
     with zipfile.ZipFile(path) as archive:
         start = archive.getinfo("probabilities.npy").header_offset + 60
@@ -185,7 +186,7 @@ def test_a_file_of_another_kind_is_refused(write, tmp_path: Path) -> None:  # ty
     path = tmp_path / "x.npz"
     write(path)
     with pytest.raises(InputError, match=r"x.npz cannot be read as predictions"):
-        runs.load_predictions(path)
+        predictions.load_predictions(path)
 
 
 # ---------------------------------------------------------------- runs by name
@@ -194,29 +195,32 @@ def test_a_file_of_another_kind_is_refused(write, tmp_path: Path) -> None:  # ty
 def test_a_run_without_networks_says_why(tmp_path: Path) -> None:
     run = finished(runs.RunDir(tmp_path / "runs" / "mine"), 1, 0)
     assert [fold.number for fold in run.trained_folds()] == [0, 1]
-    with pytest.raises(InputError, match=r"run 'early' has no finished fold; go on with scripts/train.py"):
+    with pytest.raises(InputError, match=r"run 'early' has no finished fold; continue it with saltseg train"):
         finished(runs.RunDir(tmp_path / "runs" / "early")).trained_folds()
     with pytest.raises(InputError, match=r"both is a blend and has no networks of its own; name one of its members"):
         finished(runs.RunDir(tmp_path / "blends" / "both")).trained_folds()
 
 
+PROVENANCE = {"dataset": "tgs", "dataset_hash": "d", "folds_hash": "f", "synthetic": False}
+
+
 def finished(run: runs.RunDir, *numbers: int) -> runs.RunDir:
-    storage.write_atomic(run.config, config.dump(config.Config()))
-    storage.write_json(run.provenance, {"dataset": "tgs"})
+    io.write_atomic(run.config, config.dump(config.Config()))
+    io.write_json(run.provenance, PROVENANCE)
     for number in numbers:
-        storage.write_json(run.fold(number).metrics, {"fold": number})
+        io.write_json(run.fold(number).metrics, {"fold": number})
     return run
 
 
 def test_finished_folds_are_those_with_metrics_in_the_order_of_numbers(tmp_path: Path) -> None:
     run = finished(runs.run_dir(tmp_path, "x"), 10, 2, 0)
-    storage.write_atomic(run.fold(1).network, b"weights")  # still training
+    io.write_atomic(run.fold(1).network, b"weights")  # still training
     assert [fold.number for fold in run.finished_folds()] == [0, 2, 10]
 
 
 def test_a_copy_of_a_fold_is_no_fold(tmp_path: Path) -> None:
     run = finished(runs.run_dir(tmp_path, "x"), 0)
-    storage.write_json(run.path / "fold_0.bak" / "metrics.json", {})
+    io.write_json(run.path / "fold_0.bak" / "metrics.json", {})
     assert [fold.number for fold in run.finished_folds()] == [0]
 
 
@@ -227,11 +231,12 @@ def test_a_name_cannot_leave_the_directory(name: str, tmp_path: Path) -> None:
 
 
 def test_runs_and_blends_are_found_and_misspelt_ones_named(tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"no run called 'x': .*runs is empty; train one with scripts/train.py"):
+    with pytest.raises(InputError, match=r"no run called 'x': .*runs is empty; train one with saltseg train"):
         runs.existing_run(tmp_path, "x")
     for name in ("tgs-unet", "demo"):
         finished(runs.run_dir(tmp_path, name))
     finished(runs.RunDir(tmp_path / "blends" / "best"))
+    finished(runs.RunDir(tmp_path / "blends" / ".half.new"))  # left by a process that was killed
     (tmp_path / "runs" / "abandoned").mkdir()
     assert [run.name for run in runs.all_runs(tmp_path)] == ["demo", "tgs-unet", "best"]
     assert runs.existing_run(tmp_path, "best").path == tmp_path / "blends" / "best"
@@ -245,7 +250,7 @@ def test_runs_and_blends_are_found_and_misspelt_ones_named(tmp_path: Path) -> No
 def test_a_run_without_configuration_names_those_with_one(tmp_path: Path) -> None:
     run = finished(runs.run_dir(tmp_path, "x"))
     assert run.read_config() == config.Config()
-    assert run.read_provenance() == {"dataset": "tgs"}
+    assert run.read_provenance() == PROVENANCE
     with pytest.raises(InputError, match=r"y holds no config.yaml, so it is no run; known: x"):
         runs.run_dir(tmp_path, "y").read_config()
 
@@ -255,16 +260,19 @@ def test_default_names() -> None:
     assert runs.default_name("tgs", "unet_spec", 0.1) == "tgs-unet_spec-holdout0.1"
 
 
-def test_provenance_knows_the_versions_the_command_and_the_facts(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_provenance_records_versions_command_and_entries(monkeypatch: pytest.MonkeyPatch) -> None:
+    for program in ("/home/me/bin/saltseg", "/home/me/saltseg/__main__.py"):
+        monkeypatch.setattr(sys, "argv", [program, "train", "unet"])
+        assert provenance.record()["command"] == "saltseg train unet"
     monkeypatch.setattr(sys, "argv", ["scripts/train.py", "unet"])
-    found = runs.provenance(dataset="tgs")
-    assert found["command"] == "python scripts/train.py unet"
-    assert found["dataset"] == "tgs"
-    assert found["numpy"] == np.__version__
-    assert found["python"] == sys.version.split()[0]
-    assert found["created"].endswith("+00:00")
+    record = provenance.record(dataset="tgs")
+    assert record["command"] == "python scripts/train.py unet"
+    assert record["dataset"] == "tgs"
+    assert record["numpy"] == np.__version__
+    assert record["python"] == sys.version.split()[0]
+    assert record["created"].endswith("+00:00")
 
 
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
-    assert runs.provenance()["git_commit"] is None
+    assert provenance.git_commit() is None

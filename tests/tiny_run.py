@@ -5,16 +5,17 @@ import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import torch
 
-from saltseg import config, runs, storage
-from saltseg.core import rle
+from saltseg import config, io, predictions, runs
 from saltseg.data import competition
-from saltseg.inference import steps
+from saltseg.metrics import rle
 from saltseg.models import zoo
+from saltseg.pipeline.workspace import Workspace
 
 FOLDS = 3
 TRAIN = tuple(f"{name}{k}" for name in "abcd" for k in range(FOLDS))  # a0 validates in fold 0, a1 in fold 1, …
@@ -35,6 +36,29 @@ def write_table(path: Path, rows: list[list[object]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(rows)
 
 
+def metrics(number: int, **values: Any) -> dict[str, Any]:
+    """What metrics.json of a fold must hold, with other values."""
+    scores = ("valid_pixel_accuracy", "score_at_half", "score_at_half_no_tta", "train_pixel_accuracy")
+    numbers = {"n_train": 8, "n_valid": 4, "epochs": 2, "best_epoch": 1, "peak_memory_mb": 100}
+    measured = {"train_loss": 0.5, "valid_loss": 0.4, "log_loss": 0.4, "seconds": 1.0, "images_per_second": 8.0}
+    texts = {"best_epoch_chosen_by": "the test", "finished": "2026-01-01T00:00:00+00:00"}
+    perfect = dict.fromkeys((*scores, "train_score_at_half"), 1.0)
+    return {"fold": number, "tta": ["identity"], **numbers, **measured, **texts, **perfect, **values}
+
+
+def postprocess(**parameters: Any) -> dict[str, Any]:
+    """What postprocess.json must hold, with these parameters of post-processing."""
+    chosen = {"threshold": 128, "min_area": 0, **parameters}
+    tuned = {"score": 0.5, "postprocessing": chosen}
+    curve = {"threshold": list(range(1, 256)), "score": [0.5] * 255, "score_no_min_area": [0.5] * 255}
+    return {
+        "postprocessing": chosen, "selected": "tuned", "n": 12, "folds": [0, 1, 2], "cross_fit_groups": "folds",
+        "score_at_half": 0.5, "argmax": tuned, "smoothed_argmax": tuned, "curve": curve, "log_loss": 0.4,
+        "cross_fitted": {"score": 0.5, "interval": [0.4, 0.6]}, "pixel": {"accuracy": 0.9}, "per_coverage": [],
+        "tuning_gain": {"mean": 0.0, "interval": [-0.1, 0.1]},
+    }  # fmt: skip
+
+
 @dataclass(frozen=True)
 class Trained:
     """Where the run is. ``probabilities``: of one fold's file, by id, as written (200 for salt, 20 elsewhere)."""
@@ -50,17 +74,22 @@ class Trained:
         return self.input / "tiny"
 
     @property
+    def workspace(self) -> Workspace:
+        """Where its files are."""
+        return Workspace(self.input, self.output)
+
+    @property
     def table(self) -> Path:
         """The fold table."""
         return self.output / "folds" / "tiny-stratified3.csv"
 
     def write_settings(self, settings: config.Config) -> None:
         """Replace the run's configuration."""
-        storage.write_atomic(self.run.config, config.dump(settings))
+        io.write_atomic(self.run.config, config.dump(settings))
 
     def write_provenance(self) -> None:
         """Record the dataset and the folds as they are now."""
-        storage.write_json(
+        io.write_json(
             self.run.provenance,
             {
                 "dataset": "tiny",
@@ -71,13 +100,13 @@ class Trained:
         )
 
 
-def predictions(ids: tuple[str, ...], values: Callable[[str], np.ndarray]) -> runs.Predictions:
+def make_predictions(ids: tuple[str, ...], values: Callable[[str], np.ndarray]) -> predictions.Predictions:
     """Predictions of these ids."""
-    return runs.Predictions(np.array(ids), np.stack([values(id_) for id_ in ids]))
+    return predictions.Predictions(np.array(ids), np.stack([values(id_) for id_ in ids]))
 
 
 def write_dataset(root: Path) -> None:
-    """Grey tiles whose value is their number, masks as RLE only, no solution."""
+    """Gray tiles whose value is their number, masks as RLE only, no solution."""
     for part, ids in (("train", TRAIN), ("test", TEST)):
         (root / part / "images").mkdir(parents=True)
         for number, id_ in enumerate(ids):
@@ -91,10 +120,10 @@ def make(base: Path) -> Trained:
     """Three folds of four tiles, predicted without a fault; test tile k: k + 1 rows at 100 + 50 * fold, 0 below."""
     settings = replace(
         config.Config(name="tiny"),
-        model=config.ModelConfig(filters=1),
-        data=config.DataConfig(fit="pad", size=112),
+        model=config.UNetConfig(filters=1),
+        data=config.DataConfig(resize_mode="pad", size=112),
         folds=config.FoldsConfig(count=FOLDS),
-        predict=config.PredictConfig(decision="tuned"),
+        predict=config.PredictConfig(postprocessing="tuned"),
     )
     made = Trained(base / "input", base / "output", runs.run_dir(base / "output", "tiny-run"), settings)
     write_dataset(made.root)
@@ -105,20 +134,23 @@ def make(base: Path) -> Trained:
     for number in range(FOLDS):
         fold = made.run.fold(number)
         ids = tuple(id_ for id_ in TRAIN if id_.endswith(str(number)))
-        runs.save_predictions(fold.oof, predictions(ids, lambda id_: (20 + 180 * salt(ROWS[id_])).astype(np.uint8)))
-        of_test = predictions(TEST, lambda id_: ((100 + 50 * number) * salt(int(id_[1]) + 1)).astype(np.uint8))  # noqa: B023
-        runs.save_predictions(fold.test, of_test)
-        storage.write_json(fold.metrics, {"fold": number, "views": ["identity"], "score_at_half": 1.0, "seconds": 1.0})
+        predictions.save_predictions(
+            fold.oof, make_predictions(ids, lambda id_: (20 + 180 * salt(ROWS[id_])).astype(np.uint8))
+        )
+        of_test = make_predictions(TEST, lambda id_: ((100 + 50 * number) * salt(int(id_[1]) + 1)).astype(np.uint8))  # noqa: B023
+        predictions.save_predictions(fold.test, of_test)
+        io.write_json(fold.metrics, metrics(number))
     return made
 
 
-def place(trained: Trained) -> steps.Place:
-    """Where its files are."""
-    return steps.Place(trained.input, trained.output)
+def write_faint_oof(trained: Trained, order: tuple[str, ...] = TRAIN) -> None:
+    """Out-of-fold predictions that are right at 60/255 and have no salt at one half."""
+    predicted = make_predictions(order, lambda id_: 100 * salt(ROWS[id_]))
+    predictions.save_predictions(trained.run.oof, replace(predicted, fold=np.array([int(id_[1]) for id_ in order])))
 
 
 def checkpoint(trained: Trained, number: int, probability: float) -> None:
-    """A network that says the same of every pixel."""
+    """Weights of a network that predicts the same probability for every pixel."""
     network = zoo.build(trained.settings.model)
     with torch.no_grad():
         network.head.weight.zero_()

@@ -1,6 +1,6 @@
 """saltseg: find salt bodies in seismic images.
 
-Nothing is imported here, so that ``import saltseg.core.rle`` stays as light as numpy.
+Nothing is imported here, so that ``import saltseg.metrics.rle`` stays as light as numpy.
 """
 
 __version__ = "0.1.0"

@@ -1,16 +1,17 @@
-"""Reading a dataset: exact pixels, the order of the tables, every refusal with its message."""
+"""Reading a dataset: exact pixels, the order of the tables, every error with its message."""
 
 import csv
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
 
-from saltseg.core import rle
-from saltseg.data import competition
+from saltseg.data import competition, tables
 from saltseg.errors import InputError
+from saltseg.metrics import rle
 
 
 def rows_of(path: Path) -> list[list[str]]:
@@ -29,10 +30,10 @@ def test_train_is_in_the_order_of_the_table_with_the_pixels_as_stored(make_datas
     rows = rows_of(root / "train.csv")
     with (root / "train.csv").open("w", newline="") as file:  # the order of neither names nor depths
         csv.writer(file).writerows([rows[0], *sorted(rows[1:], key=lambda row: row[0][::-1])])
-    labelled = competition.read_train(root)
-    assert labelled.ids == tuple(sorted((row[0] for row in rows[1:]), key=lambda identity: identity[::-1]))
+    labeled = competition.read_train(root)
+    assert labeled.ids == tuple(sorted((row[0] for row in rows[1:]), key=lambda identity: identity[::-1]))
     texts = dict(rows[1:])
-    for identity, image, mask in zip(labelled.ids, labelled.images, labelled.masks, strict=True):
+    for identity, image, mask in zip(labeled.ids, labeled.images, labeled.masks, strict=True):
         stored = cv2.imread(str(root / "train/images" / f"{identity}.png"), cv2.IMREAD_GRAYSCALE)
         np.testing.assert_array_equal(image, stored)
         assert rle.encode(mask) == texts[identity]
@@ -58,47 +59,19 @@ def test_masks_come_from_the_rle_where_there_is_no_folder_of_them(make_dataset):
     assert without.ids == with_folder.ids
 
 
-@pytest.mark.parametrize("channels", [1, 3, 4])
-def test_grey_rgb_and_rgba_files_give_the_same_unscaled_image(tmp_path, channels):
-    grey = np.array([[0, 1], [2, 3]], np.uint8)  # a dark tile stays dark
-    pixels = grey if channels == 1 else np.repeat(grey[:, :, None], channels, axis=2)
-    if channels == 4:
-        pixels[..., 3] = 255
-    image = competition.read_image(put(tmp_path / "é.png", pixels))
-    np.testing.assert_array_equal(image, grey)
-    assert image.dtype == np.uint8
-
-
-@pytest.mark.parametrize("white", [np.uint8(1), np.uint8(255), np.uint16(1), np.uint16(65535)])
-def test_masks_of_any_depth_are_zero_and_one(tmp_path, white):
-    salt = np.array([[0, 1, 1], [0, 0, 1]], np.uint8)
-    for mask in (salt, np.ones_like(salt), np.zeros_like(salt)):
-        stored = mask.astype(white.dtype) * white
-        read = competition.read_mask(put(tmp_path / "mask.png", stored))
-        np.testing.assert_array_equal(read, mask)
-        assert read.dtype == np.uint8
-
-
-@pytest.mark.parametrize("values", [(0, 128), (0, 1, 255), (1, 255), (0, 254)])
-def test_a_mask_of_other_values_is_refused(tmp_path, values):
-    pixels = np.resize(np.array(values, np.uint8), (5, 5))
-    with pytest.raises(InputError, match=rf"m\.png: not binary \(values {values[0]}, .*use 0 for no salt"):
-        competition.read_mask(put(tmp_path / "m.png", pixels))
-
-
 @pytest.mark.parametrize(
     ("pixels", "message"),
     [
         (np.zeros((101, 100), np.uint8), "size 101x100, not 101x101"),
         (np.zeros((101, 101), np.uint16), "uint16 pixels, not 8-bit"),
-        (np.full((101, 101, 3), [7, 7, 9], np.uint8), "channels differ by up to 2; save it as greyscale"),
+        (np.full((101, 101, 3), [7, 7, 9], np.uint8), "channels differ by up to 2; save it as grayscale"),
     ],
 )
 def test_an_image_that_is_no_tile_is_named(make_dataset, pixels, message):
     root = make_dataset("mine")
     identity = rows_of(root / "train.csv")[3][0]
     put(root / "train/images" / f"{identity}.png", pixels)
-    with pytest.raises(InputError, match=f"{identity}.png: .*{message}.*check_data.py mine lists every problem"):
+    with pytest.raises(InputError, match=f"{identity}.png: .*{message}.*saltseg check mine lists every problem"):
         competition.read_train(root)
 
 
@@ -120,10 +93,10 @@ def test_missing_and_damaged_files_are_named(make_dataset):
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("id,mask\na,1 1\n", "columns 'id,mask'; needed: id,rle_mask"),
-        ("", "columns ''; needed: id,rle_mask"),
-        ("id,rle_mask\na,1 1\na,\n", "line 3: id 'a' empty or repeated"),
-        ("id,rle_mask\n,1 1\n", "line 2: id '' empty or repeated"),
+        ("id,mask\na,1 1\n", "unexpected columns 'id,mask'; make the first line id,rle_mask"),
+        ("", "unexpected columns ''; make the first line id,rle_mask"),
+        ("id,rle_mask\na,1 1\na,\n", r"line 3: id a repeated \(first in line 2\)"),
+        ("id,rle_mask\n,1 1\n", "line 2: id '' is no file name"),
         ("id,rle_mask\na\n", "line 2: 1 fields, not 2"),
     ],
 )
@@ -134,15 +107,6 @@ def test_a_broken_table_is_refused(make_dataset, text, message):
         competition.read_train(root)
 
 
-def test_tables_saved_by_spreadsheets_are_read(tmp_path):
-    path = tmp_path / "t.csv"
-    path.write_bytes("\ufeffrle_mask,id\r\n1 1 ,ä\r\n\r\n".encode())
-    assert competition.read_columns(path, ("id", "rle_mask")) == [("ä", "1 1")]
-    path.write_bytes(b"id\n\xff\xfe\n")
-    with pytest.raises(InputError, match="not a readable CSV file"):
-        competition.read_columns(path, ("id",))
-
-
 def test_optional_tables(make_dataset):
     root = make_dataset(n_train=4, n_test=2)
     train = [row[0] for row in rows_of(root / "train.csv")[1:]]
@@ -150,9 +114,6 @@ def test_optional_tables(make_dataset):
     depths, sections = competition.read_depths(root), competition.read_sections(root)
     assert [depths[identity] for identity in (*train, *test)] == [50, 51, 52, 53, 54, 55]
     assert [sections[identity] for identity in train] == ["line 0", "line 0", "line 0", "line 1"]
-    (root / "depths.csv").write_text("id,z\na,deep\n")
-    with pytest.raises(InputError, match="z of a is 'deep'; use a whole number"):
-        competition.read_depths(root)
     for name in ("depths", "sections"):
         (root / f"{name}.csv").unlink()
     assert competition.read_depths(root) is None
@@ -181,42 +142,6 @@ def test_dataset_names_are_no_paths(name, tmp_path):
         competition.dataset_root(tmp_path, name)
 
 
-def test_folder_of_images_of_any_size_and_format(tmp_path):
-    deep = np.array([[0, 256, 257], [32768, 65534, 65535]], np.uint16)
-    put(tmp_path / "b.png", deep)
-    put(tmp_path / "a.tif", np.full((2, 2), 257, np.uint16))  # dark, and not stretched to 255
-    put(tmp_path / "c.BMP", np.full((5, 7, 3), 9, np.uint8))
-    put(tmp_path / "d.jpg", np.full((16, 16, 3), 130, np.uint8))
-    (tmp_path / "notes.txt").write_text("no image")
-    images = competition.read_folder(tmp_path)
-    assert [name for name, _ in images] == ["a", "b", "c", "d"]
-    read = dict(images)
-    assert read["b"].tolist() == [[0, 1, 1], [128, 255, 255]]  # value / 257, rounded
-    assert read["a"].tolist() == [[1, 1], [1, 1]]
-    assert (read["c"].shape, read["c"].max()) == ((5, 7), 9)
-    assert abs(int(read["d"][8, 8]) - 130) <= 2
-    assert {image.dtype for _, image in images} == {np.dtype(np.uint8)}
-
-
-def test_folder_refusals(tmp_path):
-    with pytest.raises(InputError, match="is no folder"):
-        competition.read_folder(tmp_path / "nowhere")
-    with pytest.raises(InputError, match=r"no \.png .* in "):
-        competition.read_folder(tmp_path)
-    put(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
-    put(tmp_path / "a.bmp", np.zeros((4, 4), np.uint8))
-    with pytest.raises(InputError, match="a second image named 'a'"):
-        competition.read_folder(tmp_path)
-    (tmp_path / "a.bmp").unlink()
-    put(tmp_path / "b.png", np.full((4, 4, 3), [0, 90, 255], np.uint8))
-    with pytest.raises(InputError, match=r"b\.png: colour channels differ by up to 255"):
-        competition.read_folder(tmp_path)
-    put(tmp_path / "b.tif", np.zeros((4, 4), np.float32))
-    (tmp_path / "b.png").unlink()
-    with pytest.raises(InputError, match=r"b\.tif: float32 pixels"):
-        competition.read_folder(tmp_path)
-
-
 def test_fingerprint_knows_the_data_and_not_the_place(make_dataset, tmp_path):
     root = make_dataset(n_train=3, n_test=2)
     first = competition.fingerprint(root)
@@ -224,31 +149,82 @@ def test_fingerprint_knows_the_data_and_not_the_place(make_dataset, tmp_path):
     shutil.copytree(root, tmp_path / "copy")
     assert competition.fingerprint(tmp_path / "copy") == first
 
-    image = sorted((root / "test/images").iterdir())[0]
-    renamed = image.rename(image.with_name("other.png"))
-    assert competition.fingerprint(root) != first
-    renamed.rename(image)
+
+def edit(path: Path, change: Callable[[list[list[str]]], object]) -> None:
+    """Change the rows of a table, which is then written as no other program writes it."""
+    rows = rows_of(path)
+    change(rows)
+    path.write_text("\ufeff" + "\r\n".join(",".join(f'"{cell}"' for cell in row) for row in rows), newline="")
+
+
+def swap_rows(rows: list[list[str]]) -> None:
+    rows[1:3] = rows[2:0:-1]
+
+
+def test_fingerprint_covers_what_training_and_prediction_read(make_dataset):
+    root = make_dataset(n_train=3, n_test=2)
+    train, test = competition.train_ids(root), competition.test_ids(root)
+    before, first = competition.manifest(root), competition.fingerprint(root)
+    mask, image = root / f"train/masks/{train[2]}.png", root / f"test/images/{test[0]}.png"
+    mask_bytes, image_bytes, table = mask.read_bytes(), image.read_bytes(), (root / "train.csv").read_bytes()
+
+    def differences() -> list[str]:
+        assert competition.fingerprint(root) != first
+        return [line.partition(":")[0] for line in competition.differences(before, competition.manifest(root))]
+
+    put(mask, np.zeros((101, 101), np.uint16))
+    assert differences() == [f"train/masks/{train[2]}.png"]
+    mask.write_bytes(mask_bytes[:-1] + b"\0")  # as many bytes as before
+    assert differences() == [f"train/masks/{train[2]}.png"]
+    mask.write_bytes(mask_bytes)
+    image.write_bytes(image_bytes + b"\0")
+    assert differences() == [f"test/images/{test[0]}.png"]
+    (line,) = competition.differences(before, competition.manifest(root))
+    assert line.endswith(f"{len(image_bytes)} bytes, now {len(image_bytes) + 1} bytes")
+    image.write_bytes(image_bytes)
+    edit(root / "train.csv", lambda rows: rows[2].__setitem__(1, "1 7"))
+    assert differences() == [f"train.csv, row {train[1]}"]
+    (root / "train.csv").write_bytes(table)
+    edit(root / "train.csv", swap_rows)
+    assert differences() == ["order of train.csv"]
+    (root / "train.csv").write_bytes(table)
+    edit(root / "train.csv", list.pop)
+    assert differences() == [
+        "order of train.csv", f"train.csv, row {train[2]}", f"train/images/{train[2]}.png", f"train/masks/{train[2]}.png"
+    ]  # fmt: skip
+    (root / "train.csv").write_bytes(table)
+    edit(root / "sample_submission.csv", swap_rows)
+    assert differences() == ["order of sample_submission.csv"]
+
+
+def test_fingerprint_ignores_how_tables_are_written_and_what_others_are_there(make_dataset):
+    root = make_dataset(n_train=3, n_test=2)
+    first = competition.fingerprint(root)
+    edit(root / "train.csv", lambda rows: [row.insert(0, "") for row in rows])  # an index column
+    edit(root / "sample_submission.csv", lambda rows: rows[1].__setitem__(1, ""))  # the example's masks
+    for name in ("depths", "sections", "solution"):
+        (root / f"{name}.csv").unlink()
     assert competition.fingerprint(root) == first
-    image.write_bytes(image.read_bytes() + b"\0")
-    assert competition.fingerprint(root) != first
-
-    table = tmp_path / "copy/train.csv"
-    table.write_text(table.read_text().replace("1", "2", 1))
-    assert competition.fingerprint(tmp_path / "copy") != first
-    table.unlink()
-    with pytest.raises(InputError, match=r"train\.csv: No such file"):
-        competition.fingerprint(tmp_path / "copy")
 
 
-def test_real_data_are_read_as_the_organisers_meant_them(real_data):
-    labelled = competition.read_train(real_data)
-    texts = dict(competition.read_columns(real_data / "train.csv", ("id", "rle_mask")))
-    assert len(labelled.ids) == 3000
-    np.testing.assert_array_equal(rle.decode_batch([texts[i] for i in labelled.ids]), labelled.masks)
-    assert 0.38 < (~labelled.masks.any(axis=(1, 2))).mean() < 0.41
-    assert labelled.images.max() == 255
-    constant = labelled.images.reshape(3000, -1).max(axis=1) == 0
-    assert 40 < constant.sum() < 80  # 80 black tiles among the organisers' 4,000
-    assert not labelled.masks[constant].any()
+@pytest.mark.parametrize("lost", ["train.csv", "sample_submission.csv", "train/images", "train/masks", "test/images"])
+def test_a_fingerprint_of_what_is_not_all_there_is_refused(make_dataset, lost):
+    root = make_dataset(n_train=3, n_test=2)
+    path = root / lost if lost.endswith("csv") else next((root / lost).iterdir())
+    path.unlink()
+    with pytest.raises(InputError, match=rf"{path.name}: file is missing.*saltseg check small lists every problem"):
+        competition.fingerprint(root)
+
+
+def test_real_data_are_read_as_the_organizers_meant_them(real_data):
+    labeled = competition.read_train(real_data)
+    texts = dict(tables.read_columns(real_data / "train.csv", ("id", "rle_mask")))
+    assert len(labeled.ids) == 3000
+    np.testing.assert_array_equal(rle.decode_batch([texts[i] for i in labeled.ids]), labeled.masks)
+    assert 0.38 < (~labeled.masks.any(axis=(1, 2))).mean() < 0.41
+    assert labeled.images.max() == 255
+    constant = labeled.images.reshape(3000, -1).max(axis=1) == 0
+    assert 40 < constant.sum() < 80  # 80 black tiles among the organizers' 4,000
+    assert not labeled.masks[constant].any()
     assert len(competition.read_test(real_data).ids) == 1000
     assert len(competition.read_depths(real_data)) == 4000

@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 import torch
 
-from saltseg.core.geometry import Fit
 from saltseg.data.dataset import Collate, EpochSampler, TileDataset, loader, to_input
+from saltseg.data.transforms import TileTransform
 
-PAD = Fit.square("pad", 112)
+PAD = TileTransform.square("pad", 112)
 
 
 def tiles(n: int) -> tuple[np.ndarray, np.ndarray]:
@@ -84,7 +84,7 @@ def test_worker_processes_change_nothing() -> None:
         (8, True, [4, 4]),
         (9, True, [4, 4]),  # batch norm cannot learn from one tile
         (10, True, [4, 4, 2]),
-        (9, False, [4, 4, 1]),  # validation leaves nobody out
+        (9, False, [4, 4, 1]),  # validation leaves none out
     ],
 )
 def test_sizes_of_batches(n: int, shuffle: bool, sizes: list[int]) -> None:
@@ -106,29 +106,29 @@ def test_images_and_masks_stay_together_through_shuffling() -> None:
     assert seen != list(range(10))
 
 
-def test_every_epoch_has_all_of_its_own_and_others_of_the_pool() -> None:
-    sampler = EpochSampler(6, 0, shuffle=True, pool=100, drawn=4)
+def test_every_epoch_has_all_labeled_items_and_a_new_sample_of_the_unlabeled() -> None:
+    sampler = EpochSampler(6, 0, shuffle=True, num_unlabeled=100, num_sampled=4)
     assert len(sampler) == 10
-    drawn = []
+    sampled = []
     for epoch in range(3):
         sampler.set_epoch(epoch)
         positions = [position for position, _ in sampler]
         assert [position for position, _ in sampler] == positions  # again the same
         assert sorted(positions)[:6] == list(range(6))
         assert positions[:6] != sorted(positions)[:6]  # mixed
-        drawn.append(tuple(sorted(positions)[6:]))
-        assert len(set(drawn[-1])) == 4
-        assert 6 <= min(drawn[-1]) <= max(drawn[-1]) < 106
-    assert len(set(drawn)) == 3
-    plain, mixed = EpochSampler(50, 1, shuffle=True), EpochSampler(50, 1, shuffle=True, pool=10, drawn=0)
+        sampled.append(tuple(sorted(positions)[6:]))
+        assert len(set(sampled[-1])) == 4
+        assert 6 <= min(sampled[-1]) <= max(sampled[-1]) < 106
+    assert len(set(sampled)) == 3
+    plain, mixed = EpochSampler(50, 1, shuffle=True), EpochSampler(50, 1, shuffle=True, num_unlabeled=10, num_sampled=0)
     assert list(plain) == list(mixed)
 
 
-@pytest.mark.parametrize("fit", [PAD, Fit.square("resize", 128)], ids=["pad", "resize"])
-def test_soft_masks_leave_as_probabilities(fit: Fit) -> None:
+@pytest.mark.parametrize("transform", [PAD, TileTransform.square("resize", 128)], ids=["pad", "resize"])
+def test_soft_masks_leave_as_probabilities(transform: TileTransform) -> None:
     image, mask = np.zeros((101, 101), np.uint8), np.full((101, 101), 51, np.uint8)
-    _, soft = Collate(fit, 1, soft=True)([(image, mask), (image, mask * 0 + 255)])
-    assert soft.shape == (2, 1, fit.height, fit.width)
+    _, soft = Collate(transform, 1, soft=True)([(image, mask), (image, mask * 0 + 255)])
+    assert soft.shape == (2, 1, transform.height, transform.width)
     assert soft.dtype == torch.float32
     assert torch.allclose(soft[0], torch.tensor(0.2), atol=1e-6)
     assert torch.allclose(soft[1], torch.tensor(1.0), atol=1e-6)
@@ -155,7 +155,7 @@ def test_processes_that_train_together_share_the_batches_of_one(n: int, monkeypa
         sampler = EpochSampler(n, 5, shuffle=True, ranks=2)
         parts.append(list(sampler))
         assert len(sampler) == len(parts[-1]) == n // 2
-        assert len(list(EpochSampler(n, 5, shuffle=False))) == n  # each judges by all images
+        assert len(list(EpochSampler(n, 5, shuffle=False))) == n  # every rank validates on all images
     for step in range(0, n // 2, 2):
         together = parts[0][step : step + 2] + parts[1][step : step + 2]
         assert sorted(together) == sorted(alone[2 * step : 2 * step + len(together)])
@@ -165,11 +165,11 @@ def test_processes_that_train_together_share_the_batches_of_one(n: int, monkeypa
 
 
 @pytest.mark.parametrize("value", [0, 1, 7, 255])
-@pytest.mark.parametrize("fit", [PAD, Fit.square("resize", 128)], ids=["pad", "resize"])
-def test_every_tile_is_divided_by_255_and_never_by_its_own_maximum(value: int, fit: Fit) -> None:
+@pytest.mark.parametrize("transform", [PAD, TileTransform.square("resize", 128)], ids=["pad", "resize"])
+def test_every_tile_is_divided_by_255_and_never_by_its_own_maximum(value: int, transform: TileTransform) -> None:
     dark = np.full((2, 101, 101), value, np.uint8)
-    dark[1] = 255  # a bright neighbour in the batch changes nothing
-    found = to_input(dark, fit, 1)
+    dark[1] = 255  # a bright neighbor in the batch changes nothing
+    found = to_input(dark, transform, 1)
     assert found.dtype == torch.float32
     torch.testing.assert_close(found[0], torch.full_like(found[0], value / 255), atol=1e-6, rtol=0)
 
@@ -186,12 +186,12 @@ def test_channels_repeat_the_picture() -> None:
 
 def test_collate_gives_masks_of_zero_and_one() -> None:
     images, masks = textured(3)
-    for fit in (PAD, Fit.square("resize", 64)):
-        batch_images, batch_masks = Collate(fit, 1)(list(zip(images, masks, strict=True)))
+    for transform in (PAD, TileTransform.square("resize", 64)):
+        batch_images, batch_masks = Collate(transform, 1)(list(zip(images, masks, strict=True)))
         assert batch_masks.dtype == batch_images.dtype == torch.float32
-        assert batch_masks.shape == batch_images.shape == (3, 1, fit.height, fit.width)
+        assert batch_masks.shape == batch_images.shape == (3, 1, transform.height, transform.width)
         assert set(batch_masks.unique().tolist()) == {0.0, 1.0}
-        np.testing.assert_array_equal(batch_masks[:, 0].numpy(), fit.forward_masks(masks))
+        np.testing.assert_array_equal(batch_masks[:, 0].numpy(), transform.forward_masks(masks))
 
 
 def test_the_arrays_in_memory_survive_an_epoch() -> None:

@@ -1,4 +1,4 @@
-"""Fold tables: who validates whom, by properties and by hand; saved once, read back in any order."""
+"""Cross-validation splits, by properties and by hand; tables are saved once and read in any order of ids."""
 
 import csv
 import hashlib
@@ -27,6 +27,11 @@ def masks(n: int = len(IDS)) -> np.ndarray:
     return (np.arange(100) < area[:, None]).astype(np.uint8).reshape(n, 10, 10)
 
 
+def images(n: int = len(IDS)) -> np.ndarray:
+    """uint8 (n, 10, 10), all different and none constant."""
+    return np.random.default_rng(0).integers(0, 256, (n, 10, 10), dtype=np.uint8)
+
+
 def rows(path: Path) -> list[list[str]]:
     with path.open(newline="") as file:
         return list(csv.reader(file))
@@ -37,7 +42,7 @@ def rewrite(path: Path, table: list[list[str]]) -> None:
         csv.writer(file, lineterminator="\n").writerows(table)
 
 
-# ---------------------------------------------------------------- dealing
+# ---------------------------------------------------------------- schemes
 
 
 @settings(deadline=None)
@@ -55,7 +60,7 @@ def test_stratified_depends_on_the_seed_and_is_random_within_a_class() -> None:
     first = folds.stratified(classes, 3, 0)
     assert np.array_equal(first, folds.stratified(classes, 3, 0))
     assert not np.array_equal(first, folds.stratified(classes, 3, 1))
-    assert not np.array_equal(first, np.arange(60) % 3)  # not merely dealt in the order of the file
+    assert not np.array_equal(first, np.arange(60) % 3)  # not merely in the order of the file
 
 
 @settings(deadline=None)
@@ -112,7 +117,7 @@ def test_holdout_validates_exactly_the_share() -> None:
 def test_a_new_table_says_what_it_is_made_of(tmp_path: Path) -> None:
     path = tmp_path / "folds" / "x.csv"
     sections = {id_: f"line {id_[0]}" for id_ in IDS}
-    made = folds.load_or_make(path, COUNT, IDS, masks(), sections)
+    made = folds.load_or_create(path, COUNT, IDS, images(), masks(), sections)
     header, *table = rows(path)
     assert header == ["id", "fold", "coverage_class", "group"]
     assert [row[0] for row in table] == list(IDS)
@@ -126,7 +131,7 @@ def test_a_new_table_says_what_it_is_made_of(tmp_path: Path) -> None:
 def test_every_scheme_splits_into_two_sides_without_overlap(scheme: str, tmp_path: Path) -> None:
     config = replace(COUNT, scheme=scheme, holdout=0.2)
     sections = {id_: id_[0] for id_ in IDS}
-    made = folds.load_or_make(tmp_path / "x.csv", config, IDS, masks(), sections)
+    made = folds.load_or_create(tmp_path / "x.csv", config, IDS, images(), masks(), sections)
     assert made.numbers == ([0] if scheme == "holdout" else [0, 1, 2])
     validated: Counter[int] = Counter()
     for number in made.numbers:
@@ -143,10 +148,10 @@ def test_every_scheme_splits_into_two_sides_without_overlap(scheme: str, tmp_pat
 
 def test_a_saved_table_is_kept_and_joined_by_id(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    made = folds.load_or_make(path, COUNT, IDS, masks(), None)
+    made = folds.load_or_create(path, COUNT, IDS, images(), masks(), None)
     before = path.read_bytes()
     shuffled = tuple(np.random.default_rng(0).permutation(IDS).tolist())
-    again = folds.load_or_make(path, replace(COUNT, seed=9), shuffled, masks(), None)
+    again = folds.load_or_create(path, replace(COUNT, seed=9), shuffled, images(), masks(), None)
     assert path.read_bytes() == before
     assert again.ids == shuffled
     assert dict(zip(again.ids, again.fold, strict=True)) == dict(zip(made.ids, made.fold, strict=True))
@@ -155,7 +160,7 @@ def test_a_saved_table_is_kept_and_joined_by_id(tmp_path: Path) -> None:
 
 def test_a_table_in_another_order_means_the_same_but_has_another_digest(tmp_path: Path) -> None:
     path = tmp_path / "x.csv"
-    made = folds.load_or_make(path, COUNT, IDS, masks(), None)
+    made = folds.load_or_create(path, COUNT, IDS, images(), masks(), None)
     header, *table = rows(path)
     rewrite(path, [header, *reversed(table)])
     again = folds.read_table(path, IDS)
@@ -178,10 +183,10 @@ def test_a_table_in_another_order_means_the_same_but_has_another_digest(tmp_path
 )
 def test_a_changed_table_is_refused(change, message: str, tmp_path: Path) -> None:  # type: ignore[no-untyped-def]
     path = tmp_path / "x.csv"
-    folds.load_or_make(path, COUNT, IDS, masks(), None)
+    folds.load_or_create(path, COUNT, IDS, images(), masks(), None)
     rewrite(path, change(rows(path)))
     with pytest.raises(InputError, match=message):
-        folds.load_or_make(path, COUNT, IDS, masks(), None)
+        folds.load_or_create(path, COUNT, IDS, images(), masks(), None)
 
 
 def test_a_binary_table_is_refused(tmp_path: Path) -> None:
@@ -193,10 +198,51 @@ def test_a_binary_table_is_refused(tmp_path: Path) -> None:
 def test_groups_that_are_not_known_are_asked_for(tmp_path: Path) -> None:
     grouped = replace(COUNT, scheme="grouped")
     with pytest.raises(InputError, match=r"folds.scheme=grouped needs sections.csv \(id,section\)"):
-        folds.load_or_make(tmp_path / "x.csv", grouped, IDS, masks(), None)
+        folds.load_or_create(tmp_path / "x.csv", grouped, IDS, images(), masks(), None)
     with pytest.raises(InputError, match=r"sections.csv lacks 20 ids, the first 'b0'; add them"):
-        folds.load_or_make(tmp_path / "x.csv", grouped, IDS, masks(), dict.fromkeys(IDS[:10], "s"))
+        folds.load_or_create(tmp_path / "x.csv", grouped, IDS, images(), masks(), dict.fromkeys(IDS[:10], "s"))
     assert not (tmp_path / "x.csv").exists()
+
+
+# ---------------------------------------------------------------- tiles that are the same
+
+
+def with_copies() -> np.ndarray:
+    """`images()` in which a0, a1 and c9 are one picture, b0 and b1 another, and all of c0 to c4 are black."""
+    pixels = images()
+    pixels[[1, 29]] = pixels[0]
+    pixels[11] = pixels[10]
+    pixels[20:25] = 0
+    return pixels
+
+
+@pytest.mark.parametrize("scheme", ["stratified", "holdout", "grouped"])
+@pytest.mark.parametrize("seed", range(5))
+def test_tiles_with_the_same_pixels_share_a_fold(scheme: str, seed: int, tmp_path: Path) -> None:
+    config = replace(COUNT, scheme=scheme, holdout=0.3, seed=seed)
+    sections = {id_: str(k // 2) for k, id_ in enumerate(IDS)}
+    table = folds.load_or_create(tmp_path / "x.csv", config, IDS, with_copies(), masks(), sections)
+    assert len(set(table.fold[[0, 1, 29]].tolist())) == len(set(table.fold[[10, 11]].tolist())) == 1
+    assert len(set(table.fold[20:25].tolist())) > 1  # black tiles are not copies of one
+    if scheme == "grouped":
+        for k in range(0, 30, 2):
+            assert table.fold[k] == table.fold[k + 1]
+        assert table.fold[28] == table.fold[0]  # its section holds c9
+    if scheme == "stratified":
+        assert np.bincount(table.fold).max() - np.bincount(table.fold).min() <= 3
+
+
+def test_without_copies_the_folds_are_those_of_the_scheme_itself(tmp_path: Path) -> None:
+    classes = np.ceil(10 * masks().mean(axis=(1, 2))).astype(int)
+    table = folds.load_or_create(tmp_path / "x.csv", COUNT, IDS, images(), masks(), None)
+    assert np.array_equal(table.fold, folds.stratified(classes, 3, COUNT.seed))
+    # As written before tiles were compared: must never change, or runs lose their folds.
+    assert "".join(map(str, table.fold)) == "021012102021101202012120202101"
+    groups = np.array([id_[0] + str(k // 3) for k, id_ in enumerate(IDS)])
+    config = replace(COUNT, scheme="grouped")
+    sections = dict(zip(IDS, groups.tolist(), strict=True))
+    table = folds.load_or_create(tmp_path / "y.csv", config, IDS, images(), masks(), sections)
+    assert np.array_equal(table.fold, folds.grouped(classes, groups, 3, config.seed))
 
 
 def test_fewer_images_to_train_on_are_a_part_of_more() -> None:
@@ -217,9 +263,9 @@ def test_fewer_images_to_train_on_are_a_part_of_more() -> None:
 def test_fewer_than_two_images_to_train_on_are_refused() -> None:
     table = Folds(tuple("abc"), np.array([0, 1, 1]), "")
     assert len(table.split(0, FoldsConfig())[0]) == 2
-    with pytest.raises(InputError, match=r"fold 1 has 1 images to train on; two are the least, for batch norm"):
+    with pytest.raises(InputError, match=r"fold 1 has 1 training images; batch norm needs at least two"):
         table.split(1, FoldsConfig())
-    with pytest.raises(InputError, match=r"fold 0 has 1 images"):
+    with pytest.raises(InputError, match=r"fold 0 has 1 training images"):
         table.split(0, FoldsConfig(train_images=1))
 
 

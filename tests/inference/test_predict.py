@@ -1,6 +1,5 @@
 """Probabilities of networks whose answer is known: at the tiles' own size, over views, networks and any image."""
 
-import csv
 import os
 import pickle
 from collections.abc import Callable
@@ -12,17 +11,16 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_run import Trained
 from torch import Tensor, nn
 
-from saltseg import config, storage
-from saltseg.core import rle
+from saltseg import config
 from saltseg.errors import InputError
-from saltseg.inference import folder, predict, tta
-from saltseg.models import zoo
+from saltseg.inference import predict, tta
+from saltseg.models import checkpoints, zoo
 
-PAD = config.Config(data=config.DataConfig(fit="pad", size=112))
-RESIZE = config.Config(data=config.DataConfig(fit="resize", size=128))
+FLOAT32 = config.TrainConfig(precision="32")
+PAD = config.Config(data=config.DataConfig(resize_mode="pad", size=112), train=FLOAT32)
+RESIZE = config.Config(data=config.DataConfig(resize_mode="resize", size=128), train=FLOAT32)
 
 
 class Known(nn.Module):
@@ -75,7 +73,7 @@ def test_a_dark_tile_is_not_brightened(settings: config.Config) -> None:
 
 
 def test_all_channels_are_fed() -> None:
-    three = replace(PAD, model=config.ModelConfig(in_channels=3))
+    three = replace(PAD, model=config.UNetConfig(in_channels=3))
     found = predict.probabilities([Known()], noise(), three)
     np.testing.assert_allclose(found, sigmoid(8 * 3 * (noise() / 255) - 3), atol=1e-5)
 
@@ -92,7 +90,9 @@ VIEWS_BY_NUMPY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 @pytest.mark.parametrize("names", [("hflip",), ("identity", "hflip"), ("transpose", "vflip"), tuple(tta.VIEWS)])
 def test_views_are_averaged_as_by_hand(names: tuple[str, ...]) -> None:
     """The network is asymmetric, so that a view that is not undone, or undone wrongly, shows."""
-    settings = replace(PAD, data=config.DataConfig(fit="pad", size=101), predict=config.PredictConfig(views=names))
+    settings = replace(
+        PAD, data=config.DataConfig(resize_mode="pad", size=101), predict=config.PredictConfig(tta=names)
+    )
     found = predict.probabilities([Known(lopsided=True)], noise(2), settings)
     row, column = np.mgrid[:101, :101]
     for image, ours in zip(noise(2) / 255, found, strict=True):
@@ -104,17 +104,15 @@ def test_views_are_averaged_as_by_hand(names: tuple[str, ...]) -> None:
 
 
 def test_views_are_those_of_the_configuration_unless_given() -> None:
-    flipped = replace(PAD, predict=config.PredictConfig(views=("hflip",)))
+    flipped = replace(PAD, predict=config.PredictConfig(tta=("hflip",)))
     network = Known(lopsided=True)
     assert np.array_equal(
         predict.probabilities([network], noise(), flipped),
-        predict.probabilities([network], noise(), PAD, views=("hflip",)),
+        predict.probabilities([network], noise(), PAD, tta=("hflip",)),
     )
     plain = predict.probabilities([network], noise(), PAD)
     assert not np.allclose(plain, predict.probabilities([network], noise(), flipped))
-    assert np.array_equal(plain, predict.probabilities([network], noise(), flipped, views=("identity",)))
-    with pytest.raises(InputError, match=r"unknown view 'hflp'; did you mean hflip"):
-        predict.probabilities([network], noise(), PAD, views=("hflp",))
+    assert np.array_equal(plain, predict.probabilities([network], noise(), flipped, tta=("identity",)))
 
 
 def test_the_network_is_evaluated_and_not_trained() -> None:
@@ -127,7 +125,7 @@ def test_the_network_is_evaluated_and_not_trained() -> None:
 @pytest.mark.parametrize("batch_size", [1, 2, 5, 64])
 def test_the_batch_size_changes_nothing_but_the_batches(batch_size: int) -> None:
     network, done = Known(lopsided=True), []
-    settings = replace(PAD, predict=config.PredictConfig(batch_size=batch_size))
+    settings = replace(PAD, runtime=config.Runtime(predict_batch_size=batch_size))
     found = predict.probabilities([network], noise(), settings, progress=done.append)
     np.testing.assert_allclose(found, predict.probabilities([Known(lopsided=True)], noise(), PAD), atol=1e-6)
     assert [shape[0] for shape in network.seen] == done
@@ -135,7 +133,7 @@ def test_the_batch_size_changes_nothing_but_the_batches(batch_size: int) -> None
     assert max(done) == min(batch_size, 5)
 
 
-def test_quantised_is_in_255ths() -> None:
+def test_quantized_is_in_255ths() -> None:
     found = predict.probabilities([Known(slope=0.0, offset=0.0)], noise(), PAD, out=np.uint8)
     assert found.dtype == np.uint8
     assert (found == 128).all()  # one half
@@ -144,6 +142,13 @@ def test_quantised_is_in_255ths() -> None:
         [Known(1e4, -5e3)], noise(), RESIZE, out=np.uint8
     )  # a rounding error above one is no error
     assert {0, 255} <= set(np.unique(extreme).tolist())
+
+
+@pytest.mark.parametrize("images", [np.zeros((2, 9, 9), np.uint16), np.zeros((2, 9, 9)), np.zeros((9, 9), np.uint8)])
+def test_images_of_another_type_or_shape_are_refused(images: np.ndarray) -> None:
+    """Floats in [0, 1] would be taken for an almost black image."""
+    with pytest.raises(InputError, match=rf"^images are {images.dtype} of shape .*; give uint8 \(N, H, W\)$"):
+        predict.probabilities([Known()], images, PAD)
 
 
 def test_no_images_no_predictions() -> None:
@@ -158,16 +163,16 @@ def test_no_images_no_predictions() -> None:
 def test_an_image_of_any_size_at_its_own_pixels(size: tuple[int, int]) -> None:
     """Padding never scales; the mean over two networks, each pixel by hand."""
     [image] = noise(1, *size)
-    found = predict.of_any_size([Known(), Known(-2.0, 1.0)], image, PAD)
-    grey = image / 255
-    np.testing.assert_allclose(found, 255 * (sigmoid(8 * grey - 3) + sigmoid(1 - 2 * grey)) / 2, atol=0.51)
+    found = predict.predict_image([Known(), Known(-2.0, 1.0)], image, PAD)
+    gray = image / 255
+    np.testing.assert_allclose(found, 255 * (sigmoid(8 * gray - 3) + sigmoid(1 - 2 * gray)) / 2, atol=0.51)
     assert found.dtype == np.uint8
 
 
 @pytest.mark.parametrize(("size", "seen"), [((101, 101), (128, 128)), ((202, 50), (256, 63)), ((400, 30), (507, 38))])
 def test_a_section_is_enlarged_as_tiles_are(size: tuple[int, int], seen: tuple[int, int]) -> None:
     network = Known()
-    found = predict.of_any_size([network], np.full(size, 102, np.uint8), RESIZE)
+    found = predict.predict_image([network], np.full(size, 102, np.uint8), RESIZE)
     assert network.seen == [(1, 1, *seen)]  # size * 128 / 101
     assert found.shape == size
     assert (found == round(255 / (1 + np.exp(3 - 8 * 0.4)))).all()
@@ -176,19 +181,19 @@ def test_a_section_is_enlarged_as_tiles_are(size: tuple[int, int], seen: tuple[i
 def test_an_image_too_large_to_see_whole_is_refused_before_memory_is_full() -> None:
     huge = np.broadcast_to(np.uint8(0), (2001, 2000))
     with pytest.raises(InputError, match=r"image of 2001x2000 pixels is too large to see whole; cut it"):
-        predict.of_any_size([Known()], huge, PAD)
+        predict.predict_image([Known()], huge, PAD)
 
 
 @pytest.mark.parametrize("settings", [PAD, RESIZE], ids=["pad", "resize"])
 def test_a_tile_as_a_section_gets_the_tiles_answer(settings: config.Config) -> None:
     [image] = noise(1)
     as_tile = predict.probabilities([Known()], image[None], settings, out=np.uint8)[0]
-    assert np.abs(predict.of_any_size([Known()], image, settings).astype(int) - as_tile).max() <= 1
+    assert np.abs(predict.predict_image([Known()], image, settings).astype(int) - as_tile).max() <= 1
 
 
 # ---------------------------------------------------------------- checkpoints
 
-SMALL = config.Config(model=config.ModelConfig(filters=1))
+SMALL = config.Config(model=config.UNetConfig(filters=1))
 
 
 def test_a_checkpoint_gives_back_the_network_ready_to_predict(tmp_path: Path) -> None:
@@ -196,7 +201,7 @@ def test_a_checkpoint_gives_back_the_network_ready_to_predict(tmp_path: Path) ->
     network = zoo.build(SMALL.model)
     network(torch.rand(4, 1, 32, 32))  # batch norm has statistics of its own now
     torch.save({"state_dict": network.state_dict()}, tmp_path / "network.ckpt")
-    loaded = predict.load_network(SMALL, tmp_path / "network.ckpt")
+    loaded = checkpoints.load_network(SMALL, tmp_path / "network.ckpt")
     assert not loaded.training
     image = torch.rand(1, 1, 32, 32)
     torch.testing.assert_close(loaded(image), network.eval()(image))
@@ -216,7 +221,7 @@ def test_a_pickle_bomb_is_refused_and_never_goes_off(
     monkeypatch.chdir(tmp_path)
     save(value, tmp_path / "network.ckpt")
     with pytest.raises(InputError, match=r"network.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
-        predict.load_network(SMALL, tmp_path / "network.ckpt")
+        checkpoints.load_network(SMALL, tmp_path / "network.ckpt")
     assert "\n" not in str(refused.value)
     assert not (tmp_path / "exploded").exists()
 
@@ -242,7 +247,7 @@ def damaged(kind: str) -> object:
 def test_a_checkpoint_of_something_else_is_refused_in_one_line(kind: str, tmp_path: Path) -> None:
     torch.save(damaged(kind), tmp_path / "network.ckpt")
     with pytest.raises(InputError, match=r"network.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
-        predict.load_network(SMALL, tmp_path / "network.ckpt")
+        checkpoints.load_network(SMALL, tmp_path / "network.ckpt")
     assert "\n" not in str(refused.value)
 
 
@@ -260,108 +265,10 @@ def test_a_cut_checkpoint_is_refused_in_one_line(share: float, tmp_path: Path) -
     torch.save({"state_dict": zoo.build(SMALL.model).state_dict()}, path)
     path.write_bytes(path.read_bytes()[: int(share * path.stat().st_size)])
     with pytest.raises(InputError, match=r"network.ckpt cannot be loaded \(.*\); delete the fold and train") as refused:
-        predict.load_network(SMALL, path)
+        checkpoints.load_network(SMALL, path)
     assert "\n" not in str(refused.value)
 
 
 def test_no_checkpoint(tmp_path: Path) -> None:
     with pytest.raises(InputError, match=r"no checkpoint at .*network.ckpt; train the fold first"):
-        predict.load_network(SMALL, tmp_path / "network.ckpt")
-
-
-# ---------------------------------------------------------------- a folder of images
-
-
-@pytest.fixture
-def sections(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> tuple[Trained, Path]:
-    """Two images, and folds whose networks say: salt where the image is bright."""
-    images = trained.input / "sections"
-    images.mkdir()
-    for name, (height, width) in {"line": (40, 60), "a": (202, 101)}.items():
-        picture = np.zeros((height, width), np.uint8)
-        picture[:10] = 255
-        Image.fromarray(picture).save(images / f"{name}.png")
-    monkeypatch.setattr(predict, "load_network", lambda settings, path: Known(8.0, -4.0))
-    return trained, images
-
-
-def test_a_folder_is_predicted_with_the_rule_scaled_to_the_size(sections: tuple[Trained, Path]) -> None:
-    trained, images = sections
-    # 606 pixels of a tile are 143 of 40x60 and 1212 of 202x101: the first keeps its 600, the second loses its 1010.
-    storage.write_json(trained.run.postprocess, {"rule": {"threshold": 100, "min_area": 606}})
-    target = trained.output / "predictions" / "x"
-    assert folder.predict_folder(trained.run, images, target) == 2
-    assert sorted(path.name for path in target.iterdir()) == [
-        *("a_mask.png", "a_probability.png", "line_mask.png", "line_probability.png", "masks.csv"),
-    ]
-    with (target / "masks.csv").open(newline="") as file:
-        rows = {row["id"]: row for row in csv.DictReader(file)}
-    assert (rows["line"]["height"], rows["line"]["width"], rows["line"]["salt_share"]) == ("40", "60", "0.2500")
-    assert (rows["a"]["height"], rows["a"]["width"], rows["a"]["salt_share"]) == ("202", "101", "0.0000")
-    mask = np.array(Image.open(target / "line_mask.png"))
-    assert np.array_equal(mask, 255 * (np.mgrid[:40, :60][0] < 10))
-    assert np.array_equal(rle.decode(rows["line"]["rle_mask"], (40, 60)), mask // 255)
-    probability = np.array(Image.open(target / "line_probability.png"))
-    assert set(np.unique(probability).tolist()) == {5, 250}  # sigmoid(-4) and sigmoid(4), times 255
-
-
-def test_a_folder_is_written_whole_or_not_at_all(sections: tuple[Trained, Path]) -> None:
-    trained, images = sections
-    target = trained.output / "predictions" / "x"
-    (images / "z.png").write_bytes(b"no picture")
-    with pytest.raises(InputError, match=r"z.png"):
-        folder.predict_folder(trained.run, images, target)
-    assert not target.exists()
-    (images / "z.png").unlink()
-    answers = [np.zeros((202, 101), np.uint8)]  # for the first image only
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "of_any_size", lambda *_: answers.pop())
-        with pytest.raises(IndexError, match="pop from empty list"):
-            folder.predict_folder(trained.run, images, target)
-    assert list(target.parent.iterdir()) == []
-    folder.predict_folder(trained.run, images, target)
-    with pytest.raises(InputError, match=r"x exists; choose another --to or remove it"):
-        folder.predict_folder(trained.run, images, target)
-
-
-@pytest.mark.parametrize(
-    ("precision", "gpu", "in_hardware", "used"),
-    [
-        ("auto", True, True, True),
-        ("auto", True, False, False),
-        ("auto", False, True, False),
-        ("32", True, True, False),
-        ("bf16", False, False, True),
-    ],
-)
-def test_who_multiplies_in_bfloat16(
-    precision: str, gpu: bool, in_hardware: bool, used: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    def supported(including_emulation: bool = True) -> bool:
-        return in_hardware or including_emulation
-
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    monkeypatch.setattr(torch.cuda, "is_bf16_supported", supported)
-    assert predict.uses_bf16(config.override(config.Config(), [f"train.precision={precision}"])) == used
-
-
-@pytest.mark.parametrize(
-    ("precision", "gpu", "known", "pays"),
-    [
-        ("auto", False, {"avx512_bf16": True}, True),
-        ("auto", False, {"amx_bf16": True, "avx512_bf16": False}, True),
-        ("auto", False, {"avx512_f": True}, False),
-        ("32", False, {"avx512_bf16": True}, False),  # chosen so
-        ("bf16", False, {"avx512_bf16": True}, False),  # used already
-        ("auto", True, {"avx512_bf16": True}, False),
-    ],
-)
-def test_who_is_told_of_bfloat16(
-    precision: str, gpu: bool, known: dict[str, bool], pays: bool, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: known, raising=False)
-    monkeypatch.setattr(torch.cuda, "is_available", lambda: gpu)
-    settings = config.override(config.Config(), [f"train.precision={precision}"])
-    assert predict.bf16_would_pay(settings) == pays
-    monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert not predict.bf16_would_pay(settings)
+        checkpoints.load_network(SMALL, tmp_path / "network.ckpt")

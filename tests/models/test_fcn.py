@@ -1,11 +1,10 @@
-"""The full-resolution network: parameters by hand, what a pixel sees, and that it trains."""
+"""The full-resolution network: parameters by hand, its receptive field, and that it trains."""
 
 import pytest
 import torch
 from overfitting import overfit
 
-from saltseg.config import Config, ModelConfig
-from saltseg.errors import InputError
+from saltseg.config import FCNConfig
 from saltseg.models import zoo
 from saltseg.models.fcn import FullResolutionFCN
 
@@ -29,24 +28,12 @@ def test_a_pixel_sees_its_receptive_field_and_no_further(dilations: tuple[int, .
 
 
 def test_the_configuration_says_how_wide_and_how_deep() -> None:
-    network = zoo.build(ModelConfig(architecture="fcn", filters=7, dilations=(1, 3)))
+    network = zoo.build(FCNConfig(filters=7, dilations=(1, 3)))
     assert zoo.parameters(network) == zoo.parameters(FullResolutionFCN(1, 7, (1, 3)))
-    with pytest.raises(InputError, match=r"model.dilations is \(1, 0\); it must be one or more, each at least 1"):
-        Config(model=ModelConfig(dilations=(1, 0)))
-
-
-@pytest.mark.parametrize("option", ["skip=add", "down=strided_conv", "attention=scse"])
-def test_options_of_other_architectures_are_refused(option: str) -> None:
-    name, value = option.split("=")
-    home = "smp.Unet" if name == "attention" else "unet"
-    with pytest.raises(
-        InputError, match=f"model.{name} is '{value}': fcn has no such .* use model.architecture={home}"
-    ):
-        zoo.build(ModelConfig(architecture="fcn", **{name: value}))  # type: ignore[arg-type]
 
 
 def test_overfits_one_image() -> None:
-    """The salt is noise of the same mean, only rougher: a pixel's own value does not tell, its neighbours do."""
+    """The salt is noise of the same mean, only rougher: a pixel's own value does not tell, its neighbors do."""
     torch.manual_seed(0)
     network = FullResolutionFCN(1, 8, (1, 2, 2), dropout=0.0)
     mask = torch.zeros(1, 1, 24, 24)

@@ -5,7 +5,7 @@ import torch
 from overfitting import overfit
 from torch import nn
 
-from saltseg.config import ModelConfig
+from saltseg.config import FCNConfig, ModelConfig, SmpConfig, UNetConfig
 from saltseg.errors import InputError
 from saltseg.models import zoo
 from saltseg.models.losses import binary_cross_entropy
@@ -74,8 +74,8 @@ def test_skips_join_what_the_names_say() -> None:
 
 def test_parameters_of_the_variants_by_hand() -> None:
     widths = (16, 32, 64, 128)
-    learnt = sum(convolution(f, f) for f in widths)  # a stride-2 convolution per level, batch norm with it
-    assert zoo.parameters(UNet(1, down="strided_conv")) == 2_161_361 + learnt
+    learned = sum(convolution(f, f) for f in widths)  # a stride-2 convolution per level, batch norm with it
+    assert zoo.parameters(UNet(1, down="strided_conv")) == 2_161_361 + learned
     assert zoo.parameters(UNet(1, down="average_pool")) == 2_161_361
     halved = sum(9 * f * f for f in widths)  # the first convolution after a skip reads half as many channels
     for skip in ("add", "max", "min", "none"):
@@ -86,14 +86,14 @@ def test_down_sampling_by_hand() -> None:
     image = torch.tensor([[[[1.0, 2.0], [3.0, 6.0]]]])
     assert down_sampling("max_pool", 1)(image).item() == 6
     assert down_sampling("average_pool", 1)(image).item() == 3
-    learnt = down_sampling("strided_conv", 3)
-    assert learnt(torch.rand(2, 3, 10, 12)).shape == (2, 3, 5, 6)
-    assert isinstance(learnt, nn.Sequential)
-    assert isinstance(learnt[0], nn.Conv2d)
-    for parameter in learnt[0].parameters():
+    learned = down_sampling("strided_conv", 3)
+    assert learned(torch.rand(2, 3, 10, 12)).shape == (2, 3, 5, 6)
+    assert isinstance(learned, nn.Sequential)
+    assert isinstance(learned[0], nn.Conv2d)
+    for parameter in learned[0].parameters():
         nn.init.zeros_(parameter)
-    learnt[0].weight.data[0, 0, 1, 1] = 1  # filter 0 picks its own channel's upper left pixel of every two by two
-    picked = learnt[0](torch.arange(48.0).reshape(1, 3, 4, 4))[0, 0]
+    learned[0].weight.data[0, 0, 1, 1] = 1  # filter 0 picks its own channel's upper left pixel of every two by two
+    picked = learned[0](torch.arange(48.0).reshape(1, 3, 4, 4))[0, 0]
     assert picked.tolist() == [[0, 2], [8, 10]]
 
 
@@ -117,26 +117,30 @@ def test_without_skips_nothing_of_the_finest_level_comes_through() -> None:
 
 
 NETWORKS = [
-    ModelConfig(),
-    ModelConfig(down="strided_conv", skip="add"),
-    ModelConfig(down="average_pool", skip="max", filters=4),
-    ModelConfig(skip="min", filters=4),
-    ModelConfig(skip="none", filters=4),
-    ModelConfig(architecture="fcn", filters=8, dilations=(1, 2, 4, 1)),
-    ModelConfig(in_channels=3, filters=4),
-    ModelConfig(architecture="smp.Unet", encoder="resnet18"),
+    UNetConfig(),
+    UNetConfig(down="strided_conv", skip="add"),
+    UNetConfig(down="average_pool", skip="max", filters=4),
+    UNetConfig(skip="min", filters=4),
+    UNetConfig(skip="none", filters=4),
+    FCNConfig(filters=8, dilations=(1, 2, 4, 1)),
+    UNetConfig(in_channels=3, filters=4),
+    SmpConfig(encoder="resnet18"),
 ]
 
 
-@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.architecture}-{c.filters}-{c.in_channels}-{c.skip}")
-@pytest.mark.parametrize("size", [(101, 101), (128, 96), (33, 150)])
+def name(config: ModelConfig) -> str:
+    return "-".join(str(getattr(config, key, "")) for key in ("architecture", "filters", "in_channels", "skip"))
+
+
+@pytest.mark.parametrize("config", NETWORKS, ids=name)
+@pytest.mark.parametrize("size", [(101, 101), (33, 160)])
 def test_any_size_gives_logits_of_that_size(config: ModelConfig, size: tuple[int, int]) -> None:
     logits = zoo.build(config).eval()(torch.rand(2, config.in_channels, *size))
     assert logits.shape == (2, 1, *size)
     assert torch.isfinite(logits).all()
 
 
-@pytest.mark.parametrize("config", NETWORKS, ids=lambda c: f"{c.architecture}-{c.filters}-{c.in_channels}-{c.skip}")
+@pytest.mark.parametrize("config", NETWORKS, ids=name)
 def test_every_parameter_receives_gradient(config: ModelConfig) -> None:
     torch.manual_seed(0)
     network = zoo.build(config)
@@ -172,9 +176,9 @@ def test_an_image_too_small_to_reflect_is_refused() -> None:
 
 def test_unknown_names_name_the_nearest() -> None:
     with pytest.raises(InputError, match=r"'smp.Unett'; did you mean smp.Unet"):
-        zoo.build(ModelConfig(architecture="smp.Unett"))
+        zoo.build(SmpConfig(architecture="smp.Unett"))
     with pytest.raises(InputError, match=r"'resnet43'; did you mean .*resnet34"):
-        zoo.build(ModelConfig(architecture="smp.Unet", encoder="resnet43"))
+        zoo.build(SmpConfig(encoder="resnet43"))
 
 
 def test_binary_cross_entropy_by_hand() -> None:

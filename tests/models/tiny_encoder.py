@@ -9,8 +9,8 @@ from safetensors.torch import save_file
 from segmentation_models_pytorch import encoders
 from torch import Tensor, nn
 
-from saltseg.models import weights
-from saltseg.models.weight_sources import Pretrained
+from saltseg.models import pretrained
+from saltseg.models.pretrained_sources import Pretrained
 
 TINY = "tu-test_resnet"  # timm's for tests: 90 tensors, 0.4 million parameters
 
@@ -49,6 +49,6 @@ def write(path: Path, content: Any) -> str:
 
 
 def from_file(name: str, encoder: str = TINY) -> Pretrained:
-    result = weights.pretrained(name, encoder)
+    result = pretrained.pretrained(name, encoder)
     assert result is not None
     return result

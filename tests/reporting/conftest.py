@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from fake_run import Fake, make
 
-from saltseg.reporting import figures, gallery
+from saltseg.reporting import gallery, plots
 
 
 @pytest.fixture
@@ -27,6 +27,6 @@ def make_run(tmp_path: Path) -> Callable[..., Fake]:
 
 @pytest.fixture
 def undrawn(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Charts are made but not rendered, for tests of a page's text: rendering takes seconds."""
-    for module in (figures, gallery):
-        monkeypatch.setattr(module, "png", lambda figure: b"a picture")
+    """Charts are made but not rendered, tiles not drawn, for tests of a page's text: that takes seconds."""
+    monkeypatch.setattr(plots, "png", lambda figure: b"a picture")
+    monkeypatch.setattr(gallery, "draw", lambda scored, indices: b"a picture")

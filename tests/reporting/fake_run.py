@@ -2,14 +2,17 @@
 
 import shutil
 from dataclasses import dataclass, replace
+from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 
-from saltseg import config, experiments, runs, storage
-from saltseg.core import decision, submission
-from saltseg.data.competition import Labelled
+from saltseg import config, experiments, io, predictions, provenance, runs
+from saltseg.data import submission
+from saltseg.data.competition import Labeled
+from saltseg.postprocessing.summary import summarize
 
 # id: (rows of true salt, rows of predicted salt), all full width from the top, so IoU = smaller / larger and
 # AP = (ceil(20 IoU) - 10) / 10 by hand.
@@ -24,10 +27,11 @@ ROWS = {
     "h": (0, 5),  # salt invented: AP 0
 }
 IDS = tuple(ROWS)
+FOLD = np.repeat([0, 1], 4)
 AVERAGE_PRECISION = np.array([1, 0.9, 1, 0.7, 0.5, 0.2, 0, 0])
 
 
-def tiles() -> tuple[Labelled, np.ndarray]:
+def tiles() -> tuple[Labeled, np.ndarray]:
     """The eight tiles (layers with a little noise) and their probabilities in 255ths (200 salt, 20 not)."""
     rng = np.random.default_rng(0)
     depth = np.arange(101)[:, None]
@@ -36,17 +40,24 @@ def tiles() -> tuple[Labelled, np.ndarray]:
     masks = np.stack([below < true for true, _ in ROWS.values()]).astype(np.uint8)
     predicted = np.stack([below < rows for _, rows in ROWS.values()])
     images = np.clip(np.stack(layers), 0, 255).astype(np.uint8)
-    return Labelled(IDS, images, masks), np.where(predicted, 200, 20).astype(np.uint8)
+    return Labeled(IDS, images, masks), np.where(predicted, 200, 20).astype(np.uint8)
 
 
-def write_dataset(root: Path, labelled: Labelled) -> None:
+@cache
+def scores() -> dict[str, Any]:
+    """Content of postprocess.json; it takes seconds."""
+    labeled, probabilities = tiles()
+    return summarize(IDS, probabilities, labeled.masks, FOLD)
+
+
+def write_dataset(root: Path, labeled: Labeled) -> None:
     """Kaggle's layout: RGB images with equal channels, 16-bit masks, train.csv."""
     for name in ("images", "masks"):
         (root / "train" / name).mkdir(parents=True)
-    for id_, image, mask in zip(labelled.ids, labelled.images, labelled.masks, strict=True):
+    for id_, image, mask in zip(labeled.ids, labeled.images, labeled.masks, strict=True):
         cv2.imwrite(str(root / "train" / "images" / f"{id_}.png"), np.repeat(image[..., None], 3, axis=2))
         cv2.imwrite(str(root / "train" / "masks" / f"{id_}.png"), mask.astype(np.uint16) * 65535)
-    submission.write(root / "train.csv", labelled.ids, labelled.masks, labelled.ids)
+    submission.write(root / "train.csv", labeled.ids, labeled.masks, labeled.ids)
 
 
 def log_rows(shift: float = 0.0) -> list[dict[str, float]]:
@@ -67,20 +78,21 @@ def log_rows(shift: float = 0.0) -> list[dict[str, float]]:
     ]
 
 
-def write_fold(fold: runs.FoldDir, labelled: Labelled, probabilities: np.ndarray) -> None:
+def write_fold(fold: runs.FoldDir, labeled: Labeled, probabilities: np.ndarray) -> None:
     """Log, predictions for four training tiles, metrics. TTA gain 0.02 in fold 0 and 0.04 in fold 1."""
     number = fold.number
-    storage.write_csv(fold.log, log_rows(0.01 * number))
+    io.write_csv(fold.log, log_rows(0.01 * number))
     other = slice(4, 8) if number == 0 else slice(0, 4)
-    runs.save_predictions(fold.train, runs.Predictions(np.array(IDS[other]), probabilities[other]))
+    predictions.save_predictions(fold.train, predictions.Predictions(np.array(IDS[other]), probabilities[other]))
     score = (0.9, 0.175)[number]
-    figures = {
+    metrics = {
         "fold": number,
         "n_train": 4,
         "n_valid": 4,
         "epochs": 4,
         "best_epoch": 3,
-        "views": ["identity", "hflip"],
+        "best_epoch_chosen_by": "lowest loss",
+        "tta": ["identity", "hflip"],
         "valid_loss": 0.4 + 0.01 * number,
         "valid_pixel_accuracy": 0.9,
         "score_at_half": score,
@@ -91,8 +103,9 @@ def write_fold(fold: runs.FoldDir, labelled: Labelled, probabilities: np.ndarray
         "seconds": 3600.0,
         "images_per_second": 12.5,
         "peak_memory_mb": 1234,
+        "finished": "2026-01-01T00:00:00+00:00",
     }
-    storage.write_json(fold.metrics, figures)
+    io.write_json(fold.metrics, metrics)
 
 
 @dataclass(frozen=True)
@@ -102,7 +115,7 @@ class Fake:
     output: Path
     input: Path
     run: runs.RunDir
-    labelled: Labelled
+    labeled: Labeled
     probabilities: np.ndarray
 
     @property
@@ -112,35 +125,35 @@ class Fake:
 
 
 def reset(run: runs.RunDir, *assignments: str) -> None:
-    """Change settings in the run's config.yaml: "train.keep=last"."""
-    storage.write_atomic(run.config, config.dump(config.override(run.read_config(), assignments)))
+    """Change settings in the run's config.yaml: "train.checkpoint=last"."""
+    io.write_atomic(run.config, config.dump(config.override(run.read_config(), assignments)))
 
 
-def make_blend(fake: Fake, name: str, members: list[str], **facts: object) -> runs.RunDir:
-    """A blend with the predictions and scores of the run, equal weights, and `facts` in its provenance."""
+def make_blend(fake: Fake, name: str, members: list[str], **values: object) -> runs.RunDir:
+    """A blend with the predictions and scores of the run, equal weights, and more in its provenance."""
     blend = runs.RunDir(fake.output / "blends" / name)
     blend.path.mkdir(parents=True)
     for source in (fake.run.config, fake.run.oof, fake.run.postprocess):
         shutil.copy(source, blend.path)
-    made = {"members": members, "weights": [1] * len(members)}
-    storage.write_json(blend.provenance, fake.run.read_provenance() | made | facts)
+    blended = {"members": members, "weights": [1] * len(members)}
+    io.write_json(blend.provenance, fake.run.read_provenance() | blended | values)
     return blend
 
 
 def make(base: Path, name: str = "small", dataset: str = "tgs-tiny", synthetic: bool = False) -> Fake:
     """Write the run and, if it is not there yet, its dataset under `base`."""
-    labelled, probabilities = tiles()
+    labeled, probabilities = tiles()
     run = runs.run_dir(base / "output", name)
     if not (base / "input" / dataset).exists():
-        write_dataset(base / "input" / dataset, labelled)
+        write_dataset(base / "input" / dataset, labeled)
     settings = replace(experiments.named("unet"), name="a <b>bold</b> one", folds=config.FoldsConfig(count=2))
-    storage.write_atomic(run.config, config.dump(settings))
+    io.write_atomic(run.config, config.dump(settings))
     nasty = "python scripts/train.py --name '<script>alert(\"x\")</script>'"
-    facts = {"dataset": dataset, "dataset_hash": "ab" * 32, "synthetic": synthetic, "command": nasty}
-    storage.write_json(run.provenance, runs.provenance() | facts)
-    fold = np.repeat([0, 1], 4)
+    recorded = {"dataset": dataset, "dataset_hash": "ab" * 32, "folds_hash": "cd" * 32}
+    recorded |= {"synthetic": synthetic, "command": nasty}
+    io.write_json(run.provenance, provenance.record() | recorded)
     for number in (0, 1):
-        write_fold(run.fold(number), labelled, probabilities)
-    runs.save_predictions(run.oof, runs.Predictions(np.array(IDS), probabilities, fold))
-    storage.write_json(run.postprocess, decision.summarise(IDS, probabilities, labelled.masks, fold))
-    return Fake(base / "output", base / "input", run, labelled, probabilities)
+        write_fold(run.fold(number), labeled, probabilities)
+    predictions.save_predictions(run.oof, predictions.Predictions(np.array(IDS), probabilities, FOLD))
+    io.write_json(run.postprocess, scores())
+    return Fake(base / "output", base / "input", run, labeled, probabilities)

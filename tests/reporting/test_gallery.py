@@ -5,14 +5,14 @@ import fake_run
 import numpy as np
 import pytest
 
-from saltseg.core.postprocess import HALF, Rule
 from saltseg.errors import InputError
+from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
+from saltseg.predictions import Predictions
 from saltseg.reporting import gallery
-from saltseg.runs import Predictions
 
 
 def chosen_ids(scored, rows=gallery.ROWS):
-    return {kind: [scored.ids[k] for k in places] for kind, places in gallery.choose(scored, rows).items()}
+    return {kind: [scored.ids[k] for k in indices] for kind, indices in gallery.choose(scored, rows).items()}
 
 
 def make_scored(average_precision, empty=()):
@@ -21,46 +21,46 @@ def make_scored(average_precision, empty=()):
     masks = np.ones((count, 2, 2), np.uint8)
     masks[list(empty)] = 0
     ids = tuple(f"t{k}" for k in range(count))
-    return gallery.Scored(ids, masks, masks, masks, masks, np.array(average_precision))
+    return gallery.ScoredTiles(ids, masks, masks, masks, masks, np.array(average_precision))
 
 
 def test_scores_by_hand_and_join_by_id(fake):
     order = np.random.default_rng(1).permutation(8)
     predictions = Predictions(np.array(fake_run.IDS)[order], fake.probabilities[order])
-    scored = gallery.score(predictions, fake.labelled, HALF)
+    scored = gallery.score(predictions, fake.labeled, THRESHOLD_HALF)
     assert scored.ids == tuple(np.array(fake_run.IDS)[order])
     assert scored.average_precision == pytest.approx(fake_run.AVERAGE_PRECISION[order])
-    assert np.array_equal(scored.true, fake.labelled.masks[order])
+    assert np.array_equal(scored.true, fake.labeled.masks[order])
 
 
-def test_scores_are_those_of_the_rule(fake):
+def test_scores_are_after_post_processing(fake):
     predictions = Predictions(np.array(fake_run.IDS), fake.probabilities)
-    scored = gallery.score(predictions, fake.labelled, Rule(128, 6 * 101))
+    scored = gallery.score(predictions, fake.labeled, Postprocessing(128, 6 * 101))
     assert scored.average_precision[7] == 1  # the five invented rows of "h" are taken away
     presence = np.array([255] * 7 + [50], np.uint8)
-    predictions = Predictions(np.array(fake_run.IDS), fake.probabilities, presence=presence)
-    assert gallery.score(predictions, fake.labelled, Rule(gate=51)).average_precision[7] == 1
-    assert gallery.score(predictions, fake.labelled, Rule(gate=50)).average_precision[7] == 0
+    predictions = Predictions(np.array(fake_run.IDS), fake.probabilities, presence_probability=presence)
+    assert gallery.score(predictions, fake.labeled, Postprocessing(presence_threshold=51)).average_precision[7] == 1
+    assert gallery.score(predictions, fake.labeled, Postprocessing(presence_threshold=50)).average_precision[7] == 0
 
 
 def test_an_unknown_id_is_refused(fake):
     predictions = Predictions(np.array(["a", "zz"]), fake.probabilities[:2])
     with pytest.raises(InputError, match=r"1 predicted ids are not in train.csv, the first 'zz'; give --input"):
-        gallery.score(predictions, fake.labelled, HALF)
+        gallery.score(predictions, fake.labeled, THRESHOLD_HALF)
 
 
 def test_best_median_worst_of_the_fake_run(fake):
-    scored = gallery.score(Predictions(np.array(fake_run.IDS), fake.probabilities), fake.labelled, HALF)
+    scored = gallery.score(Predictions(np.array(fake_run.IDS), fake.probabilities), fake.labeled, THRESHOLD_HALF)
     # "c" is empty twice and left out; of the seven others two each.
     assert chosen_ids(scored) == {"best": ["a", "b"], "median": ["d", "e"], "worst": ["g", "h"]}
 
 
 def test_ties_go_by_id_and_no_tile_is_shown_twice():
     scored = make_scored([0.5] * 12)
-    found = chosen_ids(scored)
-    assert found["best"] == ["t0", "t1", "t10"]
-    assert found["worst"] == ["t11", "t2", "t3"]
-    assert len({id_ for ids in found.values() for id_ in ids}) == 9
+    chosen = chosen_ids(scored)
+    assert chosen["best"] == ["t0", "t1", "t10"]
+    assert chosen["worst"] == ["t11", "t2", "t3"]
+    assert len({id_ for ids in chosen.values() for id_ in ids}) == 9
 
 
 def test_the_median_rows_are_the_middle():
@@ -71,18 +71,18 @@ def test_the_median_rows_are_the_middle():
 
 @pytest.mark.parametrize("count", [0, 1, 2, 3])
 def test_few_tiles_make_short_lists(count):
-    found = chosen_ids(make_scored([0.1, 0.2, 0.3][:count]))
-    assert sum(map(len, found.values())) == count
-    assert found["best"] == ([f"t{count - 1}"] if count else [])
+    chosen = chosen_ids(make_scored([0.1, 0.2, 0.3][:count]))
+    assert sum(map(len, chosen.values())) == count
+    assert chosen["best"] == ([f"t{count - 1}"] if count else [])
 
 
 def test_empty_tiles_are_shown_only_where_nothing_else_is():
-    found = chosen_ids(make_scored([1, 1, 1, 0.2], empty=(0, 1, 2)))
-    assert found == {"best": ["t0"], "median": ["t1"], "worst": ["t3"]}
+    chosen = chosen_ids(make_scored([1, 1, 1, 0.2], empty=(0, 1, 2)))
+    assert chosen == {"best": ["t0"], "median": ["t1"], "worst": ["t3"]}
 
 
 def test_titles(fake):
-    scored = gallery.score(Predictions(np.array(fake_run.IDS), fake.probabilities), fake.labelled, HALF)
+    scored = gallery.score(Predictions(np.array(fake_run.IDS), fake.probabilities), fake.labeled, THRESHOLD_HALF)
     assert gallery.title(scored, 1) == "b · AP 0.90 · salt 40 %"  # 40 of 101 rows: 39.6 %
     assert gallery.title(scored, 7) == "h · AP 0.00 · no salt"
 
@@ -96,7 +96,7 @@ def test_panels_show_the_boundary_and_the_masks():
     salt, rock = (59, 134, 192), (255, 255, 255)
 
     def pixel(column, x):
-        """Colour at the share x of the tile in this column, in the middle of its height."""
+        """Color at the share x of the tile in this column, in the middle of its height."""
         left = 0.01 + column * (303 / 240 + 0.09)
         return tuple(picture[-2 - 150, round(240 * left + x * 303)])
 
@@ -108,12 +108,12 @@ def test_panels_show_the_boundary_and_the_masks():
         assert (darkest < 60) == on_boundary
 
 
-def test_spread_takes_quantiles_of_tiles_with_a_boundary() -> None:
+def test_quantiles_are_of_tiles_with_a_boundary() -> None:
     """Eleven half-salt tiles with AP 0.0 … 1.0 (in shuffled order) and an empty tile with AP 1 that shows nothing."""
     order = np.random.default_rng(0).permutation(11)
     true = np.zeros((12, 4, 4), np.uint8)
     true[:11, 2:] = 1
     value = np.append(order / 10, 1.0)
-    scored = gallery.Scored(tuple(f"t{k:02d}" for k in range(12)), true, true, true, true, value)
-    assert [value[k] for k in gallery.spread(scored)] == [0.9, 0.5, 0.1]
-    assert 11 not in gallery.spread(scored, (1.0,))
+    scored = gallery.ScoredTiles(tuple(f"t{k:02d}" for k in range(12)), true, true, true, true, value)
+    assert [value[k] for k in gallery.at_quantiles(scored)] == [0.9, 0.5, 0.1]
+    assert 11 not in gallery.at_quantiles(scored, (1.0,))

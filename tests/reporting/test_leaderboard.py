@@ -1,82 +1,47 @@
-"""The comparison of runs: figures by hand, order, bands of the 2018 board, both presentations."""
+"""The leaderboard: values by hand, order, damaged runs, text and page."""
 
 import re
 import shutil
-import subprocess
-import sys
-from pathlib import Path
 
 import pytest
 from fake_run import make_blend, reset
 
-from saltseg import runs, storage
+from saltseg import io, runs
+from saltseg.cli import analyze
 from saltseg.errors import InputError
-from saltseg.reporting import facts, leaderboard, page
-
-SCRIPT = Path(__file__).parents[2] / "scripts" / "leaderboard.py"
+from saltseg.reporting import leaderboard, page, run_summary
 
 
-def rescore(run, score, adopted="tuned"):
+def rescore(run, score):
     """Set the cross-fitted score, with an interval of 0.01 to either side."""
-    found = storage.read_json(run.postprocess)
-    found["cross_fitted"] |= {"score": score, "interval": [score - 0.01, score + 0.01]}
-    storage.write_json(run.postprocess, found | {"adopted": adopted})
+    content = io.read_json(run.postprocess)
+    content["cross_fitted"] |= {"score": score, "interval": [score - 0.01, score + 0.01]}
+    io.write_json(run.postprocess, content)
 
 
-@pytest.mark.parametrize(
-    ("score", "band"),
-    [
-        (0.95, "above 1st place (0.8964)"),
-        (0.8964, "above 1st place (0.8964)"),
-        (0.89, "between silver (0.87163) and gold (0.89097)"),
-        (0.89097, "between gold (0.89097) and 1st place (0.8964)"),
-        (0.8716, "between bronze (0.85918) and silver (0.87163)"),
-        (0.85, "between the median (0.81665) and bronze (0.85918)"),
-        (0.81664, "below the median (0.81665)"),
-        (0.0, "below the median (0.81665)"),
-    ],
-)
-def test_bands(score, band):
-    assert leaderboard.standing(score) == band
+def names(board):
+    return [row.name for row in board.rows]
 
 
 def test_a_row_by_hand(fake):
     rescore(fake.run, 0.86)
-    row = leaderboard.row(fake.run)
+    (row,) = leaderboard.read(fake.output).rows
     assert (row.name, row.kind, row.dataset, row.folds) == ("small", "run", "tgs-tiny", "2/2")
-    assert row.fold_mean == pytest.approx(0.5375)
-    assert row.fold_spread == pytest.approx(0.725 / 2**0.5)  # of 0.9 and 0.175
+    assert row.mean("score_at_half") == pytest.approx(0.5375)
+    assert row.std("score_at_half") == pytest.approx(0.725 / 2**0.5)  # of 0.9 and 0.175
     assert row.tta_gain == pytest.approx(0.03)  # of 0.02 and 0.04
     assert row.at_half == pytest.approx(0.5375)
-    assert row.interval == pytest.approx((0.85, 0.87))
-    assert row.expected == pytest.approx(0.8765)
-    assert row.standing == "between silver (0.87163) and gold (0.89097)"
-    assert (row.seconds, row.public, row.private) == (7200, None, None)
+    assert row.argmax == io.read_json(fake.run.postprocess)["argmax"]["score"]
+    assert (row.cross_fitted, row.interval) == (0.86, pytest.approx((0.85, 0.87)))
+    assert (row.seconds, row.solution) == (7200, {})
 
 
-def test_without_tuning_the_expectation_is_that_of_one_half(fake):
-    rescore(fake.run, 0.86, adopted="half")
-    assert leaderboard.row(fake.run).expected == pytest.approx(0.5375 + 0.0165)
-
-
-def test_one_view_has_no_gain_and_one_fold_no_spread(fake):
+def test_one_view_has_no_gain_and_one_fold_no_std(fake):
     metrics = fake.run.fold(0).metrics
-    storage.write_json(metrics, storage.read_json(metrics) | {"views": ["identity"]})
+    io.write_json(metrics, io.read_json(metrics) | {"tta": ["identity"]})
     fake.run.fold(1).metrics.unlink()
-    row = leaderboard.row(fake.run)
-    assert (row.tta_gain, row.fold_spread, row.folds) == (None, None, "1/2")
-
-
-def test_simulated_data_has_no_place_on_the_board(make_run):
-    fake = make_run("demo", dataset="layers", synthetic=True)
-    rescore(fake.run, 0.95)
-    storage.write_json(fake.run.solution_score, {"all": 0.7, "public": 0.71, "private": 0.69})
-    row = leaderboard.row(fake.run)
-    assert (row.expected, row.standing, row.public, row.private) == (None, None, 0.71, 0.69)
-    assert "2018" not in leaderboard.table([row])
-    text = leaderboard.html([row])
-    assert "this data is simulated" in text
-    assert "would have stood" not in text
+    row = run_summary.read(fake.run)
+    assert (row.tta_gain, row.std("score_at_half"), row.folds) == (None, None, "1/2")
 
 
 def test_order_and_blends(make_run):
@@ -94,39 +59,71 @@ def test_order_and_blends(make_run):
     for fold in (0, 1):
         shutil.rmtree(blend / f"fold_{fold}")
     rescore(runs.RunDir(blend), 0.75)
-    rows = leaderboard.rows(demo.output)
-    assert [r.name for r in rows] == ["high", "both", "low", "untuned", "demo"]
-    assert (rows[1].kind, rows[1].folds, rows[1].seconds) == ("blend", "2/2", None)
-    assert rows[3].cross_fitted is None
+    board = leaderboard.read(demo.output)
+    assert names(board) == ["high", "both", "low", "untuned", "demo"]
+    assert (board.rows[1].kind, board.rows[1].folds, board.rows[1].seconds) == ("blend", "2/2", None)
+    assert board.rows[3].cross_fitted is None
 
 
-def test_what_a_blend_is_made_of_stands_below_the_table(make_run):
+@pytest.mark.parametrize("file", ["postprocess", "provenance", "config", "solution_score"])
+def test_a_damaged_run_is_left_out_and_named(make_run, undrawn, file):
+    fake, bad = make_run("good"), make_run("bad").run
+    getattr(bad, file).write_text("{")
+    board = leaderboard.read(fake.output)
+    assert names(board) == ["good"]
+    text = leaderboard.table(board)
+    assert re.search(r"left out, because they cannot be read:\n  bad: ", text)
+    assert getattr(bad, file).name in text.split("left out")[1].replace("\n      ", "")
+    assert "Left out, because it cannot be read: bad: " in leaderboard.html(board)
+
+
+def test_a_damaged_member_does_not_stop_its_blend(make_run):
+    fake, bad = make_run("good"), make_run("bad").run
+    make_blend(fake, "both", ["good", "bad"])
+    bad.config.write_text("train: 3\n")
+    board = leaderboard.read(fake.output)
+    assert sorted(names(board)) == ["both", "good"]
+    assert board.rows[names(board).index("both")].checkpoints == {"good": "best", "bad": None}
+
+
+def test_only_damaged_runs_are_an_error(fake):
+    fake.run.postprocess.write_text("{}")
+    with pytest.raises(InputError, match=r"small: .*postprocess.json: no postprocessing in it"):
+        leaderboard.read(fake.output)
+
+
+def test_no_run_is_an_error(tmp_path):
+    with pytest.raises(InputError, match=r"no run in .*; train one with saltseg run, or give --output"):
+        leaderboard.read(tmp_path)
+
+
+def test_the_members_of_a_blend_are_below_the_table(make_run):
     fake = make_run("low")
     blend = runs.RunDir(fake.output / "blends" / "both")
     shutil.copytree(fake.run.path, blend.path)
 
-    def shown(**facts):
-        storage.write_json(blend.provenance, fake.run.read_provenance() | facts)
-        lines = leaderboard.table(leaderboard.rows(fake.output)).splitlines()
+    def shown(**values):
+        io.write_json(blend.provenance, fake.run.read_provenance() | values)
+        lines = leaderboard.table(leaderboard.read(fake.output)).splitlines()
         return lines[lines.index("blends:") + 1 : lines.index("", lines.index("blends:"))]
 
     assert shown(members=["low", "high", "mid"], weights=[2, 0, 1]) == ["  both = 2/3 low + 1/3 mid"]
     assert shown(members=["low", "high"], weights=[0, 1]) == ["  both = high alone"]
-    assert shown(members=["low", "high"]) == ["  both = 1/2 low + 1/2 high"]  # made before weights were recorded
+    assert shown(members=["low", "high"]) == ["  both = 1/2 low + 1/2 high"]  # weights are not recorded
     many = shown(members=[f"a-long-name-{k}" for k in range(20)], weights=[1] * 20)
     assert max(map(len, many)) <= 110
     assert "".join(line.strip() + " " for line in many).count("1/20 a-long-name-") == 20
     shutil.rmtree(blend.path)
-    assert "blends:" not in leaderboard.table(leaderboard.rows(fake.output))
+    assert "blends:" not in leaderboard.table(leaderboard.read(fake.output))
 
 
-LAST = ("train.schedule=cosine", "train.keep=last")
+LAST = ("train.schedule=cosine", "train.checkpoint=last")
 
 
-def test_which_weights_predict_is_said_of_every_row(make_run):
+def test_every_row_says_which_weights_predict(make_run, undrawn):
     fake = make_run("chose")
     rescore(fake.run, 0.75)
-    for name, settings in (("fixed", LAST), ("snaps", (*LAST, "train.keep=snapshots"))):
+    for name, settings in (("fixed", LAST), ("snaps", (*LAST, "train.checkpoint=snapshots"))):
         reset(make_run(name).run, *settings)
     for name, members in (
         ("both-chose", ["chose"]),
@@ -134,68 +131,93 @@ def test_which_weights_predict_is_said_of_every_row(make_run):
         ("also-fixed", ["fixed"]),
         ("of-a-blend", ["also-fixed", "fixed"]),
         ("one-gone", ["fixed", "gone"]),
-        ("untold", []),
+        ("unnamed", []),
     ):
         make_blend(fake, name, members)
-    rows = leaderboard.rows(fake.output)
-    assert {row.name: row.epoch for row in rows} == {
-        **{"chose": "best", "fixed": "last", "snaps": "cycles"},
+    board = leaderboard.read(fake.output)
+    expected = {
+        **{"chose": "best", "fixed": "last", "snaps": "snapshots"},
         **{"both-chose": "best", "mix": "mixed", "also-fixed": "last", "of-a-blend": "last"},
-        **{"one-gone": "", "untold": ""},
+        **{"one-gone": "", "unnamed": ""},
     }
-    header, _, *lines = leaderboard.table(rows).splitlines()
-    end = header.index("epoch") + len("epoch")
-    assert {line.split()[0]: line[end - 6 : end].strip() for line in lines[:9]} == {r.name: r.epoch for r in rows}
-    said = "Best: those with the lowest loss on the validation images, which flatters out-of-fold scores, by 0.003"
-    assert said in " ".join(lines)
-    text = leaderboard.html(rows)
-    assert said in text
-    shown = re.findall(r"</td><td>(best|last|cycles|mixed|)</td><td>", text)
-    assert shown == [r.epoch for r in rows]
+    assert {row.name: row.checkpoint for row in board.rows} == expected
+    header, _, *lines = leaderboard.table(board).splitlines()
+    end = header.index("checkpoint") + len("checkpoint")
+    assert {line.split()[0]: line[end - 10 : end].strip() for line in lines[:9]} == expected
+    assert leaderboard.CHECKPOINTS in " ".join(lines)
+    text = leaderboard.html(board)
+    assert leaderboard.CHECKPOINTS in text
+    shown = re.findall(r"</td><td>(best|last|snapshots|mixed|)</td><td>", text)
+    assert shown == [row.checkpoint for row in board.rows]
 
 
 def test_a_blend_that_ended_up_inside_itself_is_not_followed_for_ever(fake):
     """Names are reused: "one" was blended into "two", removed, and made anew from "two"."""
     make_blend(fake, "one", ["two"])
     two = make_blend(fake, "two", ["small", "one"])
-    assert facts.read(two).keeps == {"small": "best", "two": None}
+    assert run_summary.read(two).checkpoints == {"small": "best", "two": None}
+
+
+def test_networks_that_predict_an_image(make_run):
+    """Two folds; "snaps" has a network for each of five cycles."""
+    fake = make_run("one")
+    reset(make_run("snaps").run, *LAST, "train.schedule.num_cycles=5", "train.checkpoint=snapshots")
+    make_blend(fake, "both", ["one", "snaps"])
+    for name, per_fold in (("one", 1), ("snaps", 5), ("both", 6)):
+        summary = run_summary.read(runs.existing_run(fake.output, name))
+        assert (summary.networks_per_fold, summary.networks) == (per_fold, 2 * per_fold)
+    unused = make_blend(fake, "one-of-two", ["one", "snaps"], weights=[1, 0])
+    assert run_summary.read(unused).networks == 2
+    nested = make_blend(fake, "nested", ["both", "gone"])
+    assert run_summary.read(nested).networks == 14  # a run that is gone counts as one
 
 
 def test_the_table_fits_a_terminal_and_its_columns_line_up(make_run):
     long = make_run("a-rather-long-name-of-a-run-that-somebody-typed")
     rescore(long.run, 0.84567)
     rescore(make_run("b").run, 0.8)
-    text = leaderboard.table(leaderboard.rows(long.output))
-    lines = text.splitlines()
+    blend = make_blend(long, "a-rather-long-name-of-a-blend-that-somebody-typed", ["b"])
+    rescore(blend, 0.7)
+    lines = leaderboard.table(leaderboard.read(long.output)).splitlines()
     assert max(map(len, lines)) <= 160
     assert lines[2].index("0.8457 [0.8357, 0.8557]") == lines[3].index("0.8000 [0.7900, 0.8100]")
     assert lines[2].startswith("a-rather-long-name-of-a…")
+    assert lines[4].startswith("a-rather-long-n… (blend)")
     assert "+0.0300" in lines[2]
     assert "2 h 00 min" in lines[2]
-    assert "  a-rather-long-name-of-a… (2/2 folds): 0.8622, between bronze (0.85918) and silver (0.87163)" in lines
-    assert "It is an expectation, not a" in text
 
 
 def test_the_page(fake):
-    rescore(fake.run, 0.85)
-    text = leaderboard.html(leaderboard.rows(fake.output))
+    text = leaderboard.html(leaderboard.read(fake.output))
     assert text.count('<img src="data:image/png;base64,') == text.count("<img") == 1
     assert not re.search(r"https?:|<script|<link|url\(", text)
-    assert "between bronze (0.85918) and silver (0.87163)" in text
-    assert "It is an expectation" in text
 
 
-def test_a_name_from_a_file_is_escaped(make_run):
+def test_a_name_from_a_file_is_escaped(make_run, undrawn):
     fake = make_run("x")
-    storage.write_json(fake.run.provenance, fake.run.read_provenance() | {"dataset": "<i>tiny</i>"})
-    text = leaderboard.html(leaderboard.rows(fake.output))
+    io.write_json(fake.run.provenance, fake.run.read_provenance() | {"dataset": "<i>tiny</i>"})
+    text = leaderboard.html(leaderboard.read(fake.output))
     assert "&lt;i&gt;tiny&lt;/i&gt;" in text
     assert "<i>tiny" not in text
 
 
-def test_no_run_is_an_error(tmp_path):
-    with pytest.raises(InputError, match=r"no run in .*; train one with scripts/run.py, or give --output"):
-        leaderboard.rows(tmp_path)
+@pytest.mark.parametrize(
+    ("recorded", "shown"),
+    [({"dataset": "tgs"}, True), ({"dataset": "tgs-half"}, True), ({"dataset": "north-sea"}, False),
+     ({"synthetic": True}, False)],
+)  # fmt: skip
+def test_the_lines_of_2018_are_shown_with_the_competitions_data_only(fake, undrawn, recorded, shown):
+    io.write_json(fake.run.provenance, fake.run.read_provenance() | recorded)
+    board = leaderboard.read(fake.output)
+    assert ("leaderboard of 2018" in " ".join(leaderboard.table(board).split())) == shown
+    assert ("bronze 0.85918" in leaderboard.html(board)) == shown
+
+
+def test_a_solution_is_shown(fake, undrawn):
+    io.write_json(fake.run.solution_score, {"all": 0.7, "public": 0.71, "private": 0.69})
+    board = leaderboard.read(fake.output)
+    assert re.search(r"0\.7100 +0\.6900", leaderboard.table(board).splitlines()[2])
+    assert "<td>0.7100</td><td>0.6900</td>" in leaderboard.html(board)
 
 
 def test_durations():
@@ -204,20 +226,7 @@ def test_durations():
     assert [page.duration(value) for value in seconds] == shown
 
 
-def test_the_script(fake):
-    command = [sys.executable, str(SCRIPT), "--output", str(fake.output)]
-    done = subprocess.run(command, capture_output=True, text=True, check=True)
-    assert f"page: {fake.output / 'leaderboard.html'}" in done.stdout
-    assert done.stdout.endswith("next: python scripts/report.py small\n")
+def test_the_verb(fake, capsys):
+    assert analyze.leaderboard(fake.output) == ["saltseg", "report", "small"]
+    assert f"page: {fake.output / 'leaderboard.html'}" in capsys.readouterr().out
     assert (fake.output / "leaderboard.html").is_file()
-
-
-def test_only_the_competitions_data_has_a_place_on_its_board(make_run):
-    """Somebody's own survey, even one that is not simulated, is not expected anywhere on the board of 2018."""
-    own = make_run("own")
-    rescore(own.run, 0.85)
-    storage.write_json(own.run.provenance, own.run.read_provenance() | {"dataset": "north-sea"})
-    row = leaderboard.row(own.run)
-    assert (row.cross_fitted, row.expected, row.standing) == (0.85, None, None)
-    storage.write_json(own.run.provenance, own.run.read_provenance() | {"dataset": "tgs"})
-    assert leaderboard.row(own.run).expected == pytest.approx(0.8665)

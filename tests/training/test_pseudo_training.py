@@ -1,4 +1,4 @@
-"""Training on what a teacher has labelled, and from its weights."""
+"""Training on what a teacher has labeled, and from its weights."""
 
 import copy
 import shutil
@@ -14,28 +14,28 @@ import torch
 from torch import Tensor
 from torch.optim.swa_utils import AveragedModel
 
-from saltseg import config, experiments, runs, storage
-from saltseg.data import competition, unlabelled
-from saltseg.data.dataset import UNKNOWN
-from saltseg.data.synthetic import write_dataset
+from saltseg import config, experiments, io, runs
+from saltseg.data import competition, unlabeled
+from saltseg.data.dataset import UNLABELED
 from saltseg.errors import InputError
-from saltseg.inference import pseudo
-from saltseg.inference.pseudo import Pseudo
-from saltseg.models.network import Outputs
-from saltseg.training import experiment, fold
-from saltseg.training.optimisation import Averaging
-from saltseg.training.task import SaltTask
+from saltseg.models.salt_network import Outputs
+from saltseg.pipeline import pseudo_labeling
+from saltseg.synthetic.dataset import write_dataset
+from saltseg.training import fold, pseudo_labels, run_training
+from saltseg.training.callbacks import Averaging
+from saltseg.training.module import SaltModule
+from saltseg.training.pseudo_labels import PseudoLabeledImages
 
 SETTINGS = (
-    "data.size=32", "data.fit=resize", "model.filters=2", "folds.count=2", "train.epochs=2", "train.batch_size=8",
-    "train.keep=last", "train.schedule=cosine",
+    "data.size=32", "data.resize_mode=resize", "model.filters=2", "folds.count=2", "train.epochs=2",
+    "train.batch_size=8", "train.checkpoint=last", "train.schedule=cosine", "train.precision=32",
 )  # fmt: skip
 
 
-def labelled_by_a_teacher(count: int, value: int) -> Pseudo:
+def labeled_by_a_teacher(count: int, value: int) -> PseudoLabeledImages:
     rng = np.random.default_rng(1)
     images = rng.integers(0, 256, (count, 101, 101), dtype=np.uint8)
-    return Pseudo(tuple(f"u{k}" for k in range(count)), images, np.full_like(images, value))
+    return PseudoLabeledImages(tuple(f"u{k}" for k in range(count)), images, np.full_like(images, value))
 
 
 @pytest.mark.parametrize(
@@ -48,12 +48,12 @@ def labelled_by_a_teacher(count: int, value: int) -> Pseudo:
         (0.5, "soft", 50, 20),
     ],
 )
-def test_an_epoch_shows_every_labelled_image_and_its_share_of_others(
+def test_an_epoch_shows_every_labeled_image_and_its_share_of_others(
     share: float, labels: str, count: int, shown: int
 ) -> None:
-    """20 labelled tiles; the teacher's masks are salt everywhere (hard) or 0.4 everywhere (soft)."""
+    """20 labeled tiles; the teacher's masks are salt everywhere (hard) or 0.4 everywhere (soft)."""
     settings = tiny_fold.settings(f"pseudo.share={share}", f"pseudo.labels={labels}", "pseudo.teacher=t")
-    data, teacher = tiny_fold.data().train, labelled_by_a_teacher(count, 1 if labels == "hard" else 102)
+    data, teacher = tiny_fold.data().train, labeled_by_a_teacher(count, 1 if labels == "hard" else 102)
     masks = torch.cat([mask for _, mask in fold.batches(settings, data, 0, learning=True, pseudo=teacher)])
     others = ((masks - (1.0 if labels == "hard" else 0.4)).abs() < 1e-6).flatten(1).all(dim=1)
     assert (int(others.sum()), len(masks)) == (shown, shown + (0 if share == 1 else 20))
@@ -64,17 +64,19 @@ def test_an_epoch_shows_every_labelled_image_and_its_share_of_others(
 
 
 def test_an_interrupted_student_ends_with_the_same_weights(tmp_path: Path) -> None:
-    settings = tiny_fold.settings("pseudo.teacher=t", "train.epochs=3", "train.keep=last", "train.schedule=constant")
-    data = replace(tiny_fold.data(), pseudo=labelled_by_a_teacher(50, 1))
+    settings = tiny_fold.settings(
+        "pseudo.teacher=t", "train.epochs=3", "train.checkpoint=last", "train.schedule=constant"
+    )
+    data = replace(tiny_fold.data(), pseudo=labeled_by_a_teacher(50, 1))
     unbroken, broken = runs.FoldDir(tmp_path / "fold_0"), runs.FoldDir(tmp_path / "fold_1")
     fold.run(settings, data, unbroken, "whole")
     with tiny_fold.breaking_off(stop_at=7), pytest.raises(tiny_fold.Interrupted):  # 40 tiles: five steps an epoch
         fold.run(settings, data, broken, "broken")
     with pytest.raises(InputError, match=r"^broken was begun with other labels than its teacher gives now; remove"):
-        fold.run(settings, replace(data, pseudo=labelled_by_a_teacher(50, 0)), broken, "broken")
+        fold.run(settings, replace(data, pseudo=labeled_by_a_teacher(50, 0)), broken, "broken")
     fold.run(settings, data, broken, "broken")
     tiny_fold.assert_equal(tiny_fold.weights(unbroken.network), tiny_fold.weights(broken.network))
-    assert storage.read_json(broken.metrics)["n_pseudo"] == 50
+    assert io.read_json(broken.metrics)["n_pseudo"] == 50
     alone = runs.FoldDir(tmp_path / "fold_2")
     fold.run(settings, tiny_fold.data(), alone, "alone")
     assert not torch.equal(
@@ -83,22 +85,24 @@ def test_an_interrupted_student_ends_with_the_same_weights(tmp_path: Path) -> No
 
 
 OWN = (
-    "pseudo.teacher=self", "pseudo.images=u", "train.ema=0.5", "train.epochs=3", "train.keep=last",
+    "pseudo.images=u", "train.ema_decay=0.5", "train.epochs=3", "train.checkpoint=last",
     "train.schedule=constant",
 )  # fmt: skip
 
 
-def unknown(count: int) -> Pseudo:
-    return labelled_by_a_teacher(count, UNKNOWN)
+def unknown(count: int) -> PseudoLabeledImages:
+    return labeled_by_a_teacher(count, UNLABELED)
 
 
 @pytest.mark.parametrize("fit", ["resize", "pad"])
 def test_an_image_without_a_label_is_marked_as_such_and_no_other(fit: str) -> None:
-    settings = tiny_fold.settings(*OWN, f"data.fit={fit}", "data.size=112", "data.augment=light", "pseudo.share=0.75")
+    settings = tiny_fold.settings(
+        *OWN, f"data.resize_mode={fit}", "data.size=112", "data.augment=light", "pseudo.share=0.75"
+    )
     masks = torch.cat(
         [mask for _, mask in fold.batches(settings, tiny_fold.data().train, 0, learning=True, pseudo=unknown(90))]
     )
-    marked = (masks == UNKNOWN).flatten(1)
+    marked = (masks == UNLABELED).flatten(1)
     assert (int(marked.all(dim=1).sum()), len(masks)) == (60, 80)
     assert torch.equal(marked.all(dim=1), marked.any(dim=1))
     assert set(masks[~marked.all(dim=1)].unique().tolist()) == {0.0, 1.0}
@@ -106,68 +110,68 @@ def test_an_image_without_a_label_is_marked_as_such_and_no_other(fit: str) -> No
 
 @pytest.mark.parametrize(("labels", "wanted"), [("hard", 1.0), ("soft", 0.75)])
 def test_the_average_of_the_weights_labels_what_has_no_label(labels: str, wanted: float) -> None:
-    """The average says 0.75 everywhere, whatever the network in training says; labelled masks stay as they are."""
-    task = SaltTask(tiny_fold.settings(*OWN, f"pseudo.labels={labels}"), 0, (101, 101))
-    averaging = Averaging(task.settings.train)
-    task.trainer = SimpleNamespace(callbacks=[averaging])  # type: ignore[assignment]
-    averaging._average_model = AveragedModel(copy.deepcopy(task))
+    """The average says 0.75 everywhere, whatever the network in training says; labeled masks stay as they are."""
+    module = SaltModule(tiny_fold.settings(*OWN, f"pseudo.labels={labels}"), 0, (101, 101))
+    averaging = Averaging(module.settings.train)
+    module.trainer = SimpleNamespace(callbacks=[averaging])  # type: ignore[assignment]
+    averaging._average_model = AveragedModel(copy.deepcopy(module))
     with torch.no_grad():
         averaging.network.head.weight.zero_()
         averaging.network.head.bias.fill_(float(np.log(3)))
     images, masks = torch.rand(3, 1, 32, 32), torch.zeros(3, 1, 32, 32)
-    masks[0, :, :9], masks[1] = 1, UNKNOWN
-    found = task._labelled(images, masks)
+    masks[0, :, :9], masks[1] = 1, UNLABELED
+    found = module._label(images, masks)
     assert torch.equal(found[[0, 2]], masks[[0, 2]])
     assert torch.allclose(found[1], torch.tensor(wanted))
-    assert (masks[1] == UNKNOWN).all()  # the batch itself is not written to
-    assert task.network.training
+    assert (masks[1] == UNLABELED).all()  # the batch itself is not written to
+    assert module.network.training
 
 
 def test_the_average_labels_after_a_part_of_the_training_and_its_images_wait_until_then(tmp_path: Path) -> None:
-    """Two of four epochs show 20 labelled tiles alone, two also as many others; the number of steps is the same."""
-    settings = tiny_fold.settings(*OWN, "train.epochs=4", "pseudo.label_after=0.5")
-    learnt, loss = list[tuple[int, int, float]](), SaltTask.loss
+    """Two of four epochs show 20 labeled tiles alone, two also as many others; the number of steps is the same."""
+    settings = tiny_fold.settings(*OWN, "train.epochs=4", "pseudo.ramp_up_fraction=0.5")
+    learned, loss = list[tuple[int, int, float]](), SaltModule.loss
 
-    def recorded(task: SaltTask, found: Outputs, masks: Tensor) -> Tensor:
+    def recorded(module: SaltModule, found: Outputs, masks: Tensor) -> Tensor:
         assert len(found.logits) == len(masks)
-        learnt.append((task.current_epoch, len(masks), float(masks.max())))
-        return loss(task, found, masks)
+        learned.append((module.current_epoch, len(masks), float(masks.max())))
+        return loss(module, found, masks)
 
     data = replace(tiny_fold.data(), pseudo=unknown(50))
-    with mock.patch.object(SaltTask, "loss", recorded):
+    with mock.patch.object(SaltModule, "loss", recorded):
         fold.run(settings, data, runs.FoldDir(tmp_path / "fold_0"), "late")
-    assert [sum(count for epoch, count, _ in learnt if epoch == k) for k in range(4)] == [20, 20, 40, 40]
-    assert [sum(epoch == k for epoch, *_ in learnt) for k in range(4)] == [5] * 4
-    assert max(highest for *_, highest in learnt) == 1  # none is UNKNOWN
+    assert [sum(count for epoch, count, _ in learned if epoch == k) for k in range(4)] == [20, 20, 40, 40]
+    assert [sum(epoch == k for epoch, *_ in learned) for k in range(4)] == [5] * 4
+    assert max(highest for *_, highest in learned) == 1  # none is UNLABELED
 
 
-def test_a_batch_with_fewer_than_two_labelled_images_is_labelled_at_any_time() -> None:
-    task = SaltTask(tiny_fold.settings(*OWN, "pseudo.label_after=0.5"), 0, (101, 101))
-    task.trainer = SimpleNamespace(callbacks=[], current_epoch=0)  # type: ignore[assignment]
+def test_a_batch_with_fewer_than_two_labeled_images_is_labeled_at_any_time() -> None:
+    module = SaltModule(tiny_fold.settings(*OWN, "pseudo.ramp_up_fraction=0.5"), 0, (101, 101))
+    module.trainer = SimpleNamespace(callbacks=[], current_epoch=0)  # type: ignore[assignment]
     images, masks = torch.rand(3, 1, 32, 32), torch.zeros(3, 1, 32, 32)
-    masks[1] = UNKNOWN
-    shown, found = task._shown(images, masks)
+    masks[1] = UNLABELED
+    shown, found = module._fill_in_pseudo_labels(images, masks)
     assert torch.equal(shown, images[[0, 2]])
     assert torch.equal(found, masks[[0, 2]])
-    masks[2] = UNKNOWN  # one image alone is too few for batch norm
+    masks[2] = UNLABELED  # one image alone is too few for batch norm
     with pytest.raises(StopIteration):  # it asks for the average, which is not there
-        task._shown(images, masks)
+        module._fill_in_pseudo_labels(images, masks)
 
 
 def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupted(tmp_path: Path) -> None:
     settings = tiny_fold.settings(*OWN)
     data = replace(tiny_fold.data(), pseudo=unknown(50))
     unbroken, broken = runs.FoldDir(tmp_path / "fold_0"), runs.FoldDir(tmp_path / "fold_1")
-    learnt, loss = list[Tensor](), SaltTask.loss
+    learned, loss = list[Tensor](), SaltModule.loss
 
-    def recorded(task: SaltTask, found: Outputs, masks: Tensor) -> Tensor:
-        learnt.append(masks)
-        return loss(task, found, masks)
+    def recorded(module: SaltModule, found: Outputs, masks: Tensor) -> Tensor:
+        learned.append(masks)
+        return loss(module, found, masks)
 
-    with mock.patch.object(SaltTask, "loss", recorded):
+    with mock.patch.object(SaltModule, "loss", recorded):
         fold.run(settings, data, unbroken, "whole")
-    assert sum(len(masks) for masks in learnt) == 3 * 40  # epochs of 20 labelled tiles and as many others
-    assert set(torch.cat(learnt).unique().tolist()) == {0.0, 1.0}  # so none is UNKNOWN
+    assert sum(len(masks) for masks in learned) == 3 * 40  # epochs of 20 labeled tiles and as many others
+    assert set(torch.cat(learned).unique().tolist()) == {0.0, 1.0}  # so none is UNLABELED
     with tiny_fold.breaking_off(stop_at=7), pytest.raises(tiny_fold.Interrupted):
         fold.run(settings, data, broken, "broken")
     fold.run(settings, data, broken, "broken")
@@ -177,13 +181,15 @@ def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupt
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ("pseudo.images=", r"pseudo.images is ''; it must be given with teacher=self, and only then"),
-        ("train.ema=0", r"train.ema is 0.0; it must be above 0 with pseudo.teacher=self: that is the teacher"),
-        ("pseudo.confidence=0.5", r"pseudo.confidence is 0.5; it must be 0 with teacher=self"),
-        ("pseudo.label_after=1", r"pseudo.label_after is 1.0; it must be in \[0, 1\)"),
-        ("pseudo.label_after=0.9", r"pseudo.label_after is 0.9; it must be at most 1 - 1/3, to leave an epoch"),
-        ("pseudo.teacher=", r"pseudo.images is 'u'; it must be given with teacher=self, and only then"),
-        ("pseudo.teacher=other", r"pseudo.images is 'u'; it must be given with teacher=self, and only then"),
+        ("train.ema_decay=0", r"train.ema_decay is 0.0; it must be above 0 with pseudo.images: the average teaches"),
+        ("pseudo.drop_fraction=0.5", r"pseudo.drop_fraction does not go with this pseudo"),
+        ("pseudo.teacher=other", r"pseudo.teacher does not go with this pseudo"),
+        ("pseudo.ramp_up_fraction=1", r"pseudo.ramp_up_fraction is 1; it must be below 1"),
+        (
+            "pseudo.ramp_up_fraction=0.9",
+            r"pseudo.ramp_up_fraction is 0.9; it must be at most 1 - 1/3, to leave an epoch",
+        ),
+        ("pseudo.limit=-1", r"pseudo.limit is -1; it must be at least 0"),
     ],
 )
 def test_settings_that_contradict_each_other_are_refused(change: str, message: str) -> None:
@@ -191,16 +197,8 @@ def test_settings_that_contradict_each_other_are_refused(change: str, message: s
         tiny_fold.settings(*OWN, change)
 
 
-@pytest.mark.parametrize(
-    "changes", [("pseudo.limit=5",), ("pseudo.limit=5", "pseudo.teacher=t"), (*OWN, "pseudo.limit=-1")]
-)
-def test_only_a_networks_own_images_are_limited_and_not_to_fewer_than_none(changes: tuple[str, ...]) -> None:
-    with pytest.raises(InputError, match=r"pseudo.limit is -?\d; it must be 0 "):
-        tiny_fold.settings(*changes)
-
-
 @pytest.mark.slow
-def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_folder(tmp_path: Path) -> None:
+def test_a_run_that_teaches_itself_leaves_knmean_teacher_images_out_and_is_bound_to_its_folder(tmp_path: Path) -> None:
     write_dataset(tmp_path / "input" / "tiny", n_train=24, n_test=4, seed=3)
     extra = tmp_path / "extra"
     write_dataset(tmp_path / "other" / "tiny", n_train=6, n_test=2, seed=4)
@@ -208,17 +206,18 @@ def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_f
     for part in ("train", "test"):
         for image in (tmp_path / "input" / "tiny" / part / "images").iterdir():
             shutil.copy(image, extra / f"again-{image.name}")
-    changes = [*SETTINGS, "pseudo.teacher=self", f"pseudo.images={extra}", "train.ema=0.5"]
+    changes = [*SETTINGS, f"pseudo.images={extra}", "train.ema_decay=0.5"]
     settings = config.override(experiments.named("unet"), changes)
     run = runs.run_dir(tmp_path / "output", "own")
-    experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [0])
-    assert storage.read_json(run.fold(0).metrics)["n_pseudo"] == 6
+    run_training.train_run(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [0])
+    assert io.read_json(run.fold(0).metrics)["n_pseudo"] == 6
     assert (
-        unlabelled.own_images(replace(settings.pseudo, limit=3)).ids == unlabelled.own_images(settings.pseudo).ids[:3]
+        unlabeled.mean_teacher_images(replace(settings.pseudo, limit=3)).ids
+        == unlabeled.mean_teacher_images(settings.pseudo).ids[:3]
     )
     next(extra.iterdir()).unlink()
-    with pytest.raises(InputError, match=r"run 'own' exists and differs \(unlabelled_hash: changed\)"):
-        experiment.train(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [1])
+    with pytest.raises(InputError, match=r"run 'own' exists and differs \(unlabeled_hash: changed\)"):
+        run_training.train_run(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [1])
 
 
 @pytest.mark.slow
@@ -228,66 +227,70 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
 
     def train(name: str, *changes: str) -> runs.RunDir:
         settings = config.override(experiments.named("unet"), [*SETTINGS, *changes])
-        experiment.train(settings, "tiny", runs.run_dir(output, name), tmp_path / "input", output)
+        run_training.train_run(settings, "tiny", runs.run_dir(output, name), tmp_path / "input", output)
         return runs.run_dir(output, name)
 
     teacher = train("teacher")
-    with pytest.raises(InputError, match="teacher has labelled no images for fold 0"):
+    with pytest.raises(InputError, match="teacher has labeled no images for fold 0"):
         train("early", "pseudo.teacher=teacher")
-    pseudo.label(teacher, tmp_path / "input" / "tiny" / "test" / "images")
-    with pytest.raises(InputError, match="all of the images are labelled or test images"):  # they are the test set's
+    pseudo_labeling.label(teacher, tmp_path / "input" / "tiny" / "test" / "images")
+    with pytest.raises(InputError, match="all of the images are labeled or test images"):  # they are the test set's
         train("none", "pseudo.teacher=teacher")
-    student = train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.start_from=teacher")
+    student = train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.init_from=teacher")
     assert [run.read_provenance()["transduction"] for run in (teacher, student)] == [False, True]
     root = tmp_path / "input" / "tiny"
     known = (competition.read_train(root).images, competition.read_test(root).images)
     for number in (0, 1):
-        figures = storage.read_json(student.fold(number).metrics)
+        figures = io.read_json(student.fold(number).metrics)
         assert figures["n_pseudo"] == 4
-        taught = pseudo.of_fold([teacher], number, replace(config.PseudoConfig(), transduction=True), *known)
+        taught = pseudo_labels.of_fold(
+            [teacher], number, config.PseudoLabels(teacher="teacher", transduction=True), *known
+        )
         assert figures["pseudo_hash"] == taught.fingerprint()
         assert figures["pseudo_checksums"] == list(taught.checksums)
         others = {"masks": 1 - taught.masks, "images": taught.images[::-1], "ids": taught.ids[::-1]}
         for name, values in others.items():
             assert replace(taught, **{name: values}).fingerprint() != taught.fingerprint()
-        assert figures["encoder_weights"] == f"all weights from teacher, fold {number}"
-    # Stopped between two folds, it would learn from two teachers if the first had labelled anew meanwhile.
+        assert figures["weights_source"] == f"all weights from teacher, fold {number}"
+    # Stopped between two folds, it would learn from two teachers if the first had labeled anew meanwhile.
     finished = student.fold(1).metrics.read_text()
     student.fold(1).metrics.unlink()
-    labels = storage.read_json(teacher.pseudo)
-    storage.write_json(teacher.pseudo, labels | {"checksums": labels["checksums"] | {"0": "of labels made anew"}})
-    with pytest.raises(InputError, match=r"fold 0 of student learnt from other labels than teacher gives now; remove "):
-        train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.start_from=teacher")
-    storage.write_json(teacher.pseudo, labels)
+    labels = io.read_json(teacher.pseudo)
+    io.write_json(teacher.pseudo, labels | {"checksums": labels["checksums"] | {"0": "of labels made anew"}})
+    with pytest.raises(
+        InputError, match=r"fold 0 of student was trained on other labels than teacher has now; remove "
+    ):
+        train("student", "pseudo.teacher=teacher", "pseudo.transduction=true", "train.init_from=teacher")
+    io.write_json(teacher.pseudo, labels)
     student.fold(1).metrics.write_text(finished)
     # Other folds: the teacher's networks have seen what this student is judged by.
     with pytest.raises(InputError, match="teacher was trained on other folds"):
         train("leak", "pseudo.teacher=teacher", "folds.seed=1")
     with pytest.raises(InputError, match="teacher was trained on other folds"):
-        train("leak", "train.start_from=teacher", "folds.seed=1")
+        train("leak", "train.init_from=teacher", "folds.seed=1")
     assert not runs.run_dir(output, "leak").path.exists()
-    with pytest.raises(InputError, match=r"train.start_from is teacher, whose network differs \(model.skip: add → con"):
-        train("other", "train.start_from=teacher", "model.skip=add")
+    with pytest.raises(InputError, match=r"train.init_from is teacher, whose network differs \(model.skip: add → con"):
+        train("other", "train.init_from=teacher", "model.skip=add")
     # What is behind a run is told when it is made; to go on it needs what it learns from itself alone.
-    train("chosen", "train.keep=best", "train.schedule=constant")
-    later = train("later", "train.start_from=chosen")
+    train("chosen", "train.checkpoint=best", "train.schedule=constant")
+    later = train("later", "train.init_from=chosen")
     assert later.read_provenance()["epoch_chosen_in"] == ["chosen"]
-    last = train("last", "train.start_from=later")
+    last = train("last", "train.init_from=later")
     assert last.read_provenance()["epoch_chosen_in"] == ["chosen"]
     (output / "runs" / "chosen").rename(output / "runs" / "elsewhere")
-    train("last", "train.start_from=later")
-    assert train("again", "train.start_from=student").read_provenance()["transduction"]
+    train("last", "train.init_from=later")
+    assert train("again", "train.init_from=student").read_provenance()["transduction"]
     blend = runs.RunDir(output / "blends" / "both")
-    storage.write_json(blend.provenance, teacher.read_provenance() | {"members": ["teacher", "later"]})
-    with pytest.raises(InputError, match=r"train.start_from is both, a blend of 2 runs; name one of its members"):
-        train("of-a-blend", "train.start_from=both")
+    io.write_json(blend.provenance, teacher.read_provenance() | {"members": ["teacher", "later"]})
+    with pytest.raises(InputError, match=r"train.init_from is both, a blend of 2 runs; name one of its members"):
+        train("of-a-blend", "train.init_from=both")
     assert not runs.run_dir(output, "of-a-blend").path.exists()
 
 
 def test_weights_are_taken_over_before_the_first_step(tmp_path: Path) -> None:
-    settings = tiny_fold.settings("train.epochs=1", "train.keep=last", "train.schedule=constant")
+    settings = tiny_fold.settings("train.epochs=1", "train.checkpoint=last", "train.schedule=constant")
     first = runs.RunDir(tmp_path / "first")
-    storage.write_atomic(first.config, config.dump(settings))
+    io.write_atomic(first.config, config.dump(settings))
     fold.run(settings, tiny_fold.data(), first.fold(0), "first")
     still = config.override(settings, ["train.learning_rate=1e-30", "train.seed=5"])
     second = runs.FoldDir(tmp_path / "second" / "fold_0")

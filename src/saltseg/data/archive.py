@@ -1,83 +1,143 @@
-"""Unpacking the competition's archive, which comes from the network and so is trusted with nothing."""
+"""Unpack the competition's archive; it comes from the network, so every member is checked before it is written."""
 
 import shutil
 import stat
+import unicodedata
 import zipfile
-import zlib
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from saltseg.errors import InputError
+from saltseg.data.files import is_hidden
+from saltseg.errors import InputError, reason
 
 INNER_ARCHIVES = {"train.zip": "train", "test.zip": "test"}  # inside Kaggle's one big archive
 MAX_BYTES = 4 * 2**30  # the real archive unpacks to well below 1 GB
 MAX_FILES = 200_000  # and to some 45,000 files
+MAX_NAME = 200  # bytes of a path; a file system may refuse more
+
+
+class _Refused(Exception):
+    """What is wrong with an archive."""
 
 
 def unzip(archive: Path, target: Path) -> None:
-    """Unpack the competition's archive, with its inner train.zip and test.zip, into the new folder `target`.
+    """Unpack the competition's archive and its inner train.zip and test.zip.
 
-    InputError for a member that would land outside of `target`, a link, an encrypted member, or more than
-    `MAX_BYTES` / `MAX_FILES`; a damaged archive is removed, so that the next download starts afresh. `target`
-    is there afterwards only if all went well.
+    An archive that cannot be used is deleted, so that the next download starts over.
+
+    Args:
+        archive: zip file.
+        target: new folder; exists afterwards only on success.
+
+    Raises:
+        InputError: the archive is damaged or exceeds `MAX_BYTES` or `MAX_FILES`, it holds a file twice, or a member
+            lies outside of `target`, is a link or is encrypted.
     """
     target.mkdir(parents=True)
     try:
         _extract(archive, target)
         for inner, folder in INNER_ARCHIVES.items():
             if (target / inner).is_file():
+                if (target / folder).exists():
+                    raise _Refused(f"both {inner} and the folder {folder}")
                 _extract(target / inner, target / folder)
                 (target / inner).unlink()
                 _flatten(target / folder, folder)
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError) as error:
+    except _Refused as error:
         archive.unlink()
         shutil.rmtree(target)
-        what = f"{archive}: damaged archive ({error})"
-        raise InputError(f"{what}; it has been removed, run the same command again") from None
+        raise InputError(f"{archive}: {error}; it has been removed, rerun to fetch it again") from None
     except BaseException:
         shutil.rmtree(target)
         raise
 
 
 def _extract(archive: Path, target: Path) -> None:
-    """Write the members of one archive below `target`, after all of them have been checked."""
-    with zipfile.ZipFile(archive) as bundle:
+    """Check all members of one archive, then write them below `target`; raise _Refused for what must not be there."""
+    with _open(archive) as bundle:
         members = [member for member in bundle.infolist() if not member.is_dir()]
         for member in members:
-            _refuse_member(archive, member)
+            _check_member(member)
         # Reading stops at the size that the member declares, so this sum cannot be exceeded either.
         size = sum(member.file_size for member in members)
         if size > MAX_BYTES or len(members) > MAX_FILES:
-            what = f"{archive}: unpacks to {size:,} bytes in {len(members):,} files"
-            raise InputError(f"{what}, limit {MAX_BYTES:,} in {MAX_FILES:,}; delete it and fetch it again")
-        for member in members:
-            parts = PurePosixPath(member.filename).parts
-            if parts[0] == "__MACOSX" or (parts[-1].endswith(".zip") and parts[-1] not in INNER_ARCHIVES):
-                continue  # the archive also holds everything a second time, and something of the organisers'
-            path = target.joinpath(*parts)
+            what = f"unpacks to {size:,} bytes in {len(members):,} files"
+            raise _Refused(f"{what}, limit {MAX_BYTES:,} in {MAX_FILES:,}")
+        wanted = [member for member in members if not _skipped(PurePosixPath(member.filename).parts)]
+        _check_paths([PurePosixPath(member.filename) for member in wanted])
+        for member in wanted:
+            path = target.joinpath(*PurePosixPath(member.filename).parts)
             path.parent.mkdir(parents=True, exist_ok=True)
-            with bundle.open(member) as packed, path.open("wb") as file:
-                shutil.copyfileobj(packed, file, 2**20)
+            with path.open("wb") as file:
+                for part in _parts(bundle, member):
+                    file.write(part)
 
 
-def _refuse_member(archive: Path, member: zipfile.ZipInfo) -> None:
-    """InputError unless the member is a plain, readable file below the target."""
+def _open(archive: Path) -> zipfile.ZipFile:
+    try:
+        return zipfile.ZipFile(archive)
+    except Exception as error:
+        raise _damaged(error) from None
+
+
+def _parts(bundle: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
+    """The content of a member, apart from writing it, whose errors have other reasons."""
+    try:
+        with bundle.open(member) as packed:
+            while part := packed.read(2**20):
+                yield part
+    except Exception as error:
+        raise _damaged(error) from None
+
+
+def _damaged(error: Exception) -> Exception:
+    """The archive's fault, whatever zip, zlib, bz2 or lzma raise, unless the operating system could not read it."""
+    if isinstance(error, OSError) and error.errno is not None:
+        return error
+    return _Refused(f"damaged archive ({reason(error)})")
+
+
+def _skipped(parts: tuple[str, ...]) -> bool:
+    """The archive also holds everything a second time, something of the organizers', and what macOS leaves."""
+    return any(map(is_hidden, parts)) or (parts[-1].endswith(".zip") and parts[-1] not in INNER_ARCHIVES)
+
+
+def _check_member(member: zipfile.ZipInfo) -> None:
+    """Raise _Refused unless the member is a plain, readable file below the target."""
     name = member.filename
     path = PurePosixPath(name)
-    if path.is_absolute() or ".." in path.parts or "\\" in name or ":" in name or not path.parts:
-        reason = "outside of the target"
+    if path.is_absolute() or ".." in path.parts or not path.parts or any(sign in name for sign in "\\:"):
+        why = "outside of the target"
+    elif not name.isprintable() or len(name.encode()) > MAX_NAME:
+        why = "no file name"
     elif stat.S_IFMT(member.external_attr >> 16) not in (0, stat.S_IFREG):
-        reason = "not a plain file"
+        why = "not a plain file"
     elif member.flag_bits & 1:
-        reason = "encrypted"
+        why = "encrypted"
     else:
         return
-    raise InputError(f"{archive}: member {name!r} refused ({reason}); delete the archive and fetch it again")
+    raise _Refused(f"member {name!r} refused ({why})")
+
+
+def _check_paths(paths: list[PurePosixPath]) -> None:
+    """Raise _Refused where two members would be one file, on some system, or one a folder of the other."""
+    seen: set[str] = set()
+    for path in paths:
+        key = unicodedata.normalize("NFC", str(path)).casefold()
+        if key in seen:
+            raise _Refused(f"member {str(path)!r} refused (there are two)")
+        seen.add(key)
+    folders = {unicodedata.normalize("NFC", str(folder)).casefold() for path in paths for folder in path.parents}
+    if both := sorted(seen & folders):
+        raise _Refused(f"member {both[0]!r} refused (a file and a folder)")
 
 
 def _flatten(folder: Path, name: str) -> None:
-    """Move `folder/<name>/*` up into `folder`: a train.zip may hold images/ or train/images/."""
-    doubled = folder / name
-    if doubled.is_dir():
-        for path in list(doubled.iterdir()):
+    """Move `folder/<name>/*` up into `folder`: a train.zip may hold images/ or train/images/, not both."""
+    nested = folder / name
+    if nested.is_dir():
+        for path in list(nested.iterdir()):
+            if (folder / path.name).exists():
+                raise _Refused(f"both {path.name} and {name}/{path.name} in {name}.zip")
             path.rename(folder / path.name)
-        doubled.rmdir()
+        nested.rmdir()

@@ -1,158 +1,136 @@
-"""Networks → probabilities at the tiles' own size. Out-of-fold, test and folder predictions all come from here."""
+"""Networks → probabilities at the tiles' own size. Out-of-fold, test and folder predictions are all made here."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from saltseg import config
-from saltseg.core.geometry import Fit
-from saltseg.core.postprocess import quantise
+from saltseg.config import Config, has_presence_head
 from saltseg.data.dataset import to_input
-from saltseg.errors import InputError, reason
-from saltseg.inference import tta
-from saltseg.models import zoo
-from saltseg.models.network import outputs
-from saltseg.runs import FoldDir, Predictions
+from saltseg.data.transforms import TileTransform
+from saltseg.errors import InputError
+from saltseg.inference.tta import VIEWS, View
+from saltseg.models.precision import autocast
+from saltseg.models.salt_network import outputs
+from saltseg.postprocessing.parameters import quantize
+from saltseg.predictions import Predictions
 
-Progress = Callable[[int], object]
-LARGEST = 4_000_000  # pixels of an image predicted whole; networks hold 1 to 2 kB per pixel, 4 to 8 if upsampled
-
-
-def best_device() -> torch.device:
-    """The GPU where there is one."""
-    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-
-
-def uses_bf16(settings: config.Config) -> bool:
-    """Whether training and prediction run in mixed bfloat16: asked for, or a GPU that has it in hardware."""
-    if settings.train.precision == "auto":
-        return torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)
-    return settings.train.precision == "bf16"
-
-
-def bf16_would_pay(settings: config.Config) -> bool:
-    """Whether this CPU has instructions for bfloat16 that ``train.precision=auto`` leaves unused; see RESULTS.md."""
-    known: dict[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # not in every torch
-    has_them = known.get("avx512_bf16", False) or known.get("amx_bf16", False)
-    return settings.train.precision == "auto" and not torch.cuda.is_available() and has_them
-
-
-def load_networks(settings: config.Config, fold: FoldDir) -> list[nn.Module]:
-    """A fold's networks on the best device, in evaluation mode: one, or one per snapshot."""
-    return [load_network(settings, path).to(best_device()) for path in fold.networks(settings.train)]
-
-
-def load_network(settings: config.Config, path: Path) -> nn.Module:
-    """The network that ``settings`` describes with the weights of a checkpoint, in evaluation mode.
-
-    Reads tensors only (``weights_only=True``): a checkpoint from a stranger cannot run code.
-    """
-    network = zoo.build(settings.model, pretrained=False)
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
-    except FileNotFoundError:
-        raise InputError(f"no checkpoint at {path}; train the fold first with scripts/train.py") from None
-    except Exception as error:  # torch raises a dozen kinds for a damaged file, all with many lines
-        raise InputError(f"{path} cannot be loaded ({reason(error)}); delete the fold and train it again") from None
-    return network.to(memory_format=torch.channels_last).eval()
-
-
-def origin(path: Path) -> str:
-    """The line about pretrained weights in a checkpoint that `load_network` can read; "random" where it has none."""
-    return torch.load(path, map_location="cpu", weights_only=True).get("origin", "random")
+Progress = Callable[[int], object]  # called with the number of images done since its last call
+LARGEST = 4_000_000  # pixels of an image predicted whole; networks hold 1 to 2 kB per pixel, 4 to 8 with upsample_input
 
 
 def predictions(
     networks: Sequence[nn.Module],
     ids: Sequence[str],
     images: np.ndarray,
-    settings: config.Config,
+    settings: Config,
     *,
-    views: tuple[str, ...] | None = None,
+    tta: tuple[str, ...] | None = None,
     progress: Progress | None = None,
 ) -> Predictions:
-    """What networks say of images uint8 (N, H, W), ready to be stored with their ids; see `probabilities`."""
-    values, presence = _predict(networks, images, settings, views, None, progress, np.uint8)
-    return Predictions(np.array(ids), values, presence=presence)
+    """`probabilities` in 255ths together with the ids and, from a presence head, the probability of holding salt."""
+    values, presence = _predict(networks, images, settings, tta, None, progress, np.uint8)
+    return Predictions(np.array(ids), values, presence_probability=presence)
 
 
 def probabilities(
     networks: Sequence[nn.Module],
     images: np.ndarray,
-    settings: config.Config,
+    settings: Config,
     *,
-    views: tuple[str, ...] | None = None,
-    fit: Fit | None = None,
+    tta: tuple[str, ...] | None = None,
+    transform: TileTransform | None = None,
     progress: Progress | None = None,
     out: type[np.float32] | type[np.uint8] = np.float32,
 ) -> np.ndarray:
-    """Salt probability of every pixel, (N, H, W), averaged over the networks and the views.
+    """Salt probability of every pixel, averaged over the networks and the views.
 
-    images: uint8 (N, H, W). views: names from ``tta.VIEWS``; default: those of the configuration. fit: how images
-    reach the networks; default: as tiles do. progress is called with the number of images done since its last call.
-    out: float32 in [0, 1], or uint8 in 255ths, as predictions are stored.
+    Args:
+        networks: one or more, on one device; they are set to evaluation mode.
+        images: uint8 (N, H, W).
+        settings: of the networks, with the precision resolved (`saltseg.models.precision.trained_config`).
+        tta: names of `VIEWS`; None: those of the settings.
+        transform: how images reach the networks; None: as tiles do.
+        progress: see `Progress`.
+        out: float32 in [0, 1], or uint8 in 255ths, as predictions are stored.
+
+    Returns:
+        ``out`` (N, H, W).
+
+    Raises:
+        InputError: images of another type or shape.
     """
-    return _predict(networks, images, settings, views, fit, progress, out)[0]
+    return _predict(networks, images, settings, tta, transform, progress, out)[0]
 
 
 @torch.inference_mode()
 def _predict(
     networks: Sequence[nn.Module],
     images: np.ndarray,
-    settings: config.Config,
-    views: tuple[str, ...] | None,
-    fit: Fit | None,
+    settings: Config,
+    tta: tuple[str, ...] | None,
+    transform: TileTransform | None,
     progress: Progress | None,
     out: type[np.float32] | type[np.uint8],
 ) -> tuple[np.ndarray, np.ndarray | None]:
-    """Probabilities (N, H, W) and, from networks with an empty-image head, of holding salt, uint8 (N,) in 255ths."""
-    chosen = tta.views(views or settings.predict.views)
-    fit = fit or Fit.square(settings.data.fit, settings.data.size)
+    """Probabilities (N, H, W) and, from networks with a presence head, of holding salt, uint8 (N,) in 255ths."""
+    if images.dtype != np.uint8 or images.ndim != 3:
+        raise InputError(f"images are {images.dtype} of shape {images.shape}; give uint8 (N, H, W)")
+    views = [VIEWS[name] for name in tta or settings.predict.tta]
+    transform = transform or TileTransform.square(settings.data.resize_mode, settings.data.size)
     device = next(networks[0].parameters()).device
     height, width = images.shape[1:]
     result = np.empty(images.shape, out)
-    presence = np.empty(len(images), np.uint8) if settings.model.empty_head else None
+    presence = np.empty(len(images), np.uint8) if has_presence_head(settings.model) else None
     for network in networks:
         network.eval()
-    for start in range(0, len(images), settings.predict.batch_size):
-        part = images[start : start + settings.predict.batch_size]
-        batch = to_input(part, fit, settings.model.in_channels).to(device, memory_format=torch.channels_last)
-        with torch.autocast(device.type, torch.bfloat16, enabled=uses_bf16(settings)):
-            found = [_view(network, batch, view) for network in networks for view in chosen]
-        mean = torch.stack([pixels for pixels, _ in found]).mean(dim=0)
-        values = np.clip(fit.inverse(mean[:, 0].cpu().numpy(), height, width), 0, 1)
+    for start in range(0, len(images), settings.runtime.predict_batch_size):
+        part = images[start : start + settings.runtime.predict_batch_size]
+        batch = to_input(part, transform, settings.model.in_channels).to(device, memory_format=torch.channels_last)
+        with autocast(settings, device):
+            pairs = [_predict_view(network, batch, view) for network in networks for view in views]
+        mean = torch.stack([pixels for pixels, _ in pairs]).mean(dim=0)
+        values = np.clip(transform.inverse(mean[:, 0].cpu().numpy(), height, width), 0, 1)
         done = slice(start, start + len(part))
-        result[done] = quantise(values) if out == np.uint8 else values
+        result[done] = quantize(values) if out == np.uint8 else values
         if presence is not None:
-            presence[done] = quantise(torch.stack([whole for _, whole in found]).mean(dim=0).cpu().numpy())
+            presence[done] = quantize(torch.stack([salt for _, salt in pairs]).mean(dim=0).cpu().numpy())
         if progress is not None:
             progress(len(part))
     return result, presence
 
 
-def _view(network: nn.Module, batch: Tensor, view: tta.View) -> tuple[Tensor, Tensor]:
+def _predict_view(network: nn.Module, batch: Tensor, view: View) -> tuple[Tensor, Tensor]:
     """Probabilities of one view: of every pixel (N, 1, H, W), turned back, and of holding salt (N,)."""
-    found = outputs(network, view.forward(batch))
-    whole = torch.zeros(0) if found.presence is None else torch.sigmoid(found.presence.float())
-    return view.inverse(torch.sigmoid(found.logits.float())), whole
+    result = outputs(network, view.forward(batch))
+    presence = torch.zeros(0) if result.presence is None else torch.sigmoid(result.presence.float())
+    return view.inverse(torch.sigmoid(result.logits.float())), presence
 
 
-def of_any_size(networks: Sequence[nn.Module], image: np.ndarray, settings: config.Config) -> np.ndarray:
-    """Salt probability, uint8 (H, W) in 255ths, of one image of any size: the mean over the networks and views.
+def predict_image(networks: Sequence[nn.Module], image: np.ndarray, settings: Config) -> np.ndarray:
+    """Salt probability of one image of any size, averaged over the networks and the views.
 
-    image: uint8 (H, W). The image is brought to the scale that the networks were trained at (a "resize" of
-    101-pixel tiles to 128 enlarges a section by 128/101 too), seen whole, and the result is brought back.
+    The networks see the whole image at the scale that they were trained at: if tiles of 101 pixels are resized to 128,
+    the image is enlarged by 128/101, too.
+
+    Args:
+        networks: see `probabilities`.
+        image: uint8 (H, W).
+        settings: see `probabilities`.
+
+    Returns:
+        uint8 (H, W) in 255ths.
+
+    Raises:
+        InputError: an image of more than `LARGEST` pixels, or networks with ``model.extra_channels``.
     """
     height, width = image.shape
     if image.size > LARGEST:
         raise InputError(f"image of {height}x{width} pixels is too large to see whole; cut it into parts of 2000x2000")
     if settings.model.extra_channels:
         raise InputError(
-            "model.extra_channels tell the row in a tile, which an image of another size has not; use tiles"
+            "model.extra_channels give the row within a tile, which an image of another size does not have; use tiles"
         )
-    fit = Fit.section(settings.data.fit, settings.data.size, height, width)
-    return quantise(probabilities(networks, image[None], settings, fit=fit)[0])
+    transform = TileTransform.section(settings.data.resize_mode, settings.data.size, height, width)
+    return quantize(probabilities(networks, image[None], settings, transform=transform)[0])

@@ -1,21 +1,26 @@
-"""A network that never gives resolution away: convolutions at the full size of the image, one after another.
+"""A fully convolutional network without down-sampling: convolutions at the full size of the image, one after another.
 
-The case study's question 5.3 is whether an encoder and a decoder are needed at all. With dilations the same layers see
-as far as a U-Net does (Yu and Koltun 2016, arXiv 1511.07122).
+It answers the case study's question 5.3, whether an encoder and a decoder are needed at all. With dilations its
+receptive field is as large as a U-Net's (Yu and Koltun 2016, arXiv 1511.07122).
 """
 
 from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from saltseg.models.unet import initialise
+from saltseg.models.unet import initialize
 
 
 class FullResolutionFCN(nn.Module):
     """Image → logits of salt, same height and width; 3x3 convolutions with batch norm and ReLU, then 1x1.
 
-    filters: width of every layer. dilations: one layer each; 1 looks at neighbours, d at every d-th pixel.
     Trainable parameters with F filters, L layers and C input channels: 9 F (C + (L - 1) F) + 3 L F + F + 1.
+
+    Args:
+        in_channels: of the image.
+        filters: channels of every layer.
+        dilations: one per layer; with d it reads every d-th pixel.
+        dropout: share of values before the last layer that are zeroed in training.
     """
 
     def __init__(self, in_channels: int, filters: int, dilations: Sequence[int], dropout: float = 0.05) -> None:
@@ -27,7 +32,7 @@ class FullResolutionFCN(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(filters, 1, kernel_size=1)
         self.receptive_field = 1 + 2 * sum(dilations)  # pixels, height and width
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, image: Tensor) -> Tensor:
         """Float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), for any H and W."""

@@ -14,8 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from saltseg.config import unknown
-from saltseg.errors import InputError
+from saltseg.errors import InputError, unknown_name
 
 DICE_SMOOTHING = 0.05  # share of the image's pixels
 
@@ -143,7 +142,7 @@ def from_text(text: str) -> WeightedSum:
         if not name:
             raise InputError(f"loss {text!r} lacks a name; write for example bce, lovasz_elu or 0.5*bce+lovasz")
         if name not in LOSSES:
-            raise InputError(unknown("loss", name, LOSSES))
+            raise InputError(unknown_name("loss", name, LOSSES))
         terms.append((_weight(weight, term) if star else 1.0, name))
     return WeightedSum(tuple(terms))
 

@@ -1,7 +1,7 @@
-"""The U-Net of the case study, by hand, to be read from top to bottom.
+"""The U-Net of the case study, written by hand, to be read from top to bottom.
 
 Ronneberger et al. 2015 (arXiv 1505.04597) in the slim form of the TGS Salt case study: 16 to 256 filters, batch
-normalisation, dropout after every pooling and every concatenation. Names of tensors are the case study's.
+normalization, dropout after every pooling and every concatenation. Names of tensors are the case study's.
 """
 
 import torch
@@ -12,10 +12,10 @@ from saltseg.errors import InputError
 
 
 def two_convolutions(in_channels: int, filters: int) -> nn.Sequential:
-    """2@Conv 3x3: each convolution followed by batch norm and ReLU, the second reading the first's output.
+    """Two 3x3 convolutions, each followed by batch norm and ReLU.
 
-    (In the case study's own notebook the second one reads the block's input, so that its first never trains. Its
-    Keras has other batch norm constants too: eps 1e-3 and a running mean that moves by 0.01; PyTorch's stay here.)
+    In the case study's own notebook the second one reads the block's input, so that its first never trains. Its Keras
+    also has other constants of batch norm: eps 1e-3 and momentum 0.01; here they are PyTorch's.
     """
     return nn.Sequential(
         nn.Conv2d(in_channels, filters, kernel_size=3, padding=1),
@@ -33,7 +33,7 @@ def up_convolution(in_channels: int, filters: int) -> nn.ConvTranspose2d:
 
 
 def down_sampling(kind: str, filters: int) -> nn.Module:
-    """Halves height and width: ``max_pool`` (the case study's), ``average_pool``, or ``strided_conv``, which learns how
+    """Halve height and width: ``max_pool`` (the case study's), ``average_pool``, or ``strided_conv``, which is learned
     (Springenberg et al. 2015, arXiv 1412.6806)."""
     if kind == "strided_conv":
         return nn.Sequential(
@@ -45,7 +45,7 @@ def down_sampling(kind: str, filters: int) -> nn.Module:
 
 
 def join(kind: str, up: Tensor, skip: Tensor) -> Tensor:
-    """What a skip connection does with two float (N, C, H, W): ``concat`` gives 2 C channels, all others give C."""
+    """Join two float (N, C, H, W) at a skip connection: ``concat`` gives 2 C channels, all others give C."""
     if kind == "concat":
         return torch.cat([up, skip], dim=1)
     if kind == "add":
@@ -60,8 +60,15 @@ def join(kind: str, up: Tensor, skip: Tensor) -> Tensor:
 class UNet(nn.Module):
     """Image → logits of salt, same height and width.
 
-    down, skip: see `down_sampling` and `join`; the defaults are the case study's, the others answer its questions.
-    Trainable parameters with 16 filters: 2,161,361 for one input channel, 2,161,649 for three.
+    The defaults are the case study's. Trainable parameters with 16 filters: 2,161,361 for one input channel, 2,161,649
+    for three.
+
+    Args:
+        in_channels: of the image.
+        filters: channels of the first level; each further level has twice as many.
+        dropout: share of values that are zeroed in training.
+        down: see `down_sampling`.
+        skip: see `join`.
     """
 
     def __init__(
@@ -88,7 +95,7 @@ class UNet(nn.Module):
         self.up9, self.expand9 = up_convolution(f2, f1), two_convolutions(joined * f1, f1)
         self.head = nn.Conv2d(f1, 1, kernel_size=1)
         self.dropout = nn.Dropout(dropout)
-        self.apply(initialise)
+        self.apply(initialize)
 
     def forward(self, image: Tensor) -> Tensor:
         """Float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), for any H and W of at least 6 pixels."""
@@ -130,13 +137,13 @@ def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
 
 
 def crop_to(tensor: Tensor, height: int, width: int) -> Tensor:
-    """Inverse of :func:`pad_to_multiple`: the part of (N, C, H', W') that the image of height x width took."""
+    """Inverse of `pad_to_multiple`: the part of (N, C, H', W') that the image of height x width took."""
     top, left = (tensor.shape[-2] - height) // 2, (tensor.shape[-1] - width) // 2
     return tensor[..., top : top + height, left : left + width]
 
 
-def initialise(module: nn.Module) -> None:
-    """What the case study's Keras starts from: He normal in the blocks, Glorot uniform elsewhere, zero biases."""
+def initialize(module: nn.Module) -> None:
+    """Initialize as the case study's Keras does: He normal in the blocks, Glorot uniform elsewhere, zero biases."""
     if not isinstance(module, nn.Conv2d | nn.ConvTranspose2d):
         return
     if isinstance(module, nn.Conv2d) and module.kernel_size == (3, 3):

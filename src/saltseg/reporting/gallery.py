@@ -1,4 +1,4 @@
-"""Which tiles to look at (best, median, worst) and how they are drawn: seismic, truth and prediction."""
+"""Tiles for a page: which are shown (best, median, worst) and how they are drawn (seismic, truth, prediction)."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -7,25 +7,27 @@ import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.patheffects import AbstractPathEffect, withStroke
 
-from saltseg.core import metric
-from saltseg.core.postprocess import Rule
-from saltseg.data.competition import Labelled
+from saltseg.data.competition import Labeled
 from saltseg.errors import InputError
+from saltseg.metrics import average_precision
+from saltseg.postprocessing.parameters import Postprocessing
+from saltseg.predictions import Predictions
 from saltseg.reporting.style import INK, MUTED, SALT, png
-from saltseg.runs import Predictions
 
 ROWS = 3  # tiles of each kind
 COLUMNS = ("seismic", "true mask", "probability", "binary mask")
-PIXEL_ZOOM = 3  # pixels of the picture per pixel of a tile; whole, or nearest-neighbour pixels come out uneven
+PIXEL_ZOOM = 3  # pixels of the picture per pixel of a tile; whole, or nearest-neighbor pixels come out uneven
 PANEL_DPI = 240  # makes four zoomed tiles as wide as a chart
 
 
 @dataclass(frozen=True)
-class Scored:
-    """Labelled tiles with predictions under one rule, all in one order.
+class ScoredTiles:
+    """Labeled tiles with masks after post-processing, all in one order.
 
-    images, true, predicted: uint8 (N, H, W), the last two {0, 1}; probabilities: uint8 (N, H, W) in 255ths;
-    average_precision: float64 (N,), the competition's metric per image.
+    Attributes:
+        images, true, predicted: uint8 (N, H, W), the last two {0, 1}.
+        probabilities: uint8 (N, H, W) in 255ths.
+        average_precision: float64 (N,), the competition's metric per image.
     """
 
     ids: tuple[str, ...]
@@ -36,32 +38,35 @@ class Scored:
     average_precision: np.ndarray
 
 
-def score(predictions: Predictions, labelled: Labelled, rule: Rule) -> Scored:
-    """Join predictions to tiles by id; raises InputError for a prediction without a labelled tile."""
-    position = {id_: place for place, id_ in enumerate(labelled.ids)}
+def score(predictions: Predictions, labeled: Labeled, postprocessing: Postprocessing) -> ScoredTiles:
+    """Join predictions to tiles by id and score them; InputError for a prediction without a labeled tile."""
+    index_of_id = {id_: index for index, id_ in enumerate(labeled.ids)}
     ids = tuple(str(id_) for id_ in predictions.ids)
-    unknown = [id_ for id_ in ids if id_ not in position]
+    unknown = [id_ for id_ in ids if id_ not in index_of_id]
     if unknown:
         raise InputError(
             f"{len(unknown)} predicted ids are not in train.csv, the first {unknown[0]!r}; "
             "give --input the data that the run was trained on"
         )
-    places = [position[id_] for id_ in ids]
-    true, predicted = labelled.masks[places], rule.apply(predictions.probabilities, predictions.presence)
-    value = metric.average_precision(predicted, true)
-    return Scored(ids, labelled.images[places], true, predictions.probabilities, predicted, value)
+    indices = [index_of_id[id_] for id_ in ids]
+    true, predicted = (
+        labeled.masks[indices],
+        postprocessing.apply(predictions.probabilities, predictions.presence_probability),
+    )
+    value = average_precision.average_precision(predicted, true)
+    return ScoredTiles(ids, labeled.images[indices], true, predictions.probabilities, predicted, value)
 
 
-def choose(scored: Scored, rows: int = ROWS) -> dict[str, list[int]]:
-    """Positions of the best, median and worst tiles: {"best": [...], "median": [...], "worst": [...]}.
+def choose(scored: ScoredTiles, rows: int = ROWS) -> dict[str, list[int]]:
+    """Indices of the best, median and worst tiles: {"best": [...], "median": [...], "worst": [...]}.
 
-    Tiles where truth and prediction are both empty score 1 and show nothing, so they are left out while three
-    others exist. Equal scores are ordered by id; no tile appears twice; few tiles make shorter lists.
+    Tiles that are empty in truth and prediction score 1 and show nothing: they are left out while three others exist.
+    Equal scores are ordered by id; no tile appears twice; few tiles make shorter lists.
     """
     salt = scored.true.any(axis=(1, 2)) | scored.predicted.any(axis=(1, 2))
-    pool = [int(k) for k in (np.flatnonzero(salt) if salt.sum() >= 3 else range(len(scored.ids)))]
-    rows = min(rows, max(1, len(pool) // 3))
-    best_first = sorted(pool, key=lambda k: (-scored.average_precision[k], scored.ids[k]))
+    candidates = [int(k) for k in (np.flatnonzero(salt) if salt.sum() >= 3 else range(len(scored.ids)))]
+    rows = min(rows, max(1, len(candidates) // 3))
+    best_first = sorted(candidates, key=lambda k: (-scored.average_precision[k], scored.ids[k]))
     best, rest = best_first[:rows], best_first[rows:]
     worst = sorted(rest, key=lambda k: (scored.average_precision[k], scored.ids[k]))[:rows]
     middle = [k for k in rest if k not in worst]
@@ -69,33 +74,33 @@ def choose(scored: Scored, rows: int = ROWS) -> dict[str, list[int]]:
     return {"best": best, "median": middle[start : start + rows], "worst": worst}
 
 
-def spread(scored: Scored, shares: Sequence[float] = (0.9, 0.5, 0.1)) -> list[int]:
-    """Positions of the tiles at these quantiles of AP among tiles with a boundary worth seeing (10 to 90 % salt).
+def at_quantiles(scored: ScoredTiles, quantiles: Sequence[float] = (0.9, 0.5, 0.1)) -> list[int]:
+    """Indices of the tiles at these quantiles of AP among tiles with 10 to 90 % salt, or among all if there are none.
 
-    Falls back to all tiles where none has such a boundary. Equal scores are ordered by id.
+    Equal scores are ordered by id.
     """
     salt = scored.true.mean(axis=(1, 2))
-    pool = [int(k) for k in np.flatnonzero((salt >= 0.1) & (salt <= 0.9))] or list(range(len(scored.ids)))
-    ordered = sorted(pool, key=lambda k: (scored.average_precision[k], scored.ids[k]))
-    return [ordered[round(share * (len(ordered) - 1))] for share in shares]
+    candidates = [int(k) for k in np.flatnonzero((salt >= 0.1) & (salt <= 0.9))] or list(range(len(scored.ids)))
+    ordered = sorted(candidates, key=lambda k: (scored.average_precision[k], scored.ids[k]))
+    return [ordered[round(quantile * (len(ordered) - 1))] for quantile in quantiles]
 
 
-def title(scored: Scored, place: int) -> str:
-    """What stands above a tile, for example "1a2b3c4d5e · AP 0.70 · salt 34 %"."""
-    share = 100 * float(scored.true[place].mean())
+def title(scored: ScoredTiles, index: int) -> str:
+    """The title of a tile, for example "1a2b3c4d5e · AP 0.70 · salt 34 %"."""
+    share = 100 * float(scored.true[index].mean())
     shown = "no salt" if share == 0 else f"salt {share:.0f} %" if share >= 1 else "salt < 1 %"
-    return f"{scored.ids[place]} · AP {scored.average_precision[place]:.2f} · {shown}"
+    return f"{scored.ids[index]} · AP {scored.average_precision[index]:.2f} · {shown}"
 
 
-def draw(scored: Scored, places: Sequence[int]) -> bytes:
-    """Panels of the tiles at `places`, one row each; PNG bytes."""
-    chosen = list(places)
+def draw(scored: ScoredTiles, indices: Sequence[int]) -> bytes:
+    """Panels of these tiles, one row each; PNG bytes."""
+    chosen = list(indices)
     return panels(
         scored.images[chosen],
         scored.true[chosen],
         scored.probabilities[chosen],
         scored.predicted[chosen],
-        [title(scored, place) for place in chosen],
+        [title(scored, index) for index in chosen],
     )
 
 
@@ -106,11 +111,16 @@ def panels(
     predicted: np.ndarray,
     titles: Sequence[str],
 ) -> bytes:
-    """Seismic, true mask, probability and binary mask of each tile, the true boundary in black; PNG bytes.
+    """Seismic, true mask, probability and binary mask of each tile, with the true boundary in black.
 
-    `images` uint8 (N, H, W), drawn from 0 to 255 without stretching, so that a dark tile looks dark; `true`
-    and `predicted` {0, 1}; `probabilities` uint8 in 255ths, white 0 to blue 1. `titles`: N, one above each
-    row.
+    Args:
+        images: uint8 (N, H, W), drawn from 0 to 255 without stretching: a dark tile looks dark.
+        true, predicted: {0, 1} (N, H, W).
+        probabilities: uint8 (N, H, W) in 255ths, drawn from white (0) to blue (1).
+        titles: N, one above each row.
+
+    Returns:
+        PNG bytes.
     """
     count, height, width = images.shape
     edge, gap, title_height, header = 0.01, 0.09, 0.27, 0.2  # inches, as everything below
@@ -123,8 +133,9 @@ def panels(
         figure.text(left / size[0], 1 - 0.15 / size[1], name, fontsize=8, color=MUTED)
     for row in range(count):
         top = size[1] - header - row * step - title_height
-        place = (edge / size[0], (top + 0.06) / size[1])
-        figure.text(*place, titles[row], fontsize=9, color=INK, weight="bold", parse_math=False)
+        figure.text(
+            edge / size[0], (top + 0.06) / size[1], titles[row], fontsize=9, color=INK, weight="bold", parse_math=False
+        )
         layers = (images[row] / 255.0, true[row], probabilities[row] / 255.0, predicted[row])
         for name, left, layer in zip(COLUMNS, lefts, layers, strict=True):
             box = (left / size[0], (top - cell[1]) / size[1], cell[0] / size[0], cell[1] / size[1])

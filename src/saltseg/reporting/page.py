@@ -1,4 +1,4 @@
-"""From facts to one self-contained HTML page: pictures inside, no network, no script."""
+"""From values to one self-contained HTML page: pictures inside, no network, no script."""
 
 import base64
 from datetime import timedelta
@@ -11,8 +11,8 @@ from markupsafe import Markup
 MISSING = "–"
 
 
-def render(template: str, **facts: Any) -> str:
-    """HTML of the template beside this file; every value is escaped, a lacking fact is our mistake."""
+def render(template: str, **values: Any) -> str:
+    """HTML of the template beside this file; every value is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
         autoescape=True,
@@ -20,16 +20,9 @@ def render(template: str, **facts: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {
-        "score": score,
-        "gain": gain,
-        "interval": interval,
-        "share": share,
-        "count": count,
-        "duration": duration,
-    }
+    environment.filters |= {show.__name__: show for show in (score, gain, interval, share, count, duration)}
     environment.globals["picture"] = picture
-    return environment.get_template(template).render(**facts)
+    return environment.get_template(template).render(**values)
 
 
 def picture(png: bytes, description: str) -> Markup:
@@ -39,7 +32,7 @@ def picture(png: bytes, description: str) -> Markup:
 
 
 def score(value: float | None) -> str:
-    """Four digits: the noise of 4,000 images is in the third."""
+    """A score with four digits; the noise of 4,000 images is in the third."""
     return MISSING if value is None else f"{value:.4f}"
 
 
@@ -59,7 +52,7 @@ def share(value: float | None) -> str:
 
 
 def count(value: float | None) -> str:
-    """A number of things, thousands set off."""
+    """A number with separators of thousands."""
     return MISSING if value is None else f"{value:,.0f}"
 
 

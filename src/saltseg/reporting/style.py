@@ -1,24 +1,26 @@
-"""How every chart of the project looks: colours, size, type, and PNG bytes at the end.
+"""The look of every chart: colors, sizes, marks, and PNG bytes at the end.
 
-Matplotlib's object interface only (no pyplot, hence no global state and no display). Colours are those of
-Okabe and Ito (2008), which colour-blind readers can tell apart; blue always means salt. A chart is `CHART`
-inches wide, so that it shows at its natural size on a page and stays legible when a phone shrinks it.
+Matplotlib's object interface only (no pyplot, hence no global state and no display). Colors are those of Okabe and Ito
+(2008), which color-blind readers can tell apart; blue always means salt. A chart is `CHART` inches wide: its natural
+size on a page, and legible on a phone.
 """
 
 import io
 from typing import Any
 
 from matplotlib.axes import Axes
+from matplotlib.axis import Axis
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
+from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
 INK, MUTED, GRID = "#1f2933", "#66727f", "#e4e8ec"
 BLUE, VERMILION, GREEN = "#0072b2", "#d55e00", "#009e73"
-FOLD_COLOURS = (BLUE, VERMILION, GREEN, "#cc79a7", "#a67c00", "#56b4e9", INK)
+FOLD_COLORS = (BLUE, VERMILION, GREEN, "#cc79a7", "#a67c00", "#56b4e9", INK)
 SALT = LinearSegmentedColormap.from_list("salt", ["#ffffff", "#3b86c0"])  # light enough for a black line on it
-DASHED = (0, (2, 1.5))
+DASHED, LONG_DASHED = (0, (2, 1.5)), (0, (4, 2))
 CHART = (5.4, 3.9)  # inches
-DPI = 200  # twice a screen's, so that a chart is crisp on a good one
+DPI = 200  # twice a screen's, so that a chart is sharp on a good one
 
 
 def new_figure(size: tuple[float, float] = CHART) -> Figure:
@@ -44,14 +46,33 @@ def dress(axes: Axes, x_label: str, y_label: str) -> None:
     axes.spines[["left", "bottom"]].set_color(MUTED)
 
 
-def line_colour(place: int) -> str:
-    """That of the line drawn at this place, from 0 up."""
-    return FOLD_COLOURS[place % len(FOLD_COLOURS)]
+def line_color(index: int) -> str:
+    """The color of the line with this index, from 0 up."""
+    return FOLD_COLORS[index % len(FOLD_COLORS)]
 
 
-def legend_outside(figure: Figure, columns: int, place: str = "upper center", **options: Any) -> None:
+def mark(axes: Axes, x: float, y: float, color: str, marker: str = "o", **options: Any) -> None:
+    """One large mark with a white edge, above the lines."""
+    options = {"markersize": 8, "zorder": 5} | options
+    axes.plot(x, y, marker, color=color, markeredgecolor="white", **options)
+
+
+def interval_mark(axes: Axes, y: float, value: float, interval: tuple[float, float], color: str) -> None:
+    """A dot at `value` over a horizontal bar from `interval[0]` to `interval[1]`."""
+    axes.plot(interval, (y, y), color=color, linewidth=3, alpha=0.35, solid_capstyle="butt")
+    mark(axes, value, y, color, markersize=7)
+
+
+def log_ticks(axis: Axis, subs: tuple[int, ...] = (1, 3)) -> None:
+    """Plain numbers at `subs` times the powers of ten of a logarithmic axis: some on a narrow one, not too many."""
+    axis.set_major_locator(LogLocator(subs=subs))
+    axis.set_minor_locator(NullLocator())
+    axis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,g}"))
+
+
+def legend_outside(figure: Figure, columns: int, location: str = "upper center", **options: Any) -> None:
     """A legend above or below all axes, where it covers nothing."""
-    figure.legend(loc=f"outside {place}", ncols=columns, fontsize=8.5, frameon=False, labelcolor=INK, **options)
+    figure.legend(loc=f"outside {location}", ncols=columns, fontsize=8.5, frameon=False, labelcolor=INK, **options)
 
 
 def legend(axes: Axes, **options: Any) -> None:

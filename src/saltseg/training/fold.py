@@ -1,4 +1,4 @@
-"""Train one fold to the end, predict what it is for, write its figures last. Safe to kill and to start again."""
+"""Train one fold, predict with it and write its metrics last. Safe to kill and to start again."""
 
 import math
 import shutil
@@ -12,22 +12,23 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import distributed
+from torch import distributed, nn
 
-from saltseg.config import Config, DataConfig, FoldsConfig, file_behind
-from saltseg.core.geometry import Fit
-from saltseg.data.competition import Images, Labelled
+from saltseg import provenance
+from saltseg.config import Config, DataConfig, FoldsConfig, weights_file
+from saltseg.data.competition import Images, Labeled
 from saltseg.data.dataset import TileDataset, loader
 from saltseg.data.folds import Folds
+from saltseg.data.transforms import TileTransform
 from saltseg.errors import InputError, reason
-from saltseg.inference import judge, predict
-from saltseg.inference.pseudo import Pseudo
-from saltseg.models import losses, zoo
-from saltseg.runs import FoldDir, provenance
-from saltseg.storage import write_json
-from saltseg.training import loop
+from saltseg.inference import fold_predictions, predict
+from saltseg.io import write_json
+from saltseg.models import checkpoints, losses, zoo
+from saltseg.runs import FoldDir
+from saltseg.training import trainer
 from saltseg.training.callbacks import Row
-from saltseg.training.task import SaltTask, take_over
+from saltseg.training.module import SaltModule
+from saltseg.training.pseudo_labels import PseudoLabeledImages
 
 CHOSEN_BY = {
     "best": "lowest loss on this fold's validation images",
@@ -38,113 +39,153 @@ CHOSEN_BY = {
 
 @dataclass(frozen=True)
 class FoldData:
-    """What one fold learns from, is judged by and predicts."""
+    """The images of one fold, and the weights that it starts from.
+
+    Attributes:
+        number: of the fold.
+        train: labeled images to train on.
+        valid: labeled images to validate on.
+        test: images to predict.
+        pseudo: further images to train on.
+        start: whose weights training starts from: another run's fold's, or a file's.
+    """
 
     number: int
-    train: Labelled
-    valid: Labelled
+    train: Labeled
+    valid: Labeled
     test: Images
-    pseudo: Pseudo | None = None  # further images to train on
-    start: FoldDir | Path | None = None  # whose weights training starts from: a fold's, or a file's
+    pseudo: PseudoLabeledImages | None = None
+    start: FoldDir | Path | None = None
 
 
-def fold_data(number: int, labelled: Labelled, test: Images, folds: Folds, settings: FoldsConfig) -> FoldData:
-    """Cut ``labelled`` by the table; no image is on both sides."""
-    assert folds.ids == labelled.ids
+def fold_data(number: int, labeled: Labeled, test: Images, folds: Folds, settings: FoldsConfig) -> FoldData:
+    """Split ``labeled`` by the table; no image is on both sides. Raises InputError if it is another dataset's table."""
+    if folds.ids != labeled.ids:
+        raise InputError("the fold table lists other images than train.csv; remove the table and train a new run")
     training, validating = folds.split(number, settings)
-    return FoldData(number, labelled.at(training), labelled.at(validating), test)
+    return FoldData(number, labeled.subset(training), labeled.subset(validating), test)
 
 
 def run(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: int = 1) -> None:
     """Train, predict and finish one fold, going on from wherever an earlier call stopped.
 
-    The caller holds ``directory.locked()``. With ``train.keep=best`` the weights are those of the epoch with the lowest
-    loss on this fold's own validation images, so the fold's score is a little flattering (field: 0.003 to 0.006). With
-    ``pseudo.all_folds`` it has no score and predicts test images only: the valid_loss in its log.csv is contaminated.
-    devices: with several, the process that writes returns and the others leave (SystemExit).
+    With ``train.checkpoint=best`` the weights are those of the epoch with the lowest loss on this fold's own validation
+    images, so the fold's score is too high by 0.003 to 0.006 (as reported for TGS). With ``pseudo.all_folds`` there is
+    no score, and the valid_loss in log.csv is contaminated.
+
+    Args:
+        settings: with the precision resolved (`saltseg.models.precision.resolved`).
+        data: of the fold.
+        directory: where its files are written; the caller holds ``directory.locked()``.
+        title: of the progress bar and the messages.
+        devices: with several, the process that writes returns and the others exit (SystemExit).
+
+    Raises:
+        InputError: see `saltseg.training.trainer.fit`.
     """
-    commit = provenance()["git_commit"]  # of the code that runs; the checkout may have moved on when it is done
-    rows = _train(settings, data, directory, title, devices)
-    if not loop.is_first():
-        raise SystemExit(0)
-    _finish(settings, data, directory, rows, commit)
-
-
-def check(settings: Config, height: int, width: int) -> None:
-    """Send one empty tile through the network, so that settings that cannot work are refused before anything else.
-
-    It is sent in every size that training shows.
-    """
-    tile = np.zeros((1, height, width), np.uint8)
-    network = zoo.build(settings.model, pretrained=not settings.train.start_from)
-    if (path := file_behind(settings.train.start_from)) is not None:
-        take_over(network, path)
-    for text in (settings.train.loss, settings.train.late_loss):
-        losses.from_text(text)
-    sizes = {f"data.size {settings.data.size}": settings.data}
-    if settings.train.half_size_until:
-        half = DataConfig(fit="resize", size=settings.data.size // 2)
-        sizes[f"half of data.size {settings.data.size} (train.half_size_until)"] = half
-    whole = replace(settings, train=replace(settings.train, half_size_until=0))
-    for name, data in sizes.items():
-        try:
-            predict.probabilities([network], tile, replace(whole, data=data))
-        except RuntimeError as error:  # some architectures take no small images
-            raise InputError(f"{name} with {settings.model.architecture}: {reason(error, 100)}; raise it") from None
-
-
-def _train(settings: Config, data: FoldData, directory: FoldDir, title: str, devices: int) -> list[Row]:
-    """Train a fold's network on its images, see `loop.fit`."""
+    commit = provenance.git_commit()  # now: the checkout may have moved on when the training ends
     seed, tile = settings.train.seed * 1000 + data.number, data.train.images.shape[1:]
     training = batches(settings, data.train, seed, learning=True, pseudo=data.pseudo, ranks=devices)
     validating = batches(settings, data.valid, seed, learning=False)
     images = len(training.sampler) * devices
+    labels = "" if data.pseudo is None else data.pseudo.fingerprint()
 
-    def make_task(fresh: bool) -> SaltTask:
-        return SaltTask(settings, seed, tile, pretrained=fresh, start=data.start)
+    def make_module(fresh: bool) -> SaltModule:
+        return SaltModule(settings, seed, tile, pretrained=fresh, start=data.start)
 
-    learns_from = "" if data.pseudo is None else data.pseudo.fingerprint()
-    return loop.fit(settings, directory, title, make_task, training, validating, images, devices, learns_from)
+    rows = trainer.fit(settings, directory, title, make_module, training, validating, images, devices, labels)
+    if not trainer.is_first():
+        raise SystemExit(0)
+    _finish(settings, data, directory, rows, commit)
+
+
+def check(settings: Config, height: int, width: int) -> nn.Module:
+    """Predict one empty tile in every size that training uses, so that settings that cannot work fail at once.
+
+    Args:
+        settings: of a new run.
+        height: of the tiles, pixels.
+        width: of the tiles, pixels.
+
+    Returns:
+        The network with the weights that training would start from, other runs' apart.
+
+    Raises:
+        InputError: settings that cannot work.
+    """
+    tile = np.zeros((1, height, width), np.uint8)
+    network = zoo.build(settings.model, pretrained=not settings.train.init_from)
+    if (path := weights_file(settings.train.init_from)) is not None:
+        checkpoints.load_weights(network, path)
+    for text in (settings.train.loss, settings.train.second_loss):
+        losses.from_text(text)
+    sizes = {f"data.size {settings.data.size}": settings.data}
+    if settings.train.low_resolution_epochs:
+        half = DataConfig(resize_mode="resize", size=settings.data.size // 2)
+        sizes[f"half of data.size {settings.data.size} (train.low_resolution_epochs)"] = half
+    plain = replace(settings, train=replace(settings.train, low_resolution_epochs=0, precision="32"))
+    for name, data in sizes.items():
+        try:
+            predict.probabilities([network], tile, replace(plain, data=data))
+        except RuntimeError as error:  # some architectures do not accept small images
+            raise InputError(f"{name} with {settings.model.architecture}: {reason(error, 100)}; raise it") from None
+    return network
 
 
 def batches(
-    settings: Config, labelled: Labelled, seed: int, learning: bool, pseudo: Pseudo | None = None, ranks: int = 1
+    settings: Config,
+    labeled: Labeled,
+    seed: int,
+    learning: bool,
+    pseudo: PseudoLabeledImages | None = None,
+    ranks: int = 1,
 ) -> Any:
-    """Batches of tiles; shuffled and augmented for learning, and mixed with tiles that a teacher has labelled.
+    """Batches of tiles.
 
-    ranks: processes that share them.
+    Args:
+        settings: of the run.
+        labeled: tiles with masks.
+        seed: of order and augmentation.
+        learning: shuffle and augment.
+        pseudo: further tiles; ``pseudo.share`` of an epoch's tiles are of them.
+        ranks: processes that share each batch.
+
+    Returns:
+        A loader of images float32 (B, C, S, S) and masks float32 (B, 1, S, S), see `saltseg.data.dataset.loader`.
     """
-    images, masks = labelled.images, labelled.masks
-    taught = pseudo is not None and settings.pseudo.teacher != "self"
-    drawn, soft = 0, taught and settings.pseudo.labels == "soft"
-    if pseudo is not None:
-        share, count = settings.pseudo.share, len(labelled.ids)
-        drawn = min(len(pseudo.ids), count if share == 1 else round(count * share / (1 - share)))
+    images, masks = labeled.images, labeled.masks
+    num_sampled, soft = 0, pseudo is not None and bool(settings.teacher) and settings.soft_labels
+    if pseudo is not None and settings.pseudo is not None:
+        share, count = settings.pseudo.share, len(labeled.ids)
+        num_sampled = min(len(pseudo.ids), count if share == 1 else round(count * share / (1 - share)))
         own = slice(0, 0 if share == 1 else count)
         images = np.concatenate([images[own], pseudo.images])
         masks = np.concatenate([masks[own] * np.uint8(255 if soft else 1), pseudo.masks])
     return loader(
         TileDataset(images, masks, settings.data.augment if learning else "none"),
-        Fit.square(settings.data.fit, settings.data.size),
+        TileTransform.square(settings.data.resize_mode, settings.data.size),
         settings.model.in_channels,
         batch_size=settings.train.batch_size,
         seed=seed,
         shuffle=learning,
-        workers=loop.workers(settings),
-        pool=0 if pseudo is None else len(pseudo.ids),
-        drawn=drawn,
+        workers=trainer.workers(settings),
+        num_unlabeled=0 if pseudo is None else len(pseudo.ids),
+        num_sampled=num_sampled,
         soft=soft,
         ranks=ranks,
     )
 
 
 def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row], commit: str | None) -> None:
-    """Predict with the weights kept, score where that is honest, and write ``metrics.json`` last."""
+    """Predict with the saved weights, compute the metrics and write ``metrics.json`` last."""
     started = time.perf_counter()
-    judged = judge.predict_fold(settings, directory, data.train, data.valid, data.test)
-    kept = rows[-1]
-    if settings.train.keep == "best":
-        kept = min((row for row in rows if math.isfinite(row["valid_loss"])), key=lambda row: row["valid_loss"])
+    scores = fold_predictions.predict_fold(settings, directory, data.train, data.valid, data.test)
+    train = settings.train
+    saved = rows[-1]
+    if train.checkpoint == "best":
+        saved = min((row for row in rows if math.isfinite(row["valid_loss"])), key=lambda row: row["valid_loss"])
+    # With swa_start_epoch the loss was computed before the average got its own batch statistics.
+    no_loss = settings.pseudo_labels_from_all_folds or train.swa_start_epoch
     write_json(
         directory.metrics,
         {
@@ -156,13 +197,13 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
             "pseudo_checksums": [] if data.pseudo is None else list(data.pseudo.checksums),
             "epochs": len(rows),
             "devices": distributed.get_world_size() if distributed.is_initialized() else 1,
-            "best_epoch": int(kept["epoch"]),
-            "best_epoch_chosen_by": CHOSEN_BY[settings.train.keep],
-            # With swa_from it would be that of the average before its batch norm was measured anew.
-            "valid_loss": None if settings.pseudo.all_folds or settings.train.swa_from else kept["valid_loss"],
-            "encoder_weights": predict.origin(directory.networks(settings.train)[0]),
-            "train_loss": kept["train_loss"],
-            **judged,
+            "best_epoch": int(saved["epoch"]),
+            "best_epoch_chosen_by": CHOSEN_BY[train.checkpoint],
+            "diverged_at_epoch": None if math.isfinite(rows[-1]["valid_loss"]) else int(rows[-1]["epoch"]),
+            "valid_loss": None if no_loss else saved["valid_loss"],
+            "weights_source": checkpoints.weights_source(directory.networks(train)[0]),
+            "train_loss": saved["train_loss"],
+            **scores,
             "seconds": round(sum(row["seconds"] for row in rows), 1),
             "predict_seconds": round(time.perf_counter() - started, 1),
             "images_per_second": round(_speed([row["images_per_second"] for row in rows], settings), 2),
@@ -172,13 +213,13 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
             "finished": datetime.now(UTC).isoformat(timespec="seconds"),
         },
     )
-    # The state to go on from is three times the weights and of no use any more.
+    # The state to resume from is three times as large as the weights, and no longer needed.
     directory.last.unlink(missing_ok=True)
 
 
 def _speed(rates: list[float], settings: Config) -> float:
-    """Images per second of a typical epoch; where epochs differ in size, of all together."""
-    return statistics.harmonic_mean(rates) if settings.train.half_size_until else statistics.median(rates)
+    """Images per second of a typical epoch; of all epochs together if they differ in size."""
+    return statistics.harmonic_mean(rates) if settings.train.low_resolution_epochs else statistics.median(rates)
 
 
 def clear(directory: FoldDir) -> None:

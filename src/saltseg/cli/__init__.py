@@ -1,0 +1,1 @@
+"""The command ``saltseg``: one module for each group of verbs."""

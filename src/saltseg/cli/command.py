@@ -1,0 +1,62 @@
+"""What all verbs share: their registration, common options, progress bars."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from saltseg.errors import InputError
+
+# What a verb returns: an exit code (None: 0), or the command to type next, word by word.
+Result = int | Sequence[str] | None
+Verb = Callable[..., Result]
+
+INPUT, OUTPUT = Path("input"), Path("output")
+InputDir = Annotated[Path, typer.Option("--input", metavar="DIR", help="datasets")]
+OutputDir = Annotated[Path, typer.Option("--output", metavar="DIR", help="results")]
+Run = Annotated[str, typer.Argument(metavar="RUN", help="a run under output/runs, or a blend under output/blends")]
+Dataset = Annotated[str, typer.Option("--data", metavar="DATASET", help="folder under input/: synthetic, tgs, …")]
+Experiment = Annotated[
+    str, typer.Argument(metavar="EXPERIMENT", help="a name that `saltseg experiments` lists, or a config.yaml")
+]
+Changes = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="KEY=VALUE", help="change a setting (`saltseg settings`); may be repeated"),
+]
+Parallel = Annotated[int, typer.Option(min=1, metavar="N", help="trainings at a time, each a process")]
+
+VERBS: dict[str, Verb] = {}
+
+
+def verb(name: str) -> Callable[[Verb], Verb]:
+    """Register a function as ``saltseg NAME``; its docstring is the help, its parameters are the options."""
+
+    def register(function: Verb) -> Verb:
+        VERBS[name] = function
+        return function
+
+    return register
+
+
+def numbers(option: str, text: str, also: str = "") -> list[int]:
+    """The value of an option such as ``--seeds 0,1``; InputError for anything else. also: what else may be written."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise InputError(f"{option} {text!r}; write {f'{also}, or ' if also else ''}numbers such as 0,1")
+    return [int(part) for part in parts]
+
+
+@contextmanager
+def progress_bar(**options: Any) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar of tqdm's with these options, as a function to call with (steps done, steps in all)."""
+    from tqdm import tqdm
+
+    with tqdm(**options) as bar:
+
+        def advance(done: int, total: int) -> None:
+            bar.total = total
+            bar.update(done - bar.n)
+
+        yield advance

@@ -1,0 +1,166 @@
+"""Verbs about datasets: prepare, check, realism."""
+
+from itertools import islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+from typer import Argument, Option
+
+from saltseg.cli.command import INPUT, OUTPUT, InputDir, OutputDir, Result, progress_bar, verb
+
+PLACES = 10  # that are printed of each problem
+
+if TYPE_CHECKING:
+    from saltseg.data.check import Problem
+    from saltseg.data.statistics import Statistics
+
+
+@verb("prepare")
+def prepare(
+    source: Annotated[str, Option(metavar="SOURCE", help="synthetic, kaggle or a folder")],
+    name: Annotated[
+        str | None, Option(help="under input/ (default: synthetic, tgs, or the folder's own name)", show_default=False)
+    ] = None,
+    train: Annotated[int, Option(min=1, metavar="N", help="synthetic: labeled tiles")] = 1000,
+    test: Annotated[int, Option(min=1, metavar="N", help="synthetic: tiles to predict")] = 500,
+    seed: Annotated[int, Option(min=0, metavar="SEED", help="synthetic: the same seed gives the same tiles")] = 0,
+    overwrite: Annotated[bool, Option("--overwrite", help="replace what has that name already")] = False,
+    input_dir: InputDir = INPUT,
+) -> Result:
+    """Put a dataset in Kaggle's layout under input/: simulated, from Kaggle, or an existing copy.
+
+      saltseg prepare --source synthetic --train 600 --test 200
+      saltseg prepare --source kaggle
+      saltseg prepare --source ~/data/tgs --name tgs
+
+    SOURCE is one of
+
+      synthetic   simulated seismic with exact salt masks; no account, no download
+      kaggle      the TGS Salt data, with Kaggle's own client (pip install -e '.[kaggle]', a token,
+                  and the competition's rules accepted); after an interruption, repeat the command
+      FOLDER      a copy that you have, with train.zip and test.zip unpacked, as train/images and
+                  so on: it is checked and linked, nothing in it is changed
+
+    The same data is not made again. Other data of that name is an error, unless --overwrite replaces it (of a link only
+    the link).
+    """
+    from saltseg.data import install, kaggle
+    from saltseg.synthetic import dataset
+
+    if source == "synthetic":
+        with progress_bar(total=train + test, unit=" tiles", desc="simulating", delay=1) as progress:
+            root, state = dataset.simulate(input_dir, name or "synthetic", train, test, seed, overwrite, progress)
+    elif source == "kaggle":
+        root, state = kaggle.download(input_dir, name or "tgs", overwrite=overwrite, quiet=False)
+    else:
+        root, state = install.link(input_dir, Path(source).expanduser(), name, overwrite)
+    print(f"{root}: {state}")
+    return ["saltseg", "check", root.name]
+
+
+@verb("check")
+def check(
+    dataset: Annotated[str, Argument(metavar="DATASET", help="name under input/, or the path of a folder")],
+    input_dir: InputDir = INPUT,
+) -> Result:
+    """List everything that is wrong with a dataset, each problem with its fix.
+
+      saltseg check tgs              a dataset under input/
+      saltseg check some/folder      a copy that lies elsewhere, before it is linked
+
+    Every table, image and mask is read. Reported are missing, unreadable, wrongly sized or colored images, masks that
+    are not binary or differ from their RLE, repeated or missing ids, malformed RLEs, unexpected columns and stray
+    files. The exit code is 0 for a valid dataset, whose statistics are printed, and 2 otherwise.
+    """
+    from saltseg.data import check, competition, statistics
+
+    root = input_dir / dataset
+    if not root.is_dir() and Path(dataset).is_dir():
+        root = Path(dataset)
+    elif not root.is_dir():
+        root = competition.dataset_root(input_dir, dataset)
+    with progress_bar(desc="checking", unit="file", delay=2, leave=False) as progress:
+        found = check.check_dataset(root, progress)
+    problems, notes = ([p for p in found if p.is_note == is_note] for is_note in (False, True))
+    count = sum(len(problem.found) for problem in problems)
+    print(f"{root}: {f'{count:,}' if count else 'no'} problem{'s' * (count != 1)}")
+    if not problems:
+        _print_statistics(statistics.statistics(root))
+    _print_problems(problems, "fix")
+    _print_problems(notes, "note, fix")
+    if problems:
+        return 2
+    if root.parent.resolve() == input_dir.resolve():
+        return ["saltseg", "run", "unet", "--data", root.name]
+    return ["saltseg", "prepare", "--source", str(root)]
+
+
+def _print_problems(problems: "list[Problem]", label: str) -> None:
+    """Print each cause with its fix and where it was found, the rarest first; of what concerns names one example."""
+    from saltseg.data import names
+
+    for problem in sorted(problems, key=lambda problem: len(problem.found)):
+        print(f"\n{len(problem.found):,} x  {label}: {problem.fix}")
+        about_names = problem.is_note or problem.fix in names.FIXES.values()
+        shown = problem.found[: 1 if about_names else PLACES]
+        width = min(60, max(len(where) for where, _ in shown))
+        for where, what in shown:
+            print(f"  {where:<{width}}  {what}")
+        if len(problem.found) > len(shown):
+            print(f"  and {len(problem.found) - len(shown):,} more")
+
+
+def _print_statistics(counts: "Statistics") -> None:
+    print(
+        f"  {counts.train:,} labeled tiles: {counts.empty_share:.1%} without salt, mean coverage "
+        f"{counts.mean_coverage:.1%}, {counts.constant_tiles:,} constant"
+    )
+    answers = "with solution.csv, so submissions can be scored" if counts.solution else "no solution.csv"
+    print(f"  {counts.test:,} tiles to predict, {answers}")
+    if counts.sections is not None:
+        print(f"  tiles cut from {counts.sections:,} sections, so folds can be grouped")
+    if counts.without_depth:
+        print(f"  note: depths.csv lacks {counts.without_depth:,} of the tiles (depths are not needed)")
+
+
+@verb("realism")
+def realism(
+    real: Annotated[
+        str | None, Option(metavar="DATASET", help="folder under input/ with real training tiles", show_default=False)
+    ] = None,
+    tiles: Annotated[int, Option(min=48, metavar="N", help="synthetic tiles to draw")] = 1000,
+    seed: Annotated[int, Option(min=0, metavar="SEED", help="of the simulator")] = 0,
+    input_dir: InputDir = INPUT,
+    output_dir: OutputDir = OUTPUT,
+) -> Result:
+    """Compare synthetic tiles with real ones in aggregate statistics.
+
+      saltseg realism --real tgs                 against input/tgs, 1,000 synthetic tiles
+      saltseg realism --real tgs --tiles 3000    smoother curves
+      saltseg realism                            the synthetic side alone
+
+    Draws gray values, power spectra down and along the section, contrast of a tile and coverage, above a panel of
+    synthetic tiles with the salt boundary in black. No real tile is shown. Prints the same statistics as a table.
+    Writes output/synthetic/realism.png.
+    """
+    import numpy as np
+
+    from saltseg import io
+    from saltseg.data import competition
+    from saltseg.reporting import realism
+    from saltseg.synthetic import tiles as simulator
+
+    sides = {}
+    if real:
+        labeled = competition.read_train(competition.dataset_root(input_dir, real))
+        sides["real"] = realism.statistics(labeled.images, labeled.masks)
+    drawn = list(islice(simulator.tiles(seed), tiles))
+    images, masks = np.stack([tile.image for tile in drawn]), np.stack([tile.mask for tile in drawn])
+    sides["synthetic"] = realism.statistics(images, masks)
+    path = output_dir / "synthetic" / "realism.png"
+    io.write_atomic(path, realism.draw(sides, images, masks))
+    print(f"{'':34}" + "".join(f"{side:>12}" for side in sides))
+    for name in sides["synthetic"]["table"]:
+        print(f"{name:34}" + "".join(f"{side['table'][name]:12.3f}" for side in sides.values()))
+    print(f"figure: {path}")
+    return 0

@@ -1,0 +1,178 @@
+"""Verbs about studies: study, case-study."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Literal
+
+from typer import Argument, Option
+
+from saltseg.cli.command import INPUT, OUTPUT, Dataset, InputDir, OutputDir, Parallel, Result, numbers, verb
+from saltseg.training.processes import is_child
+
+if TYPE_CHECKING:
+    from saltseg.studies.sweep import Study, Sweep
+
+Name = Literal["ablations", "benchmark", "label_efficiency", "self_training", "case_study"]
+Budget = Annotated[str, Option(help="how much a training may cost: cpu, gpu, …; unknown ones are answered with a list")]
+
+
+@verb("study")
+def study(
+    name: Annotated[Name, Argument(metavar="NAME", help="one of the studies above")],
+    data: Dataset,
+    budget: Budget = "cpu",
+    only: Annotated[str, Option(metavar="A,B", help="some variants (default: all)", show_default=False)] = "",
+    seeds: Annotated[
+        str, Option(metavar="0,1", help="a training per variant and seed (default: the budget's)", show_default=False)
+    ] = "",
+    parallel: Parallel = 1,
+    table: Annotated[bool, Option("--table", help="train nothing")] = False,
+    against: Annotated[
+        str, Option(metavar="VARIANT", help="train nothing; print gains over this variant", show_default=False)
+    ] = "",
+    images: Annotated[
+        Path | None, Option(metavar="DIR", help="images without labels, where a study needs them", show_default=False)
+    ] = None,
+    transduction: Annotated[bool, Option("--transduction", help="keep images of the test set among these")] = False,
+    experiment: Annotated[str, Option(metavar="NAME", help="another base than the study's", show_default=False)] = "",
+    folds: Annotated[str, Option(hidden=True)] = "",
+    input_dir: InputDir = INPUT,
+    output_dir: OutputDir = OUTPUT,
+) -> Result:
+    """Train variants of an experiment, compare each with its reference, image by image.
+
+      saltseg study ablations --data tgs                          every variant on the budget of two cores
+      saltseg study ablations --data tgs --only base,lovasz_elu --seeds 0,1
+      saltseg study ablations --data tgs --table                  only the table of what is finished
+      saltseg study ablations --data tgs --against lovasz_elu     gains over another variant than base
+      saltseg study benchmark --data tgs --images DIR --budget gpu --parallel 5
+      saltseg study case_study --data tgs                         what `saltseg case-study` makes a document from
+
+    NAME is one of
+
+      ablations         what each setting of a recipe gains
+      benchmark         from the handwritten U-Net to a blend of self-trained networks
+      self_training     ways to learn from images without labels
+      label_efficiency  what first weights are worth with 100, 300, 1,000 and all labels
+      case_study        the questions of the case study about its U-Net
+
+    Budgets: cpu takes hours on two cores, gpu is full length, tiny is for tests; gpu_offline is gpu without a model hub.
+
+    Each finished training leaves a record with the score of every image in output/published/studies/. Table and chart
+    are made from the records. What has a record is not trained again, here or on another machine; an interrupted
+    training goes on from its last epoch; one that fails stops no other.
+    """
+    from saltseg.studies import engine, results, tables
+
+    sweep = _sweep(name, data, budget, input_dir, output_dir, images, transduction, experiment)
+    names = sweep.select(only)
+    wanted = numbers("--seeds", seeds) if seeds else list(sweep.budget.seeds)
+    if folds:
+        engine.train_folds(sweep, (names[0], wanted[0]), numbers("--folds", folds))
+        return 0
+    if against:
+        records = results.read(sweep)
+        found, noise = results.compare_all(sweep, records, against), results.seed_noise(records, against)
+        print(tables.markdown(sweep, found, noise))
+        return 0
+    command = ["saltseg", "study", name, "--data", data, "--budget", budget, "--parallel", str(parallel)]
+    command += ["--images", str(images)] if images else []
+    command += [*(["--transduction"] if transduction else []), *(["--experiment", experiment] if experiment else [])]
+    failed = {} if table else _train(sweep, names, wanted, parallel, command)
+    for training, reason in failed.items():
+        print(f"{training} is not finished{f': {reason}' if reason else ''}", file=sys.stderr)
+    if failed:
+        print("the same command tries them again", file=sys.stderr)
+        return 1
+    return None if is_child() else _tell(sweep, wanted, command)
+
+
+def _sweep(
+    name: Name,
+    data: str,
+    budget: str,
+    input_dir: Path,
+    output_dir: Path,
+    images: Path | None = None,
+    transduction: bool = False,
+    experiment: str = "",
+) -> "Sweep":
+    from saltseg.data import competition
+    from saltseg.studies.sweep import Sweep
+
+    chosen = _study(name)
+    chosen = chosen.with_base(experiment) if experiment else chosen
+    sweep = Sweep(chosen, competition.check_name(data), budget, input_dir, output_dir, images, transduction)
+    assert sweep.budget  # there is one of that name
+    return sweep
+
+
+def _study(name: Name) -> "Study":
+    from saltseg.studies import ablations, benchmark, label_efficiency, self_training
+    from saltseg.studies.case_study import variants
+
+    modules = (ablations, benchmark, label_efficiency, self_training, variants)
+    return next(module.STUDY for module in modules if module.STUDY.name == name)
+
+
+def _train(sweep: "Sweep", names: list[str], seeds: list[int], parallel: int, command: list[str]) -> dict[str, str]:
+    """Train what is missing; returns what is not finished, with the reason where it is known."""
+    from saltseg.data import competition
+    from saltseg.studies import engine
+
+    pending = engine.missing(sweep, names, seeds)
+    if not pending:
+        return {}
+    competition.dataset_root(sweep.input_dir, sweep.data)
+    reasons = {} if is_child() else engine.left_out(sweep, list(dict.fromkeys(name for name, _ in pending)))
+    for variant, reason in reasons.items():
+        print(f"{variant} is left out: {reason}", file=sys.stderr)
+    pending = [training for training in pending if training[0] not in reasons]
+    print(f"{len(pending)} trainings to do", flush=True)
+    places = ["--input", str(sweep.input_dir), "--output", str(sweep.output_dir)]
+    own = [*command[1 : command.index("--parallel")], *command[command.index("--parallel") + 2 :]]
+    return engine.run(sweep, pending, parallel, ["-m", "saltseg", *own, *places])
+
+
+def _tell(sweep: "Sweep", seeds: list[int], command: list[str]) -> Result:
+    """Write and print the table; returns the command to type next."""
+    from saltseg.studies import engine
+
+    print(engine.write_table(sweep))
+    print(f"records, table and chart: {sweep.folder}")
+    if engine.missing(sweep, sweep.select(""), seeds):
+        return command
+    if sweep.study.name == "case_study":
+        return ["saltseg", "case-study", "--data", sweep.data, "--budget", sweep.budget_name]
+    return ["git", "add", str(sweep.folder)]
+
+
+@verb("case-study")
+def case_study(
+    data: Dataset,
+    budget: Budget = "cpu",
+    to: Annotated[Path, Option(metavar="DIR", help="where to write")] = Path("docs"),
+    input_dir: InputDir = INPUT,
+    output_dir: OutputDir = OUTPUT,
+) -> Result:
+    """Answer the case study's questions in a document: tables, verdicts and pictures from the records.
+
+      saltseg case-study --data tgs                                  docs/case_study.md and docs/case_study/*.png
+      saltseg case-study --data tgs --budget gpu                     from the records of another budget
+      saltseg case-study --data synthetic --budget tiny --to FOLDER  written to another folder
+
+    Trains nothing: the records are those of `saltseg study case_study`. What has no record yet is left out and named.
+    Histograms of the data are drawn if input/ holds the dataset of the records. Pictures of single tiles are simulated,
+    predicted ones from the study of a simulated dataset with the same budget:
+
+      saltseg study case_study --data synthetic-1000 --only base,images_eighth
+    """
+    from saltseg.studies.case_study import document
+
+    sweep = _sweep("case_study", data, budget, input_dir, output_dir)
+    page, pictures, lacking = document.write(sweep, to)
+    print(f"{pictures} pictures: {page}")
+    if lacking:
+        print(f"without a record: {', '.join(lacking)}")
+        return ["saltseg", "study", "case_study", "--data", data, "--budget", budget]
+    return ["git", "add", str(page), str(to / "case_study")]

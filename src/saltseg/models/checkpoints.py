@@ -1,0 +1,67 @@
+"""Reading a fold's networks, and weights for a new one."""
+
+from pathlib import Path
+
+import torch
+from torch import nn
+
+from saltseg.config import Config
+from saltseg.errors import InputError, reason
+from saltseg.models import pretrained_sources, zoo
+from saltseg.models.precision import best_device
+from saltseg.runs import FoldDir
+
+
+def load_networks(settings: Config, fold: FoldDir) -> list[nn.Module]:
+    """A fold's networks on the best device, in evaluation mode: one, or one per snapshot."""
+    return [load_network(settings, path).to(best_device()) for path in fold.networks(settings.train)]
+
+
+def load_network(settings: Config, path: Path) -> nn.Module:
+    """The network that ``settings`` describes with the weights of a checkpoint, in evaluation mode.
+
+    Only tensors are read (``weights_only=True``): a checkpoint from a stranger cannot run code.
+
+    Raises:
+        InputError: there is no checkpoint, it is damaged, or its tensors do not fit the network.
+    """
+    network = zoo.build(settings.model, pretrained=False)
+    try:
+        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+    except FileNotFoundError:
+        raise InputError(f"no checkpoint at {path}; train the fold first with saltseg train") from None
+    except Exception as error:  # torch raises a dozen kinds for a damaged file, all with many lines
+        raise InputError(f"{path} cannot be loaded ({reason(error)}); delete the fold and train it again") from None
+    return network.to(memory_format=torch.channels_last).eval()
+
+
+def weights_source(path: Path) -> str:
+    """The line about pretrained weights in a checkpoint that `load_network` can read; "random" where it has none."""
+    return torch.load(path, map_location="cpu", weights_only=True).get("weights_source", "random")
+
+
+def load_weights(network: nn.Module, path: Path) -> str:
+    """Copy a file's tensors into a whole network of the same architecture, in place.
+
+    Returns:
+        A line about where the weights are from.
+
+    Raises:
+        InputError: the file cannot be read as tensors, or one of them does not fit. Then nothing is copied.
+    """
+    state, own = pretrained_sources.read(path), network.state_dict()
+    for name in (*own, *state):
+        if name not in state:
+            problem = f"no {name}, which the network has"
+        elif name not in own:
+            problem = f"{name}, which the network does not have"
+        elif state[name].shape != own[name].shape:
+            problem = f"{name} of shape {tuple(state[name].shape)}; the network's is {tuple(own[name].shape)}"
+        else:
+            continue
+        raise InputError(
+            f"train.init_from=file:{path} holds {problem}; give the weights of a whole network with the same model.* "
+            "settings (model.weights=file:PATH takes an encoder alone)"
+        )
+    network.load_state_dict(state)
+    return f"all weights from {pretrained_sources.title(path)}"

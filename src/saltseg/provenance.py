@@ -1,0 +1,187 @@
+"""What a result was made with and from: versions, commit and command; and lineage, the runs that it learned from.
+
+Lineage is found by name, or by the config.yaml and provenance.json that lie beside a file of weights. A file that was
+copied away from those cannot be traced, nor can a dataset under another ``--input``.
+"""
+
+import os
+import platform
+import subprocess
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from saltseg import __version__
+from saltseg.config import Config, weights_file
+from saltseg.data import competition
+from saltseg.errors import InputError
+from saltseg.runs import RunDir
+
+LEAKAGE = "these contain the validation masks; use {teacher} instead"  # way out of `RunDir.require_oof_score`
+
+# ---------------------------------------------------------------- versions, commit, command
+
+
+def record(**entries: Any) -> dict[str, Any]:
+    """Versions, commit, command and time, followed by ``entries`` (dataset, hashes, …); ready for JSON."""
+    packages = ("torch", "lightning", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
+    return {
+        "saltseg": __version__,
+        "git_commit": git_commit(),
+        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "python": platform.python_version(),
+        **{name: _installed(name) for name in packages},
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "command": _command(),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        **entries,
+    }
+
+
+def git_commit() -> str | None:
+    """The commit of the code that runs; None where git does not tell."""
+    return _git("rev-parse", "HEAD")
+
+
+def _command() -> str:
+    """What the user typed, without the folder of the repository."""
+    program = Path(sys.argv[0])
+    if program.stem in ("saltseg", "__main__"):
+        return " ".join(["saltseg", *sys.argv[1:]])
+    name = f"scripts/{program.name}" if program.parent.name == "scripts" else program.name
+    return " ".join(["python", name, *sys.argv[1:]])
+
+
+def _installed(package: str) -> str | None:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return None
+
+
+def _git(*arguments: str) -> str | None:
+    try:
+        root = Path(__file__).parent
+        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=False)
+    except (OSError, subprocess.TimeoutExpired):
+        return None
+    return done.stdout.strip() if done.returncode == 0 else None
+
+
+# ---------------------------------------------------------------- lineage
+
+
+def ancestors(settings: Config, output_dir: Path) -> list[RunDir]:
+    """The runs, blends and pretrainings that a training with these settings learns from, and their ancestors.
+
+    Each is listed once. Raises InputError for one whose config.yaml cannot be read.
+    """
+    return _with_ancestors(_sources(settings, output_dir))
+
+
+def inherited(settings: Config, output_dir: Path, root: Path) -> dict[str, Any]:
+    """What a new run has to record about its `ancestors`, ready for its provenance.
+
+    Args:
+        settings: of the new run.
+        output_dir: where its ancestors are.
+        root: the dataset that it is trained on.
+
+    Returns:
+        ``transduction``: whether images of the test set help to train the run or an ancestor, or may do so.
+        ``epoch_chosen_in``: names of ancestors that were trained on this dataset and chose their epoch on its
+        validation images.
+
+    Raises:
+        InputError: the config.yaml of an ancestor cannot be read.
+    """
+    runs = [run for run in ancestors(settings, output_dir) if run.config.is_file() and not run.members()]
+    chosen = [run for run in runs if run.read_config().train.checkpoint == "best" and trained_on_labels_of(run, root)]
+    return {
+        "transduction": settings.transduction or any(_may_know_test_images(run, root) for run in runs),
+        "epoch_chosen_in": sorted(run.name for run in chosen),
+    }
+
+
+def transduction(run: RunDir) -> bool:
+    """Whether test images may have helped to train a run, blend or pretraining: as recorded, else by its settings."""
+    recorded = run.read_provenance().get("transduction")
+    return bool(run.read_config().transduction if recorded is None and run.config.is_file() else recorded)
+
+
+def check_no_leakage(settings: Config, root: Path) -> None:
+    """Refuse files of weights that were trained, directly or through ancestors, on labels of the dataset at ``root``.
+
+    The weights of one fold learned from the images that validate the other folds.
+
+    Raises:
+        InputError: ``train.init_from`` or ``model.weights`` is such a file.
+    """
+    for source in (settings.train.init_from, settings.encoder_weights):
+        own = _folders_of_weights(source)
+        for run in _with_ancestors(own):
+            if trained_on_labels_of(run, root):
+                run.require_oof_score(LEAKAGE)
+                through = "" if run.path in own else f" through {run.name}"
+                same = run.read_provenance()["dataset_hash"] == competition.fingerprint(root)
+                way_out = f"train.init_from={run.name} starts each fold from its own" if same else "use others"
+                raise InputError(
+                    f"{source} learned{through} from images that validate other folds of the same data; {way_out}"
+                )
+
+
+def trained_on_labels_of(run: RunDir, root: Path) -> bool:
+    """Whether a run was trained on labels of the dataset at ``root``: the same data, or rows with salt in common.
+
+    So a run on all of Kaggle's labels is recognized under a subset of them, and one with other test images.
+    """
+    recorded = run.read_provenance()
+    if "dataset_hash" not in recorded:  # a pretraining, which uses no labels
+        return False
+    if recorded["dataset_hash"] == competition.fingerprint(root):
+        return True
+    other = root.parent / recorded["dataset"]
+    if not (other / "train.csv").is_file() or competition.fingerprint(other) != recorded["dataset_hash"]:
+        return False  # that dataset is gone, so nobody can know
+    return bool(competition.salt_rows(root) & competition.salt_rows(other))
+
+
+def _may_know_test_images(run: RunDir, root: Path) -> bool:
+    """Whether test images of the dataset at ``root`` may have helped to train a run or a pretraining.
+
+    A masked pretraining has left out those of one dataset; whether it saw those of others is unknown.
+    """
+    recorded = run.read_provenance()
+    masked_elsewhere = recorded.get("method") == "masked" and recorded.get("dataset") != root.name
+    return masked_elsewhere or transduction(run)
+
+
+def _with_ancestors(paths: Iterable[Path]) -> list[RunDir]:
+    """The runs, blends and pretrainings at these paths and all their ancestors, each once."""
+    found, waiting = dict[Path, RunDir](), list(paths)
+    while waiting:
+        run = RunDir(waiting.pop())
+        path = run.path.resolve()
+        if path in found or not run.provenance.is_file():
+            continue
+        found[path] = run
+        settings = run.read_config() if run.config.is_file() else Config()
+        waiting += _sources(settings, run.path.parent.parent, run.members())
+    return list(found.values())
+
+
+def _sources(settings: Config, output_dir: Path, members: Sequence[str] = ()) -> list[Path]:
+    """Possible paths of what these settings, or the members of a blend, name: runs, blends, writers of weights."""
+    own = () if members else (settings.teacher, settings.train.init_from)  # a blend's settings are its first member's
+    names = [name for name in (*members, *own) if name and weights_file(name) is None]
+    named = [output_dir / kind / name for name in names for kind in ("runs", "blends")]
+    return [*named, *_folders_of_weights(settings.train.init_from), *_folders_of_weights(settings.encoder_weights)]
+
+
+def _folders_of_weights(source: str) -> list[Path]:
+    """Possible paths of the run (two levels up) or the pretraining (one up) that wrote ``file:PATH``; else none."""
+    path = weights_file(source)
+    return [] if path is None else [path.absolute().parent.parent, path.absolute().parent]

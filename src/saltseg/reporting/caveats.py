@@ -1,0 +1,232 @@
+"""The caveats of a page: how each number was selected, and in which direction that biases it."""
+
+from saltseg import provenance
+from saltseg.config import CosineSchedule, TrainConfig
+from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
+from saltseg.reporting import page
+from saltseg.reporting.run_summary import RunSummary
+
+SELECTION_BIAS = "which raises out-of-fold scores, by 0.003 to 0.006 where a top team measured it"
+
+
+def caveats(summary: RunSummary) -> list[str]:
+    """Plain sentences about data, checkpoints, ensembling, post-processing, folds and noise."""
+    return [
+        *_data(summary),
+        *_partial(summary),
+        *_divergence(summary),
+        *_checkpoint(summary),
+        *_lineage(summary),
+        *_weights(summary),
+        *_postprocessing(summary),
+        *_ensemble(summary),
+        *_folds(summary),
+        *_noise(summary),
+    ]
+
+
+def describe_postprocessing(postprocessing: Postprocessing) -> str:
+    """A post-processing in one line."""
+    p = postprocessing
+    half = p.threshold == THRESHOLD_HALF.threshold
+    steps = [
+        "threshold 0.5" if half else f"threshold {p.threshold / 255:.3f} ({p.threshold}/255)",
+        "holes filled" if p.fill_holes else "",
+        f"bodies that nowhere reach {p.hysteresis_high / 255:.2f} removed" if p.hysteresis_high > p.threshold else "",
+        f"masks of fewer than {p.min_area} pixels emptied" if p.min_area else "",
+        f"masks emptied where the presence probability is below {p.presence_threshold / 255:.2f}"
+        if p.presence_threshold
+        else "",
+    ]
+    return "; ".join(step for step in steps if step)
+
+
+def _data(summary: RunSummary) -> list[str]:
+    if not summary.synthetic:
+        return []
+    return ["The data is simulated: the scores show that the pipeline works and say nothing about real seismic."]
+
+
+def _partial(summary: RunSummary) -> list[str]:
+    if not summary.partial:
+        return []
+    if not summary.finished:
+        return ["No fold is finished yet, so there is no score."]
+    images = f" ({summary.postprocess['n']:,} images)" if summary.postprocess else ""
+    return [
+        f"Only {summary.finished} of {summary.planned} folds are finished: out-of-fold scores cover the images of "
+        f"those folds{images}, and test predictions average their networks only."
+    ]
+
+
+def _divergence(summary: RunSummary) -> list[str]:
+    return [
+        f"Training of fold {fold} diverged: the validation loss of epoch {epoch} was not finite. It stopped there and "
+        f"uses the weights of epoch {summary.best_epochs[fold]}."
+        for fold, epoch in summary.diverged.items()
+    ]
+
+
+def _checkpoint(summary: RunSummary) -> list[str]:
+    if summary.kind == "blend":
+        return _checkpoints_of_members(summary)
+    if not summary.metrics or summary.settings is None:
+        return []
+    train = summary.settings.train
+    if train.checkpoint == "best":
+        return [
+            "Each fold uses the weights of the epoch with the lowest loss on its own validation images, "
+            f"{SELECTION_BIAS}."
+        ]
+    averaged = ""
+    if train.ema_decay:
+        averaged = f" (an exponential moving average over steps, decay {train.ema_decay:g})"
+    if train.swa_start_epoch:
+        averaged = f" (averaged over epochs {train.swa_start_epoch} to {train.epochs})"
+    if train.checkpoint == "last":
+        used = f"the last weights{averaged} are used"
+    else:
+        cycles = len(train.snapshot_epochs)
+        used = f"the weights at the ends of the {cycles} cycles{averaged} are used and their predictions averaged"
+    return [f"Training had a fixed length and {used}: no epoch was selected."]
+
+
+def _checkpoints_of_members(summary: RunSummary) -> list[str]:
+    selected = [name for name, checkpoint in summary.checkpoints.items() if checkpoint == "best"]
+    unknown = [name for name, checkpoint in summary.checkpoints.items() if checkpoint is None]
+    sentences = []
+    if selected:
+        sentences.append(
+            f"Of the {len(summary.checkpoints)} members, {', '.join(selected)} use the weights of the epoch with the "
+            f"lowest loss on the validation images, {SELECTION_BIAS}."
+        )
+    if unknown or not summary.checkpoints:
+        sentences.append(
+            f"It is unknown whether an epoch was selected for {', '.join(unknown) or 'any member'}, because the run "
+            "is gone; such a selection would raise the scores."
+        )
+    return sentences or ["Training of every member had a fixed length: no epoch was selected."]
+
+
+def _lineage(summary: RunSummary) -> list[str]:
+    sentences = []
+    selected = summary.provenance.get("epoch_chosen_in", [])
+    if selected:
+        sentences.append(
+            f"It learned from {', '.join(selected)}, where the epoch with the lowest loss on the same validation "
+            f"images was selected, {SELECTION_BIAS}; part of that may carry over."
+        )
+    if provenance.transduction(summary.run):
+        sentences.append(
+            "Test images were or may have been used in training, without their labels (transduction): scores on other "
+            "images may be lower."
+        )
+    return sentences
+
+
+def _weights(summary: RunSummary) -> list[str]:
+    """What `saltseg.pipeline.blend` measured when it fitted the weights of a blend."""
+    evidence = summary.provenance.get("evidence")
+    if evidence is None:
+        return []
+    groups, (low, high) = evidence["groups"], evidence["interval"]
+    measured = (
+        f"The weights were fitted out of fold: on {groups} not used to fit them they score "
+        f"{page.score(evidence['fitted'])}, equal weights {page.score(evidence['equal'])}; the difference is "
+        f"{page.gain(evidence['difference'])} (95 % interval {page.gain(low)} to {page.gain(high)})"
+    )
+    if not evidence["selected"]:
+        return [f"{measured}. The members have equal weights, because fitted ones are not better."]
+    return [
+        f"{measured}. Test images use the weights fitted on all images, out-of-fold images those fitted on the other "
+        f"{groups}.",
+        f"A small leak remains: the post-processing for each of the {groups} is tuned on the others, whose weights "
+        "were fitted on it. The two scores of the weights do not have this leak.",
+    ]
+
+
+def _postprocessing(summary: RunSummary) -> list[str]:
+    content = summary.postprocess
+    if content is None:
+        return ["No post-processing has been tuned yet: masks use threshold 0.5."]
+    if content["cross_fit_groups"] == "folds":
+        how = "each fold is scored with the post-processing fitted on the other folds"
+    else:
+        how = (
+            "there is only one fold, so its images were divided at random and each part is scored with the "
+            "post-processing fitted on the other parts; all parts share one network, which makes this weaker evidence"
+        )
+    mean, (low, high) = content["tuning_gain"]["mean"], content["tuning_gain"]["interval"]
+    verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no significant difference"
+    sentences = [
+        f"Compare tuned post-processing by the cross-fitted score: {how}.",
+        f"Tuning changed the score at 0.5 by {page.gain(mean)} (95 % interval {page.gain(low)} to {page.gain(high)}): "
+        f"{verdict}.",
+    ]
+    if not summary.tuned:
+        sentences.append("Masks use threshold 0.5; nothing tuned enters them.")
+    elif "steps" in content:
+        sentences.append(
+            f"Which of the {len(content['steps'])} post-processing steps are used was selected by the cross-fitted "
+            "score itself, which raises it slightly."
+        )
+    return sentences
+
+
+def _ensemble(summary: RunSummary) -> list[str]:
+    """Post-processing is fitted on out-of-fold images, which fewer networks predict than test images."""
+    fitted, submitted = summary.networks_per_fold, summary.networks
+    if not summary.tuned or submitted <= fitted:
+        return []
+    return [
+        f"The post-processing was fitted on predictions of {fitted} network{'s' * (fitted != 1)} per image, and the "
+        f"submission averages {submitted}. Averaging changes the probabilities, so the gain of the post-processing on "
+        "test images may be smaller, or a loss."
+    ]
+
+
+def _folds(summary: RunSummary) -> list[str]:
+    if summary.settings is None or summary.settings.folds.scheme == "grouped":
+        return []
+    return [
+        "Folds were assigned tile by tile. Neighboring tiles of one seismic section can be in different folds, so "
+        "scores on a new section may be lower."
+    ]
+
+
+def _noise(summary: RunSummary) -> list[str]:
+    if summary.postprocess is None:
+        return []
+    low, high = summary.postprocess["cross_fitted"]["interval"]
+    return [
+        f"With {summary.postprocess['n']:,} images the 95 % interval is {high - low:.3f} wide. It covers the sampling "
+        "of images only. Scores also vary with the random seed: by 0.007 to 0.009 (one standard deviation) in this "
+        "project's short trainings, by 0.001 to 0.002 in the long ones of 2018's teams."
+    ]
+
+
+def learning_curve_hint(summary: RunSummary) -> str:
+    """What the learning curves show: which losses they are, and why the learning rate changes."""
+    if summary.settings is None:
+        return "The solid line is the log-loss on the validation images."
+    train = summary.settings.train
+    sentences = ["Where the solid line, the validation loss, rises again, the network overfits."]
+    if not summary.same_loss:
+        sentences.append("The dotted line is another loss, so the distance between the two has no meaning.")
+    if train.second_loss_start_epoch:
+        sentences.append(f"The training loss changes at epoch {train.second_loss_start_epoch}, hence a jump there.")
+    if train.val_every_n_epochs > 1:
+        sentences.append(f"Validation was measured every {train.val_every_n_epochs} epochs.")
+    return " ".join([*sentences, _learning_rate(train)])
+
+
+def _learning_rate(train: TrainConfig) -> str:
+    schedule = train.schedule
+    if isinstance(schedule, CosineSchedule):
+        cycles = f" {schedule.num_cycles} times" if schedule.num_cycles > 1 else ""
+        return f"The learning rate {'rises, then ' if schedule.warmup_epochs else ''}falls along a cosine{cycles}."
+    return {
+        "plateau": "Each step in the lower panel reduces the learning rate after the validation loss stopped falling.",
+        "constant": "The learning rate is constant.",
+        "one_cycle": "The learning rate rises and falls once.",
+    }[schedule.kind]

@@ -1,0 +1,247 @@
+"""What is known about one run or blend, read from its files; whatever is not there yet is None or empty."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from saltseg import runs, schemas
+from saltseg.config import Config, SmpConfig
+from saltseg.errors import InputError
+from saltseg.pipeline import tune
+from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
+
+
+@dataclass(frozen=True)
+class RunSummary:
+    """The files of a run or blend, and what follows from them.
+
+    Attributes:
+        provenance: ``provenance.json``.
+        settings: of the run; None for a blend.
+        metrics: ``metrics.json`` of every finished fold, in order.
+        postprocess: ``postprocess.json``; None unless it belongs to the present out-of-fold predictions.
+        solution: ``solution_score.json``, or nothing.
+        configs: by name, of the run or of every run that a blend averages; None for a run that is gone.
+    """
+
+    run: runs.RunDir
+    provenance: dict[str, Any]
+    settings: Config | None
+    metrics: list[dict[str, Any]]
+    postprocess: dict[str, Any] | None
+    solution: dict[str, Any]
+    configs: dict[str, Config | None]
+
+    @property
+    def name(self) -> str:
+        """Of the run or blend."""
+        return self.run.name
+
+    @property
+    def kind(self) -> str:
+        """ "run" or "blend"."""
+        return _kind(self.run)
+
+    @property
+    def dataset(self) -> str:
+        """Name of the dataset."""
+        return str(self.provenance.get("dataset") or "unknown")
+
+    @property
+    def synthetic(self) -> bool:
+        """Whether the data is simulated."""
+        return bool(self.provenance.get("synthetic"))
+
+    @property
+    def competition(self) -> bool:
+        """Whether the data is the competition's: a dataset called tgs or tgs-…."""
+        return not self.synthetic and (self.dataset == "tgs" or self.dataset.startswith("tgs-"))
+
+    @property
+    def unscored(self) -> str:
+        """Why there is no out-of-fold score and never will be, or ""."""
+        teacher = self.settings.pseudo_labels_from_all_folds if self.settings else ""
+        return f"labels from all folds of {teacher}" if teacher else ""
+
+    @property
+    def checkpoints(self) -> dict[str, str | None]:
+        """``train.checkpoint`` by the name of the run (see `configs`); None for a run that is gone."""
+        return {name: config.train.checkpoint if config else None for name, config in self.configs.items()}
+
+    @property
+    def checkpoint(self) -> str:
+        """ "best", "last" or "snapshots"; "mixed" where members of a blend differ, "" where one is unknown."""
+        kinds = set(self.checkpoints.values())
+        if not kinds or None in kinds:
+            return ""
+        return "mixed" if len(kinds) > 1 else str(kinds.pop())
+
+    @property
+    def members(self) -> list[str]:
+        """Names of the runs in a blend."""
+        return list(self.provenance.get("members", []))
+
+    @property
+    def weights(self) -> list[int]:
+        """Weights of a blend's members on test images, as counts; equal where none are recorded."""
+        return list(self.provenance.get("weights", [1] * len(self.members)))
+
+    @property
+    def recipe(self) -> str | None:
+        """The weights of a blend in words, "2/3 unet + 1/3 fpn"; None for a run."""
+        shares = [(weight, name) for weight, name in zip(self.weights, self.members, strict=True) if weight]
+        if len(shares) == 1:
+            return f"{shares[0][1]} alone"
+        return " + ".join(f"{weight}/{sum(self.weights)} {name}" for weight, name in shares) or None
+
+    @property
+    def networks_per_fold(self) -> int:
+        """How many networks predict an out-of-fold image; a run that is gone counts as one."""
+        unused = {name for name, weight in zip(self.members, self.weights, strict=True) if not weight}
+        used = [config for name, config in self.configs.items() if name not in unused]
+        return sum(len(config.train.snapshot_epochs) or 1 if config else 1 for config in used)
+
+    @property
+    def networks(self) -> int:
+        """How many networks predict a test image."""
+        return self.networks_per_fold * self.finished
+
+    @property
+    def same_loss(self) -> bool:
+        """Whether training and validation loss are the same function: cross-entropy over the whole frame."""
+        if self.settings is None:
+            return False
+        model, train = self.settings.model, self.settings.train
+        heads = isinstance(model, SmpConfig) and (model.deep_supervision or model.presence_head)
+        extra = train.second_loss_start_epoch or heads or train.loss_region != "frame"
+        return train.loss == "bce" and not extra
+
+    @property
+    def tta(self) -> list[str]:
+        """Views whose predictions were averaged."""
+        return list(self.metrics[0].get("tta", [])) if self.metrics else []
+
+    @property
+    def planned(self) -> int | None:
+        """Number of folds in the configuration; None for a blend."""
+        return self.settings.folds.trained if self.settings else None
+
+    @property
+    def finished(self) -> int:
+        """Number of folds with out-of-fold predictions."""
+        return len(self.metrics) or len((self.postprocess or {}).get("folds", []))
+
+    @property
+    def folds(self) -> str:
+        """ "finished/planned"."""
+        return f"{self.finished}/{self.planned or self.finished}"
+
+    @property
+    def partial(self) -> bool:
+        """Whether folds are still to be trained."""
+        return self.planned is not None and self.finished < self.planned
+
+    @property
+    def tuned(self) -> bool:
+        """Whether masks use tuned post-processing instead of threshold 0.5."""
+        return self.postprocess is not None and self.postprocess["selected"] == "tuned"
+
+    @property
+    def postprocessing(self) -> Postprocessing:
+        """The post-processing of the masks; threshold 0.5 until one is tuned."""
+        return Postprocessing.from_dict(self.postprocess["postprocessing"]) if self.postprocess else THRESHOLD_HALF
+
+    @property
+    def at_half(self) -> float | None:
+        """Out-of-fold score at threshold 0.5."""
+        return self.postprocess["score_at_half"] if self.postprocess else None
+
+    @property
+    def argmax(self) -> float | None:
+        """The best out-of-fold score of any threshold and minimum area, on the images that they were tuned on."""
+        return self.postprocess["argmax"]["score"] if self.postprocess else None
+
+    @property
+    def cross_fitted(self) -> float | None:
+        """Out-of-fold score of the tuned post-processing, fitted on other groups of images."""
+        return self.postprocess["cross_fitted"]["score"] if self.postprocess else None
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """The 95 % interval of `cross_fitted`."""
+        return tuple(self.postprocess["cross_fitted"]["interval"]) if self.postprocess else None
+
+    @property
+    def tta_gain(self) -> float | None:
+        """Mean over folds of the score at 0.5 with all views minus with one; None where only one is used."""
+        pairs = [
+            (fold["score_at_half"], fold["score_at_half_no_tta"])
+            for fold in self.metrics
+            if len(fold.get("tta", [])) > 1 and fold.get("score_at_half_no_tta") is not None
+        ]
+        return float(np.mean([with_tta - without for with_tta, without in pairs])) if pairs else None
+
+    @property
+    def seconds(self) -> float | None:
+        """Training time over all finished folds, seconds."""
+        return float(sum(fold["seconds"] for fold in self.metrics)) if self.metrics else None
+
+    @property
+    def best_epochs(self) -> dict[int, int]:
+        """Fold -> the epoch whose weights predict, for finished folds."""
+        return {fold["fold"]: fold["best_epoch"] for fold in self.metrics}
+
+    @property
+    def diverged(self) -> dict[int, int]:
+        """Fold -> the epoch whose validation loss was not finite, where the training stopped."""
+        return {fold["fold"]: fold["diverged_at_epoch"] for fold in self.metrics if fold.get("diverged_at_epoch")}
+
+    def mean(self, key: str) -> float | None:
+        """Mean of a metric over the finished folds that have it."""
+        values = self._values(key)
+        return float(np.mean(values)) if values else None
+
+    def std(self, key: str) -> float | None:
+        """Standard deviation (n - 1) of a metric over folds; None for fewer than two."""
+        values = self._values(key)
+        return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    def _values(self, key: str) -> list[float]:
+        return [fold[key] for fold in self.metrics if fold.get(key) is not None]
+
+    def logs(self) -> dict[int, list[dict[str, float]]]:
+        """Fold -> rows of its log.csv, for every fold that finished an epoch, in order."""
+        return {fold.number: schemas.read(fold.log) for fold in self.run.folds() if fold.log.is_file()}
+
+
+def read(run: runs.RunDir) -> RunSummary:
+    """Read a run or blend; InputError for files that are there but cannot be read."""
+    postprocess = schemas.read(run.postprocess) if run.postprocess.is_file() else None
+    return RunSummary(
+        run=run,
+        provenance=run.read_provenance(),
+        settings=run.read_config() if run.config.is_file() and _kind(run) == "run" else None,
+        metrics=[schemas.read(fold.metrics) for fold in run.finished_folds()],
+        postprocess=postprocess if postprocess is not None and tune.is_current(run, postprocess) else None,
+        solution=schemas.read(run.solution_score) if run.solution_score.is_file() else {},
+        configs=_configs(run),
+    )
+
+
+def _kind(run: runs.RunDir) -> str:
+    return "blend" if run.path.parent.name == "blends" else "run"
+
+
+def _configs(run: runs.RunDir, above: frozenset[str] = frozenset()) -> dict[str, Config | None]:
+    """`RunSummary.configs`; a member may be a blend. above: the blends around this one, since names can be reused."""
+    if _kind(run) == "run":
+        return {run.name: run.read_config() if run.config.is_file() else None}
+    configs: dict[str, Config | None] = {}
+    for name in run.members():
+        try:
+            member = runs.existing_run(run.path.parents[1], name)
+            configs |= {name: None} if name in above else _configs(member, above | {run.name})
+        except InputError:  # removed since, or damaged
+            configs[name] = None
+    return configs

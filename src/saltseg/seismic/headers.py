@@ -1,0 +1,316 @@
+"""The headers of a SEG-Y file: its layout, header fields of all traces, samples of chosen traces.
+
+Byte numbers are those of the standard, counted from 1: bytes of the file for the binary header (3201-3600), bytes of
+the 240-byte header for traces. Files are read in pieces, never mapped: a file that shrinks meanwhile gives an error
+instead of a crash, and memory stays bounded. Reading whole pieces for a few header bytes is what a disk does anyway,
+because traces are short.
+"""
+
+import os
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+import numpy as np
+
+from saltseg.errors import InputError
+from saltseg.io import irregular
+from saltseg.seismic.formats import FORMATS, UNSUPPORTED, SampleFormat, decode
+
+TEXT_BYTES, BINARY_BYTES, TRACE_HEADER_BYTES = 3200, 400, 240
+CHUNK_BYTES = 16 * 2**20  # read at once
+MAX_FILE_BYTES = 2**60
+ORDER_NAMES = {">": "big-endian", "<": "little-endian"}
+# Fields of 2 bytes that are read here; all others have 4.
+SHORT_FIELDS = frozenset({29, 71, 109, 115, 117, 215})
+
+
+@dataclass(frozen=True)
+class Layout:
+    """Where the samples of a SEG-Y file lie and what they mean.
+
+    Attributes:
+        path: of the file.
+        file_bytes: its size.
+        byte_order: ">" or "<", the one in which the sample format is valid.
+        revision: (major, minor) of the standard; (0, 0) for files of 1975 and those that do not state it.
+        sample_format: of the samples.
+        samples: of a trace.
+        traces: complete ones.
+        first_trace: byte at which the first one begins, from 0.
+        trailing_bytes: after the last complete trace and before a trailer; 0 in a complete file.
+        interval_ms: between samples (in a depth section meters or feet); None where no header states it.
+        text: the first text header, 40 lines of 80 characters.
+        ebcdic: whether the text header is EBCDIC, else ASCII.
+        notes: what contradicts the standard or another header, one sentence each.
+    """
+
+    path: Path
+    file_bytes: int
+    byte_order: str
+    revision: tuple[int, int]
+    sample_format: SampleFormat
+    samples: int
+    traces: int
+    first_trace: int
+    trailing_bytes: int
+    interval_ms: float | None
+    text: str
+    ebcdic: bool
+    notes: tuple[str, ...]
+
+    @property
+    def trace_bytes(self) -> int:
+        return TRACE_HEADER_BYTES + self.samples * self.sample_format.bytes
+
+    @property
+    def record(self) -> np.dtype:
+        """A trace as stored: ``header`` (240 bytes) and ``samples``."""
+        samples = np.dtype(self.byte_order + self.sample_format.dtype)
+        return np.dtype([("header", f"V{TRACE_HEADER_BYTES}"), ("samples", samples, (self.samples,))])
+
+    @property
+    def chunk_traces(self) -> int:
+        """Traces that are read at once."""
+        return max(1, CHUNK_BYTES // self.trace_bytes)
+
+
+def read_layout(path: Path) -> Layout:
+    """Read the layout of a SEG-Y file from its text, binary and first trace header.
+
+    Both byte orders are tried; the sample format, at most 16, is valid in one of them only. The sample count comes from
+    the first of the extended binary, binary and first trace header with which the traces fill the file exactly.
+
+    Raises:
+        InputError: the file cannot be read, is no SEG-Y, or has a sample format that is not supported.
+    """
+    size, head = _read_start(path)
+    order = next((o for o in "><" if 1 <= _number(head, 3225, o, "u2") <= 16), None)
+    if order is None:
+        code = _number(head, 3225, ">", "u2")
+        raise InputError(
+            f"{path} is no SEG-Y file: sample format {code} at bytes 3225-3226 in either byte order; check the file"
+        )
+    code = _number(head, 3225, order, "u2")
+    if code not in FORMATS:
+        name = UNSUPPORTED.get(code, "unknown")
+        raise InputError(f"{path} has sample format {code} ({name}); write it as IEEE float (format 5)")
+    notes: list[str] = []
+    revision = _revision(head)
+    start, stop = _data_range(path, head, size, order, revision)
+    trace_header = _read_at(path, start, TRACE_HEADER_BYTES)
+    samples = _samples(path, head, trace_header, order, revision, stop - start, FORMATS[code], notes)
+    interval = _interval_ms(head, trace_header, order, revision, notes)
+    traces, rest = divmod(stop - start, TRACE_HEADER_BYTES + samples * FORMATS[code].bytes)
+    if not traces:
+        raise InputError(f"{path} holds no complete trace of {samples:,} samples; fetch it again or fix its header")
+    text, ebcdic = _text(head[:TEXT_BYTES])
+    return Layout(
+        path, size, order, revision, FORMATS[code], samples, traces, start, rest, interval, text, ebcdic, tuple(notes)
+    )
+
+
+def _read_start(path: Path) -> tuple[int, bytes]:
+    """Size of the file, and its first 3,600 bytes."""
+    try:
+        if wrong := irregular(path, MAX_FILE_BYTES):
+            raise InputError(f"{path} cannot be read as SEG-Y ({wrong}); give a file")
+        size = path.stat().st_size
+    except FileNotFoundError:
+        raise InputError(f"no SEG-Y file {path}; check the path") from None
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}); check its rights and the disk") from None
+    if size < TEXT_BYTES + BINARY_BYTES + TRACE_HEADER_BYTES:
+        raise InputError(f"{path} is no SEG-Y file: {size:,} bytes, fewer than its headers have; check the file")
+    return size, _read_at(path, 0, TEXT_BYTES + BINARY_BYTES)
+
+
+def _read_at(path: Path, offset: int, count: int) -> bytes:
+    with opened(path) as file:
+        file.seek(offset)
+        data = file.read(count)
+    if len(data) < count:
+        raise InputError(f"{path} is cut short: it ends within the headers; fetch the file again")
+    return data
+
+
+def opened(path: Path) -> BinaryIO:
+    """The file, open for reading; raises InputError."""
+    try:
+        return path.open("rb")
+    except OSError as error:
+        raise InputError(f"{path} cannot be opened ({error.strerror}); check its rights and the disk") from None
+
+
+def _number(data: bytes, byte: int, order: str, kind: str) -> int:
+    """The number at a byte that is counted from 1."""
+    return int(np.frombuffer(data, order + kind, 1, byte - 1)[0])
+
+
+def _revision(head: bytes) -> tuple[int, int]:
+    """Two single bytes; writers that store one 16-bit number leave the first 0."""
+    major, minor = head[3500], head[3501]
+    if major == 0 and minor in (1, 2):
+        return minor, 0
+    return (major, minor) if major in (1, 2) else (0, 0)
+
+
+def _data_range(path: Path, head: bytes, size: int, order: str, revision: tuple[int, int]) -> tuple[int, int]:
+    """First byte of the first trace, and the byte after the last; extended text headers and trailers are left out."""
+    start, stop = TEXT_BYTES + BINARY_BYTES, size
+    extended = _number(head, 3505, order, "i2")
+    if extended < 0:  # as many as there are, up to one that says so
+        while start + TEXT_BYTES <= size:
+            text, _ = _text(_read_at(path, start, TEXT_BYTES))
+            start += TEXT_BYTES
+            if re.match(r"\s*\(\(\s*SEG:\s*EndText\s*\)\)", text, re.IGNORECASE):
+                break
+    else:
+        start += TEXT_BYTES * extended
+    if revision[0] >= 2:
+        if more := _number(head, 3507, order, "i4"):
+            raise InputError(f"{path} has {more} additional trace headers (revision 2); write it as revision 1")
+        start = _number(head, 3521, order, "u8") or start
+        stop -= TEXT_BYTES * max(0, _number(head, 3529, order, "i4"))
+    if start + TRACE_HEADER_BYTES > stop:
+        raise InputError(f"{path} is cut short: no trace after {start:,} bytes of headers; fetch the file again")
+    return start, stop
+
+
+def _samples(
+    path: Path,
+    head: bytes,
+    trace_header: bytes,
+    order: str,
+    revision: tuple[int, int],
+    data_bytes: int,
+    sample_format: SampleFormat,
+    notes: list[str],
+) -> int:
+    binary, trace = _number(head, 3221, order, "u2"), _number(trace_header, 115, order, "u2")
+    extended = _number(head, 3269, order, "u4") if revision[0] >= 2 else 0
+    counts = [count for count in (extended, binary, trace) if count]
+    if not counts:
+        raise InputError(f"{path} states no number of samples (bytes 3221-3222, trace bytes 115-116); fix its header")
+    fitting = [n for n in counts if data_bytes % (TRACE_HEADER_BYTES + n * sample_format.bytes) == 0]
+    samples = (fitting or counts)[0]
+    for where, count in (("binary header", extended or binary), ("first trace header", trace)):
+        if count and count != samples:
+            notes.append(f"the {where} states {count} samples; the file's size fits {samples}")
+    return samples
+
+
+def _interval_ms(
+    head: bytes, trace_header: bytes, order: str, revision: tuple[int, int], notes: list[str]
+) -> float | None:
+    """From the extended binary, the binary or the first trace header, whichever is positive first."""
+    binary, trace = _number(head, 3217, order, "i2"), _number(trace_header, 117, order, "i2")
+    if revision[0] >= 2:
+        extended = float(np.frombuffer(head, order + "f8", 1, 3273 - 1)[0])
+        if np.isfinite(extended) and extended > 0:
+            return extended / 1000
+    if binary > 0 and trace > 0 and binary != trace:
+        notes.append(f"the binary header states an interval of {binary} µs (used), the first trace header {trace} µs")
+    elif binary <= 0:
+        instead = f"{trace} µs of the first trace header used" if trace > 0 else f"{trace} in the first trace header"
+        notes.append(f"the binary header states an interval of {binary}; {instead}")
+    interval = next((value for value in (binary, trace) if value > 0), None)
+    return None if interval is None else interval / 1000
+
+
+def _text(data: bytes) -> tuple[str, bool]:
+    """A text header in lines of 80 characters, and whether it is EBCDIC; the encoding with more plain text counts."""
+    texts = {code: data.decode(code, errors="replace") for code in ("cp037", "latin-1")}
+
+    def plain(text: str) -> int:
+        return sum(c.isascii() and (c.isalnum() or c == " ") for c in text)
+
+    code = max(texts, key=lambda c: plain(texts[c]))
+    characters = "".join(c if c.isprintable() else " " for c in texts[code])
+    return "\n".join(re.findall(".{1,80}", characters)), code == "cp037"
+
+
+def read_fields(
+    layout: Layout, fields: tuple[int, ...], progress: Callable[[int], object] | None = None
+) -> dict[int, np.ndarray]:
+    """Header fields of all traces.
+
+    Args:
+        layout: of the file.
+        fields: byte numbers from 1; integers of 2 bytes for `SHORT_FIELDS`, else of 4.
+        progress: called with the number of traces read since its last call.
+
+    Returns:
+        For each field int32 or int16 (traces,).
+
+    Raises:
+        InputError: a field is outside of the header, or the file cannot be read.
+    """
+    for byte in fields:
+        if not 1 <= byte <= 237:
+            raise InputError(f"header byte {byte}: a trace header has 240 bytes; use 1 to 237")
+    kinds = ["i2" if byte in SHORT_FIELDS else "i4" for byte in fields]
+    record = np.dtype(
+        {
+            "names": [str(byte) for byte in fields],
+            "formats": [layout.byte_order + kind for kind in kinds],
+            "offsets": [byte - 1 for byte in fields],
+            "itemsize": layout.trace_bytes,
+        }
+    )
+    columns = {byte: np.empty(layout.traces, kind) for byte, kind in zip(fields, kinds, strict=True)}
+    for start, part in chunks(layout, record):
+        for byte, column in columns.items():
+            column[start : start + len(part)] = part[str(byte)]
+        if progress is not None:
+            progress(len(part))
+    return columns
+
+
+def chunks(layout: Layout, record: np.dtype, size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
+    """All traces in pieces of bounded size: number of the first, records (n,). ``record`` has the size of a trace."""
+    with opened(layout.path) as file:
+        file.seek(layout.first_trace)
+        count = size or layout.chunk_traces
+        for start in range(0, layout.traces, count):
+            yield start, read_records(file, layout, record, min(count, layout.traces - start))
+
+
+def read_records(file: BinaryIO, layout: Layout, record: np.dtype, count: int) -> np.ndarray:
+    """The next ``count`` traces of an open file; raises InputError where it ends early."""
+    try:
+        data = file.read(count * record.itemsize)
+    except OSError as error:
+        raise InputError(f"{layout.path} cannot be read ({error.strerror}); check the disk") from None
+    if len(data) < count * record.itemsize:
+        raise InputError(f"{layout.path} became shorter while it was read; leave it alone and rerun")
+    return np.frombuffer(data, record)
+
+
+def read_traces(layout: Layout, traces: np.ndarray) -> np.ndarray:
+    """Samples of chosen traces.
+
+    Args:
+        layout: of the file.
+        traces: int (n,), numbers from 0 in rising order; neighbors are read together.
+
+    Returns:
+        float32 (n, samples).
+
+    Raises:
+        InputError: the file cannot be read.
+    """
+    rows = np.empty((len(traces), layout.samples), np.float32)
+    if not len(traces):
+        return rows
+    breaks = np.flatnonzero(np.diff(traces) != 1) + 1
+    with opened(layout.path) as file:
+        for start, stop in zip([0, *breaks], [*breaks, len(traces)], strict=True):
+            file.seek(layout.first_trace + int(traces[start]) * layout.trace_bytes, os.SEEK_SET)
+            for at in range(start, stop, layout.chunk_traces):
+                end = min(stop, at + layout.chunk_traces)
+                stored = read_records(file, layout, layout.record, end - at)["samples"]
+                rows[at:end] = decode(stored, layout.sample_format)
+    return rows

@@ -1,0 +1,306 @@
+"""Which trace lies where: line numbers and coordinates from the trace headers, with the evidence for each choice.
+
+Nothing assumes a full grid or an order of the traces. A bin is an inline and a crossline number; where several traces
+lie in one bin, the first stands for it.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+
+from saltseg.errors import InputError
+from saltseg.seismic.headers import Layout, read_fields
+
+# Inline and crossline bytes in use: revision 1, then what older files and programs have.
+PAIRS = ((189, 193), (5, 21), (9, 21), (9, 17), (17, 13))
+CDP = 21
+OFFSET, RECORD, CHANNEL = 37, 9, 13
+COORDINATES = ((181, 185), (73, 77))
+COORDINATE_SCALAR, DELAY, DELAY_SCALAR = 71, 109, 215
+FIELDS = (5, 9, 13, 17, 21, 29, 37, 71, 73, 77, 109, 115, 117, 181, 185, 189, 193, 215)
+
+UNIQUE = 0.9  # share of traces with a bin of their own in a stacked file; the rest are duplicates
+DENSE = 1.5  # traces per line in both directions: fewer are a line through a survey, not a volume
+SPARSE = 0.02  # share of the grid that has traces: with less, a trace has a wrong number
+_FIT_TRACES = 100_000  # for the fit of coordinates
+
+Fields = Mapping[int, np.ndarray]
+
+
+@dataclass(frozen=True)
+class Axis:
+    """Numbers of one header field.
+
+    Attributes:
+        first, last: smallest and largest.
+        step: most frequent difference of neighboring numbers, 1 for a single one.
+        count: of distinct numbers.
+        regular: share of differences that are a multiple of the step, in [0, 1].
+    """
+
+    first: int
+    last: int
+    step: int
+    count: int
+    regular: float
+
+    @property
+    def length(self) -> int:
+        """Positions from the first to the last number."""
+        return round((self.last - self.first) / self.step) + 1
+
+    def positions(self, numbers: np.ndarray) -> np.ndarray:
+        """Positions from 0 of numbers, int64; numbers between two positions go to the nearest."""
+        return np.rint((numbers.astype(np.int64) - self.first) / self.step).astype(np.int64)
+
+    def numbers(self, positions: np.ndarray) -> np.ndarray:
+        """The inverse of `positions` on the grid, int64."""
+        return self.first + self.step * positions.astype(np.int64)
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A choice of bytes for inline and crossline numbers, and what speaks for it.
+
+    Attributes:
+        inline_byte: None where one byte numbers the traces of a line.
+        crossline_byte: or CDP.
+        inline, crossline: their numbers.
+        unique: share of traces with a bin of their own, in [0, 1].
+        filled: share of the grid's bins that have a trace, in [0, 1].
+        misfit: root mean square distance of the coordinates from a regular grid, in bins; None where there are none.
+        kind: "volume", "line", or "" where the bytes number nothing.
+    """
+
+    inline_byte: int | None
+    crossline_byte: int
+    inline: Axis
+    crossline: Axis
+    unique: float
+    filled: float
+    misfit: float | None
+    kind: str
+
+    @property
+    def bytes(self) -> str:
+        return f"{self.inline_byte}/{self.crossline_byte}" if self.inline_byte else f"CDP {self.crossline_byte}"
+
+
+@dataclass(frozen=True)
+class Geometry:
+    """What the traces are.
+
+    Attributes:
+        kind: "line", "volume", "prestack" or "unknown".
+        reason: for it, one sentence.
+        candidates: all that were tried.
+        chosen: one of them; None for traces in the order of the file.
+    """
+
+    kind: str
+    reason: str
+    candidates: tuple[Candidate, ...]
+    chosen: Candidate | None
+
+
+def axis(values: np.ndarray) -> Axis:
+    """The `Axis` of a header field, int (traces,)."""
+    distinct = _distinct(values)
+    if len(distinct) == 1:
+        return Axis(int(distinct[0]), int(distinct[0]), 1, 1, 1.0)
+    differences, counts = np.unique(np.diff(distinct), return_counts=True)
+    step = int(differences[counts.argmax()])
+    regular = float(counts[differences % step == 0].sum() / counts.sum())
+    if regular < 1 - 1e-2:  # no one step
+        step = int(np.gcd.reduce(differences))
+    return Axis(int(distinct[0]), int(distinct[-1]), step, len(distinct), regular)
+
+
+def _distinct(values: np.ndarray) -> np.ndarray:
+    """Sorted distinct values, int64; without sorting where they lie close together."""
+    first, last = int(values.min()), int(values.max())
+    if last - first > 8 * len(values) + 1000:
+        return np.unique(values).astype(np.int64)
+    present = np.zeros(last - first + 1, bool)
+    present[values.astype(np.int64) - first] = True
+    return np.flatnonzero(present) + first
+
+
+def coordinates(fields: Fields) -> tuple[tuple[int, int] | None, np.ndarray, np.ndarray]:
+    """Bytes of the coordinates (None where all are constant), x and y as float64 (traces,), the scalar applied.
+
+    CDP coordinates, or source coordinates where those are constant.
+    """
+    scalar = fields[COORDINATE_SCALAR].astype(np.float64)
+    factor = np.where(scalar > 0, scalar, 1 / np.where(scalar < 0, -scalar, 1))
+    for pair in COORDINATES:
+        if any(np.ptp(fields[byte]) for byte in pair):
+            return pair, fields[pair[0]] * factor, fields[pair[1]] * factor
+    x, y = COORDINATES[0]
+    return None, fields[x] * factor, fields[y] * factor
+
+
+def delays_ms(fields: Fields) -> np.ndarray:
+    """Time or depth of the first sample of each trace, float64 (traces,): the delay with the scalar for times."""
+    scalar = fields[DELAY_SCALAR].astype(np.float64)
+    return fields[DELAY] * np.where(scalar > 0, scalar, 1 / np.where(scalar < 0, -scalar, 1))
+
+
+def read_index(
+    layout: Layout, extra: tuple[int, ...] = (), progress: Callable[[int], object] | None = None
+) -> dict[int, np.ndarray]:
+    """`FIELDS` and further header fields of all traces; about 60 bytes of memory a trace."""
+    return read_fields(layout, tuple(dict.fromkeys((*FIELDS, *extra))), progress)
+
+
+def find_geometry(
+    fields: Fields, inline_byte: int | None = None, crossline_byte: int | None = None, as_line: bool = False
+) -> Geometry:
+    """Choose the bytes of the line numbers and tell line, volume and prestack apart.
+
+    Args:
+        fields: of `read_index`.
+        inline_byte: use this byte; needs ``crossline_byte``.
+        crossline_byte: use this byte; alone it numbers the traces of a line.
+        as_line: take the traces as one line in the order of the file.
+
+    Raises:
+        InputError: ``inline_byte`` without ``crossline_byte``.
+    """
+    if inline_byte is not None and crossline_byte is None:
+        raise InputError(f"inline byte {inline_byte} without a crossline byte; give both")
+    pairs: list[tuple[int | None, int]] = [*PAIRS, (None, CDP)]
+    if crossline_byte is not None:
+        pairs = [(inline_byte, crossline_byte)]
+    axes: dict[int, Axis] = {}
+    candidates = tuple(_candidate(fields, axes, *pair) for pair in pairs)
+    traces = len(fields[CDP])
+    if as_line:
+        return Geometry("line", "taken as one line in the order of the file, as asked", candidates, None)
+    if traces < 2:
+        return Geometry("unknown", "a single trace is no picture", candidates, None)
+    if found := _stacked(fields, candidates):
+        return found
+    if found := _prestack(fields, candidates):
+        return found
+    return _unnumbered(fields, candidates, traces)
+
+
+def _candidate(fields: Fields, axes: dict[int, Axis], inline_byte: int | None, crossline_byte: int) -> Candidate:
+    """Evidence for one choice of bytes. axes: of fields seen before."""
+    for byte in (inline_byte, crossline_byte):
+        if byte is not None and byte not in axes:
+            axes[byte] = axis(fields[byte])
+    crossline = axes[crossline_byte]
+    inline = Axis(0, 0, 1, 1, 1.0) if inline_byte is None else axes[inline_byte]
+    j = crossline.positions(fields[crossline_byte])
+    i = np.zeros_like(j) if inline_byte is None else inline.positions(fields[inline_byte])
+    traces, bins = len(j), _count_bins(i, j)
+    unique, filled = bins / traces, bins / (inline.length * crossline.length)
+    kind = ""
+    if unique >= UNIQUE and traces >= 2:
+        if min(inline.count, crossline.count) == 1:
+            kind = "line"
+        elif traces >= DENSE * max(inline.count, crossline.count):
+            kind = "volume"
+    misfit = _misfit(fields, i, j) if kind == "volume" else None
+    return Candidate(inline_byte, crossline_byte, inline, crossline, unique, filled, misfit, kind)
+
+
+def _count_bins(*positions: np.ndarray) -> int:
+    """Distinct tuples of positions, each int64 (traces,) from 0."""
+    key, size = np.zeros(len(positions[0]), np.int64), 1
+    for part in positions:
+        length = int(part.max()) + 1
+        if size * length > 2**62:
+            key = np.unique(key, return_inverse=True)[1]
+            size = int(key.max()) + 1
+        key, size = key * length + part, size * length
+    return len(_distinct(key))
+
+
+def _misfit(fields: Fields, i: np.ndarray, j: np.ndarray) -> float | None:
+    """Distance of the coordinates from the best regular grid over positions, in bins; None without coordinates."""
+    found, x, y = coordinates(fields)
+    if found is None:
+        return None
+    some = slice(None, None, -(-len(i) // _FIT_TRACES))
+    design = np.column_stack([np.ones(len(i[some])), i[some], j[some]]).astype(np.float64)
+    target = np.column_stack([x[some], y[some]])
+    fit = np.linalg.lstsq(design, target, rcond=None)[0]
+    residual = float(np.sqrt(((target - design @ fit) ** 2).sum(1).mean()))
+    spacing = float(np.hypot(fit[1:, 0], fit[1:, 1]).min())
+    return residual / spacing if spacing > 0 else float("inf")
+
+
+def _stacked(fields: Fields, candidates: tuple[Candidate, ...]) -> Geometry | None:
+    """A volume or a line whose bins hold one trace each."""
+    volumes = [c for c in candidates if c.kind == "volume" and not _by_record(fields, c)]
+    if volumes:  # the earliest of the best: misfits below half a bin and shares of the grid are compared in percent
+        best = max(volumes, key=lambda c: (c.misfit is not None and c.misfit < 0.5, round(c.filled, 2)))
+        return Geometry("volume", f"bytes {best.bytes} give each trace its own bin", candidates, best)
+    if any(c.kind == "volume" for c in candidates):
+        return Geometry("prestack", "offsets vary between the traces of a record", candidates, None)
+    if lines := [c for c in candidates if c.kind == "line"]:
+        best = max(lines, key=lambda c: round(c.unique * c.filled, 2))
+        return Geometry("line", f"bytes {best.bytes} number the traces of one line", candidates, best)
+    return None
+
+
+def _by_record(fields: Fields, candidate: Candidate) -> bool:
+    """Whether the inline byte numbers field records of traces with different offsets: shots, not inlines."""
+    return candidate.inline_byte in (5, RECORD, 17) and bool(np.ptp(fields[OFFSET]))
+
+
+def _prestack(fields: Fields, candidates: tuple[Candidate, ...]) -> Geometry | None:
+    """Bins that hold several traces with different offsets."""
+    offset = axis(fields[OFFSET])
+    for c in candidates:
+        if offset.count == 1 or c.crossline.count == 1 or c.unique >= UNIQUE:
+            continue
+        j = c.crossline.positions(fields[c.crossline_byte])
+        i = np.zeros_like(j) if c.inline_byte is None else c.inline.positions(fields[c.inline_byte])
+        traces, k = len(j), offset.positions(fields[OFFSET])
+        if _count_bins(i, j, k) >= UNIQUE * traces:
+            each = traces / _count_bins(i, j)
+            reason = f"{each:.3g} traces with different offsets in a bin (bytes {c.bytes}, offset {OFFSET})"
+            return Geometry("prestack", reason, candidates, None)
+    return None
+
+
+def _unnumbered(fields: Fields, candidates: tuple[Candidate, ...], traces: int) -> Geometry:
+    """A line through a survey, traces without any numbers, or gathers."""
+    first = candidates[0]
+    if first.unique >= UNIQUE and min(first.inline.count, first.crossline.count) > 1:
+        reason = f"bytes {first.bytes} number a line through a survey; its traces are taken in the order of the file"
+        return Geometry("line", reason, candidates, None)
+    shot, channel = axis(fields[RECORD]), axis(fields[CHANNEL])
+    if channel.count > 1 and shot.count * channel.count >= traces:
+        reason = f"no line numbers; {shot.count} field records of up to {channel.count} channels look like shot gathers"
+        return Geometry("unknown", reason, candidates, None)
+    unique = max(c.unique for c in candidates)
+    reason = f"no header bytes number the traces; at best {unique:.0%} of them have a bin of their own"
+    return Geometry("unknown", reason, candidates, None)
+
+
+def obstacles(layout: Layout, geometry: Geometry) -> list[str]:
+    """Why the lines of a file cannot be read; one clause each, with the way out."""
+    found = []
+    if layout.trailing_bytes:
+        found.append(
+            f"{layout.trailing_bytes:,} bytes after the last of {layout.traces:,} complete traces of {layout.samples} "
+            "samples: the file is cut short, or its sample count is wrong; fetch it again or fix the header"
+        )
+    if geometry.kind == "prestack":
+        found.append(f"prestack data ({geometry.reason}); stack it first")
+    elif geometry.kind == "unknown":
+        found.append(f"{geometry.reason}; name the bytes of the line numbers, or take the file as one line")
+    best = geometry.chosen
+    if best is not None and best.filled < SPARSE:
+        found.append(
+            f"the numbers at bytes {best.bytes} leave {1 - best.filled:.1%} of the grid empty (inlines "
+            f"{best.inline.first}-{best.inline.last}, crosslines {best.crossline.first}-{best.crossline.last}); "
+            "name other bytes or fix the headers"
+        )
+    return found

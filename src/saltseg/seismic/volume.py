@@ -1,0 +1,252 @@
+"""A survey as lines: sections (samples, traces) with trace numbers and marked gaps, read slab by slab."""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from saltseg.errors import InputError
+from saltseg.seismic import index
+from saltseg.seismic.headers import Layout, read_layout, read_traces
+from saltseg.seismic.index import Axis, Candidate, Geometry
+
+_ONE = Axis(0, 0, 1, 1, 1.0)  # of lines that have no number
+SLAB_BYTES = 64 * 2**20  # of float32 samples; reading a slab takes three times as much
+
+
+@dataclass(frozen=True)
+class Slab:
+    """Neighboring lines that are read together.
+
+    Attributes:
+        direction: "inline", "crossline" or "line".
+        start, stop: positions of the lines in that direction, ``stop`` excluded.
+    """
+
+    direction: str
+    start: int
+    stop: int
+
+    @property
+    def name(self) -> str:
+        return f"{self.direction}-{self.start:06d}"
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One section of a survey. W is the number of grid positions from its first to its last trace.
+
+    Attributes:
+        direction: "inline", "crossline" or "line".
+        number: of the inline or crossline; 0 for the one line of a file.
+        numbers: of the traces across the section (crossline, inline or CDP numbers), int64 (W,), gaps included.
+        traces: position of each trace in the file, int64 (W,); -1 in a gap.
+        amplitudes: float32 (samples, W); 0 in gaps, and where the file has NaN or infinity.
+        live: bool (W,); False for gaps and for dead traces, which hold one value.
+    """
+
+    direction: str
+    number: int
+    numbers: np.ndarray
+    traces: np.ndarray
+    amplitudes: np.ndarray
+    live: np.ndarray
+
+    def filled(self) -> np.ndarray:
+        """The amplitudes with gaps and dead traces replaced by the nearest live trace, float32 (samples, W).
+
+        An edge of zeros would look like a steep boundary to a network.
+        """
+        live = np.flatnonzero(self.live)
+        if len(live) in (0, len(self.live)):
+            return self.amplitudes
+        columns = np.arange(len(self.live))
+        right = np.searchsorted(live, columns).clip(max=len(live) - 1)
+        left = (right - 1).clip(min=0)
+        nearer_left = np.abs(columns - live[left]) <= np.abs(live[right] - columns)
+        return self.amplitudes[:, np.where(nearer_left, live[left], live[right])]
+
+
+class Survey:
+    """The lines of a SEG-Y file. It holds about 100 bytes a trace and no open file, and can be pickled.
+
+    Attributes:
+        layout: of the file.
+        geometry: with the bytes in use.
+        directions: ("inline", "crossline"), or ("line",).
+        inlines, crosslines: number of each trace as stored, int32 (traces,); 0 and the position for a line in the order
+            of the file.
+        x, y: coordinates of each trace, the scalar applied, float64 (traces,).
+        delays_ms: time or depth of the first sample of each trace, float64 (traces,).
+        representatives: for each trace the first one in its bin, int64 (traces,).
+    """
+
+    def __init__(self, layout: Layout, fields: index.Fields, geometry: Geometry) -> None:
+        if found := index.obstacles(layout, geometry):
+            raise InputError(f"{layout.path} cannot be read line by line: {found[0]}")
+        self.layout, self.geometry = layout, geometry
+        _, self.x, self.y = index.coordinates(fields)
+        self.delays_ms = index.delays_ms(fields)
+        self.inlines, self.crosslines, inline, crossline = _line_numbers(layout.traces, fields, geometry.chosen)
+        i, j = inline.positions(self.inlines), crossline.positions(self.crosslines)
+        if geometry.kind == "volume":
+            self._orders = {"inline": _Order(i, j, inline, crossline), "crossline": _Order(j, i, crossline, inline)}
+        else:
+            across, axis = (i, inline) if inline.count > crossline.count else (j, crossline)
+            self._orders = {"line": _Order(np.zeros_like(across), across, _ONE, axis)}
+        self.directions = tuple(self._orders)
+        self.representatives = self._orders[self.directions[0]].representatives()
+
+    @classmethod
+    def open(
+        cls,
+        path: Path,
+        inline_byte: int | None = None,
+        crossline_byte: int | None = None,
+        as_line: bool = False,
+        progress: Callable[[int], object] | None = None,
+    ) -> "Survey":
+        """Read the headers of a SEG-Y file; for the arguments see `saltseg.seismic.index.find_geometry`.
+
+        Raises:
+            InputError: no SEG-Y, cut short, prestack, or without line numbers.
+        """
+        layout = read_layout(path)
+        chosen = tuple(byte for byte in (inline_byte, crossline_byte) if byte is not None)
+        fields = index.read_index(layout, chosen, progress)
+        return cls(layout, fields, index.find_geometry(fields, inline_byte, crossline_byte, as_line))
+
+    def num_lines(self, direction: str) -> int:
+        """Lines that have traces."""
+        return len(self._orders[direction].lines)
+
+    def line_numbers(self, direction: str) -> np.ndarray:
+        """Numbers of the lines that have traces, int64, rising."""
+        order = self._orders[direction]
+        return order.along.numbers(order.lines)
+
+    def slabs(self, direction: str, max_bytes: int = SLAB_BYTES) -> list[Slab]:
+        """All lines of a direction in slabs of at most ``max_bytes`` of float32 samples, or of one line."""
+        ends = self._orders[direction].starts
+        most = max(1, max_bytes // (4 * self.layout.samples))
+        slabs, start = [], 0
+        while start < len(ends) - 1:
+            stop = max(start + 1, int(np.searchsorted(ends, ends[start] + most, "right")) - 1)
+            slabs.append(Slab(direction, start, stop))
+            start = stop
+        return slabs
+
+    def columns(self, direction: str, line: int) -> tuple[np.ndarray, np.ndarray]:
+        """`Line.numbers` and `Line.traces` of the line at a position, without reading samples."""
+        order = self._orders[direction]
+        positions, traces = order.line(line)
+        grid = np.arange(positions[0], positions[-1] + 1)
+        columns = np.full(len(grid), -1, np.int64)
+        # Backwards, so that the first of the traces in a bin stays.
+        columns[positions[::-1] - positions[0]] = traces[::-1]
+        return order.across.numbers(grid), columns
+
+    def traces(self, slab: Slab) -> np.ndarray:
+        """All traces in a slab, duplicates too, int64 in rising order."""
+        order = self._orders[slab.direction]
+        return np.sort(order.traces[order.starts[slab.start] : order.starts[slab.stop]])
+
+    def read(self, slab: Slab) -> list[Line]:
+        """Read the lines of a slab; raises InputError where the file cannot be read."""
+        columns = [self.columns(slab.direction, line) for line in range(slab.start, slab.stop)]
+        wanted = np.unique(np.concatenate([traces[traces >= 0] for _, traces in columns]))
+        rows = read_traces(self.layout, wanted)
+        np.nan_to_num(rows, copy=False, nan=0, posinf=0, neginf=0)
+        live = rows.min(1) != rows.max(1)
+        numbers = self.line_numbers(slab.direction)[slab.start : slab.stop]
+        return [
+            _line(slab.direction, int(number), *pair, wanted, rows, live)
+            for number, pair in zip(numbers, columns, strict=True)
+        ]
+
+    def lines(self, direction: str, max_bytes: int = SLAB_BYTES) -> Iterator[Line]:
+        """All lines of a direction, in memory of one slab."""
+        for slab in self.slabs(direction, max_bytes):
+            yield from self.read(slab)
+
+    def rows(self, slab: Slab, lines: Sequence[Line], sections: Sequence[np.ndarray]) -> np.ndarray:
+        """From sections back to traces: the values of `traces(slab)`.
+
+        Args:
+            slab: of the lines.
+            lines: of `read`.
+            sections: for each line (samples, W), all of one dtype.
+
+        Returns:
+            (n, samples) of that dtype; 0 for dead traces. Duplicates get the values of their bin.
+        """
+        traces = self.traces(slab)
+        rows = np.zeros((len(traces), self.layout.samples), sections[0].dtype)
+        for line, section in zip(lines, sections, strict=True):
+            assert section.shape == line.amplitudes.shape, f"{section.shape} for a line {line.amplitudes.shape}"
+            rows[np.searchsorted(traces, line.traces[line.live])] = section[:, line.live].T
+        return rows[np.searchsorted(traces, self.representatives[traces])]
+
+
+def _line_numbers(
+    traces: int, fields: index.Fields, chosen: Candidate | None
+) -> tuple[np.ndarray, np.ndarray, Axis, Axis]:
+    """Inline and crossline number of each trace, and their axes."""
+    nothing = np.zeros(traces, np.int32)
+    if chosen is None:
+        return nothing, np.arange(traces, dtype=np.int32), _ONE, Axis(0, traces - 1, 1, traces, 1.0)
+    inlines = nothing if chosen.inline_byte is None else fields[chosen.inline_byte]
+    return inlines, fields[chosen.crossline_byte], chosen.inline, chosen.crossline
+
+
+def _line(
+    direction: str,
+    number: int,
+    numbers: np.ndarray,
+    traces: np.ndarray,
+    wanted: np.ndarray,
+    rows: np.ndarray,
+    row_live: np.ndarray,
+) -> Line:
+    """A line from the samples (n, samples) of the traces ``wanted``."""
+    present = traces >= 0
+    source = np.searchsorted(wanted, traces[present])
+    amplitudes = np.zeros((rows.shape[1], len(traces)), np.float32)
+    amplitudes[:, present] = rows[source].T
+    live = np.zeros(len(traces), bool)
+    live[present] = row_live[source]
+    return Line(direction, number, numbers, traces, amplitudes, live)
+
+
+class _Order:
+    """Traces sorted by line, then across it, then by their place in the file.
+
+    Args:
+        i: position of each trace's line, int64 (traces,) from 0.
+        j: its position in that line, int64 (traces,) from 0.
+        along: the numbers of the lines.
+        across: the numbers of the traces in a line.
+    """
+
+    def __init__(self, i: np.ndarray, j: np.ndarray, along: Axis, across: Axis) -> None:
+        self.along, self.across = along, across
+        width = int(j.max()) + 1
+        key = i * width + j
+        self.traces = np.argsort(key, kind="stable")
+        self._key, self._width = key[self.traces], width
+        sorted_lines = self._key // width
+        self.starts = np.append(np.flatnonzero(np.diff(sorted_lines, prepend=-1)), len(key))
+        self.lines = sorted_lines[self.starts[:-1]]
+
+    def line(self, number: int) -> tuple[np.ndarray, np.ndarray]:
+        """Positions across the line at a position, rising, and the traces there."""
+        part = slice(self.starts[number], self.starts[number + 1])
+        return self._key[part] % self._width, self.traces[part]
+
+    def representatives(self) -> np.ndarray:
+        """For each trace the first in the file that shares its bin."""
+        first = np.flatnonzero(np.diff(self._key, prepend=-1))
+        result = np.empty_like(self.traces)
+        result[self.traces] = np.repeat(self.traces[first], np.diff(np.append(first, len(self._key))))
+        return result

@@ -1,0 +1,248 @@
+"""The document of the case study: records in, Markdown and pictures out.
+
+Numbers in it come from the records; its text is document.md.j2. What has no record yet is left out and named.
+"""
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from saltseg import io
+from saltseg.config import Config
+from saltseg.metrics.bootstrap import MeanInterval
+from saltseg.reporting.style import png
+from saltseg.studies import charts
+from saltseg.studies.case_study import data, pixels, training
+from saltseg.studies.case_study.data import Dataset, PredictedTiles
+from saltseg.studies.case_study.pixels import ThresholdCurve
+from saltseg.studies.case_study.results import CaseStudy, interval, read, signed, verdict
+from saltseg.studies.case_study.variants import (
+    BASE,
+    GAP,
+    IMAGES,
+    IMPROVES,
+    NECESSARY,
+    PLATEAU,
+    POOLING,
+    QUESTIONS,
+    SKIPS,
+    VARIANTS,
+)
+from saltseg.studies.records import AT_HALF, TUNED
+from saltseg.studies.sweep import Sweep
+from saltseg.studies.tables import markdown_table
+
+# Pictures that need no record; they were drawn once.
+EXPLAINED, DOCS = (
+    ("tiles", "unet", "transposed", "pooling", "fields"),
+    Path(__file__).parents[4] / "docs" / "case_study",
+)
+COLUMNS = (
+    "variant", "log-loss", "pixel accuracy", "score at 0.5", "gain [95 %]", "score, tuned", "gain [95 %]",
+    "parameters", "GFLOP", "ms / image", "s / epoch", "MiB",
+)  # fmt: skip
+# before → after, but for the fourth: what precision another threshold alone has at the recall after
+CHANGES = (
+    "what changes", "precision", "recall", "precision before at the recall after", "images with all salt missed",
+    "images with invented salt", "area under the curve", "calibration error",
+)  # fmt: skip
+
+
+def write(sweep: Sweep, folder: Path) -> tuple[Path, int, list[str]]:
+    """Write case_study.md and its pictures into ``folder``.
+
+    Returns:
+        Path of the page, number of pictures, variants of the budget without a record.
+
+    Raises:
+        InputError: as `results.read`.
+    """
+    study = read(sweep)
+    predicted, dataset = data.read_tiles(study), data.read_dataset(study)
+    explained = {name: path.read_bytes() for name in EXPLAINED if (path := DOCS / f"{name}.png").is_file()}
+    pictures = explained | draw(study, dataset, predicted)
+    page = folder / "case_study.md"
+    for name, picture in pictures.items():
+        io.write_atomic(folder / "case_study" / f"{name}.png", picture)
+    io.write_atomic(page, render(study, dataset, predicted, pictures))
+    return page, len(pictures), study.lacking(list(VARIANTS))
+
+
+def draw(study: CaseStudy, dataset: Dataset | None, predicted: Sequence[PredictedTiles]) -> dict[str, bytes]:
+    """Every picture that the records, the dataset and the predicted tiles allow: name → PNG bytes."""
+    known, records = study.measured, study.records
+    base = pixels.curve_of(records[BASE])
+    improves = {variant: pixels.curve_of(records[variant]) for variant in known(IMPROVES)}
+    figures = {
+        "curves": training.curves_figure(records[BASE][0]),
+        "gap": training.gap_figure(study, known(GAP)),
+        "thresholds": pixels.thresholds_figure(base),
+        "costs": pixels.costs_figure(base),
+        "precision_recall": pixels.precision_recall_figure(improves),
+        "calibration": pixels.calibration_figure(improves),
+        "boundary": pixels.boundary_figure({v: pixels.boundary_errors(records[v]) for v in known(SKIPS)}),
+    }
+    for name, variant in (("overfitting", "images_eighth"), ("plateau", PLATEAU)):
+        if variant in records:
+            figures[name] = training.curves_figure(records[variant][0])
+    if len(known(IMAGES)) > 1:  # a line through one point is left out
+        figures["images"] = training.images_figure(study, known(IMAGES))
+    if len(known(NECESSARY)) > 1:
+        figures["operations"] = training.operations_figure(study, known(NECESSARY))
+    if predicted:
+        figures["predicted"] = data.predicted_figure(predicted)
+    if dataset is not None:
+        figures["coverage"] = data.coverage_figure(dataset)
+        if dataset.depth is not None:
+            figures["depth"] = data.depth_figure(dataset)
+    pictures = {name: png(figure) for name, figure in figures.items()}
+    for name, variants in (("pooling_gains", POOLING), ("skip_gains", SKIPS), ("improve_gains", IMPROVES)):
+        if len(compared := [study.results[variant] for variant in known(variants)]) > 1:
+            pictures[name] = charts.gains(study.sweep.study, compared, study.noise)
+    return pictures
+
+
+def render(
+    study: CaseStudy, dataset: Dataset | None, predicted: Sequence[PredictedTiles], pictures: Collection[str]
+) -> str:
+    """The document as Markdown; pictures: names of those that lie in case_study/ beside it."""
+    environment = Environment(
+        loader=PackageLoader("saltseg.studies.case_study", "."),
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    words = (percent, points, pixels.price, signed, verdict, paired)
+    environment.filters |= {word.__name__: word for word in words} | {"count": "{:,}".format}
+
+    def configured(variant: str) -> Config:
+        return study.sweep.settings(variant, 0)
+
+    curves = {variant: pixels.curve_of(records) for variant, records in study.records.items()}
+    text = environment.get_template("document.md.j2").render(
+        study=study,
+        dataset=dataset,
+        predicted=predicted,
+        base=study.records[BASE][0],
+        everything=[record for own in study.records.values() for record in own],
+        settings=configured(BASE),
+        configured=configured,
+        case_study=Config(),
+        questions=QUESTIONS,
+        variants=VARIANTS,
+        curves=curves,
+        calibrations={variant: pixels.calibration(curve) for variant, curve in curves.items()},
+        distances={variant: pixels.boundary_errors(records) for variant, records in study.records.items()},
+        pixels=pixels,
+        training=training,
+        TUNED=TUNED,
+        AT_HALF=AT_HALF,
+        best=lambda variants: max(variants, key=study.score),
+        picture=lambda name, text: f"![{text}](case_study/{name}.png)" if name in pictures else "",
+        table=lambda variants: table(study, variants),
+        before_and_after=lambda variants: before_and_after(study, variants),
+        answers=lambda variants, brief=False: answers(study, variants, brief),
+        missing=lambda variants: missing(study, variants),
+    )
+    return re.sub(r"[ \t]*\n{3,}", "\n\n", text)  # what is left out leaves empty lines
+
+
+def table(study: CaseStudy, variants: Sequence[str]) -> str:
+    """A row for each of ``variants`` that has a record; gains are over base or what the row says."""
+    rows = []
+    for variant in study.measured(variants):
+        result, records = study.results[variant], study.records[variant]
+        details = records[0].details
+        reference = study.reference(variant)
+        losses, accuracy = np.mean([r.log_loss for r in result.records]), study.mean(variant, "pixel_accuracy")
+        rows.append((
+            f"`{variant}`" + (f" (against `{reference}`)" if reference not in ("", BASE) else ""),
+            f"{losses:.4f}", percent(accuracy),
+            f"{study.score(variant, AT_HALF):.3f}", interval(result.gains[AT_HALF]),
+            f"{study.score(variant):.3f}", interval(result.gains[TUNED]),
+            f"{details['parameters']:,}", f"{details['operations'] / 1e9:.3f}",
+            f"{study.mean(variant, 'milliseconds'):.2f}", f"{study.seconds_per_epoch(variant):.1f}",
+            f"{max(record.peak_memory_mb or 0 for record in records):,}",
+        ))  # fmt: skip
+    return markdown_table(COLUMNS, rows)
+
+
+def before_and_after(study: CaseStudy, variants: Sequence[str]) -> str:
+    """Errors at 0.5 of base and of each other measured variant, of one network and several, without and with tuning.
+
+    See `CHANGES` for the columns. Variants are compared over the seeds that they share with base.
+    """
+    base, compared = study.records[BASE], dict[str, tuple[ThresholdCurve, ThresholdCurve]]()
+    for name in study.measured(variants):
+        if study.results[name].reference == BASE:
+            own = study.results[name].records
+            same_seeds = [record for record in base if record.seed in {record.seed for record in own}]
+            compared[f"`{name}`"] = pixels.curve_of(same_seeds), pixels.curve_of(own)
+    if ensemble := base[0].details.get("ensemble"):
+        curves = pixels.pooled([ensemble["alone"]]), pixels.pooled([ensemble["together"]])
+        compared[f"one of {len(ensemble['folds'])} networks → their mean"] = curves
+    rows = []
+    for name, (before, after) in compared.items():
+        area = f"{before.area:.4f} → {after.area:.4f}"
+        error = f"{pixels.calibration(before).error:.4f} → {pixels.calibration(after).error:.4f}"
+        rows.append((name, *_changes(before, after.errors()), area, error))
+    tuned = _changes(pixels.curve_of(base), pixels.errors_when_tuned(base))
+    return markdown_table(CHANGES, [*rows, ("tuned threshold", *tuned, "the same", "the same")])
+
+
+def _changes(before: ThresholdCurve, after: Sequence[float]) -> tuple[str, ...]:
+    """The second to the sixth of `CHANGES`."""
+    pairs = zip(before.errors(), after, strict=True)
+    precision, recall, missed, invented = (f"{percent(one)} → {percent(two)}" for one, two in pairs)
+    return precision, recall, percent(before.precision_at(after[1])), missed, invented
+
+
+def answers(study: CaseStudy, variants: Sequence[str], brief: bool = False) -> str:
+    """A line of verdicts for each measured variant that is compared with another; brief: on the tuned score alone."""
+    lines = []
+    for variant in study.measured(variants):
+        if not (reference := study.reference(variant)):
+            continue
+        gains = study.results[variant].gains
+        text = verdict(gains[TUNED], study.sigma(variant))
+        if gains[TUNED] is not None and not brief:
+            of_folds = ", ".join(signed(float(part.mean())) for part in study.fold_gains(variant))
+            half = verdict(gains[AT_HALF], study.sigma(variant, AT_HALF))
+            text = f"tuned {text} (by fold {of_folds}); at 0.5 {half}"
+        if silent := [name for name in (variant, reference) if study.silent(name)]:
+            where = ", ".join(f"`{name}` in fold {' and '.join(map(str, study.silent(name)))}" for name in silent)
+            text = f"void, since at 0.5 nothing at all is marked by {where} (by the numbers: {text})"
+        lines.append(f"- `{variant}` against `{reference}`: {text}")
+    return "\n".join(lines)
+
+
+def missing(study: CaseStudy, variants: Sequence[str]) -> str:
+    """Sentences that name those of ``variants`` without a record, and why; empty when there are none."""
+    lacking = study.lacking(variants)
+    beyond = [variant for variant in variants if variant not in (*study.records, *lacking)]
+
+    def sentence(beginning: str, names: Sequence[str]) -> str:
+        return f"*{beginning}: {', '.join(f'`{name}`' for name in names)}.*" if names else ""
+
+    budget = f"Not part of the budget `{study.sweep.budget_name}`, which has too few images"
+    return " ".join(filter(None, (sentence("Not measured yet", lacking), sentence(budget, beyond))))
+
+
+def paired(scores: Mapping[str, Any]) -> str:
+    """The verdict on the mean of networks against one of them; scores: see `measure.ensemble`."""
+    return verdict(MeanInterval(scores["gain"], *scores["interval"]))
+
+
+def points(share: float) -> str:
+    """A difference of shares in percentage points; a dash for what is not defined."""
+    return f"{signed(100 * share, 1)} percentage points" if np.isfinite(share) else "–"
+
+
+def percent(share: float) -> str:
+    """A share as a percentage; a dash for what is not defined."""
+    return f"{100 * share:.1f} %" if np.isfinite(share) else "–"

@@ -1,0 +1,269 @@
+"""The sweep engine: train what has no record yet, and record it.
+
+A study may take hours: it goes on where it was stopped, and a variant that fails stops no other.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from saltseg import config, io, predictions, provenance, schemas
+from saltseg.data import competition, unlabeled
+from saltseg.errors import InputError
+from saltseg.pipeline.workspace import Workspace, with_truth
+from saltseg.postprocessing import step_selection
+from saltseg.postprocessing.areas import log_loss
+from saltseg.postprocessing.parameters import THRESHOLD_HALF
+from saltseg.runs import RunDir
+from saltseg.studies import charts, records, results, tables
+from saltseg.studies.records import Record
+from saltseg.studies.sweep import Sweep
+
+Training = tuple[str, int]  # variant, seed
+
+
+def write_table(sweep: Sweep) -> str:
+    """Write table.md and chart.png beside the records; returns the table."""
+    of_variant = results.read(sweep)
+    found, noise = results.compare_all(sweep, of_variant), results.seed_noise(of_variant, sweep.study.reference)
+    costs = sweep.folder / "cost.json"
+    table = tables.markdown(sweep, found, noise, io.read_json(costs) if costs.is_file() else None)
+    io.write_atomic(sweep.folder / "table.md", table + "\n")
+    draw = charts.labels if sweep.study.chart == "labels" else charts.gains
+    io.write_atomic(sweep.folder / "chart.png", draw(sweep.study, found, noise))
+    return table
+
+
+def left_out(sweep: Sweep, variants: Sequence[str]) -> dict[str, str]:
+    """Those of the variants that change nothing or do not fit the base: variant → why."""
+    from saltseg.training import fold
+
+    study, reasons = sweep.study, dict[str, str]()
+    for name in variants:
+        try:
+            if study.variants[name].members:
+                continue
+            settings = sweep.settings(name, 0)
+            if study.reference not in ("", name) and settings == sweep.settings(study.reference, 0):
+                raise InputError("it changes nothing here")
+            if not settings.train.init_from:  # weights that may not be there yet
+                fold.check(settings, *competition.SHAPE)
+        except InputError as error:
+            reasons[name] = str(error)
+    return reasons
+
+
+def missing(sweep: Sweep, variants: Sequence[str], seeds: Sequence[int]) -> list[Training]:
+    """The trainings without a record."""
+    return [(name, seed) for seed in seeds for name in variants if not sweep.record_path(name, seed).is_file()]
+
+
+def run(sweep: Sweep, pending: Sequence[Training], parallel: int, command: Sequence[str]) -> dict[str, str]:
+    """Train and record; returns those that are not finished, by name, with the reason where it is known.
+
+    Several trainings run side by side, of one alone its folds. Those that need others wait for them.
+
+    Args:
+        sweep: whose variants.
+        pending: as `missing` returns them.
+        parallel: processes at a time.
+        command: Python command line of this sweep; it takes --only, --seeds and --folds.
+
+    Raises:
+        InputError: a training needs another that is neither pending nor recorded, or images that are not there or
+            others than before.
+    """
+    _check_before(sweep, pending)
+    waiting, failed = list(pending), dict[str, str]()
+    while waiting:
+        ready = [training for training in waiting if not _lacking(sweep, training)]
+        if not ready:
+            return failed | {_name(left): f"it needs {_lacking(sweep, left)[0]}" for left in waiting}
+        failed |= _train_each(sweep, ready, parallel, command, last=len(waiting) == 1)
+        waiting = [training for training in waiting if training not in ready]
+    return failed
+
+
+def _name(training: Training) -> str:
+    return f"{training[0]}-{training[1]}"
+
+
+def _lacking(sweep: Sweep, training: Training) -> list[str]:
+    """What a training needs and has no record."""
+    name, seed = training
+    return [need for need in sweep.study.variants[name].needs if not sweep.record_path(need, seed).is_file()]
+
+
+def _check_before(sweep: Sweep, pending: Sequence[Training]) -> None:
+    """Refuse what would fail after hours."""
+    for training in pending:
+        for need in _lacking(sweep, training):
+            if (need, training[1]) not in pending:
+                raise InputError(
+                    f"{training[0]} needs {need}, which is not finished; add it to --only, or leave --only out"
+                )
+    if not any(sweep.study.variants[name].unlabeled for name, _ in pending):
+        return
+    if sweep.images is None:
+        raise InputError(f"the study {sweep.study.name} learns from images without labels; give --images FOLDER")
+    given = _unlabeled_hash(sweep.images, sweep.budget.unlabeled)
+    for record in (record for own in results.read(sweep).values() for record in own):
+        if record.unlabeled_hash not in (None, given):
+            raise InputError(
+                f"{record.variant} was trained with other images without labels than those of {sweep.images}; give the "
+                f"same folder, or remove its record from {sweep.folder}"
+            )
+
+
+def _unlabeled_hash(folder: Path, limit: int | None) -> str:
+    return unlabeled.fingerprint(unlabeled.read(folder, limit))
+
+
+def _train_each(
+    sweep: Sweep, ready: Sequence[Training], parallel: int, command: Sequence[str], last: bool
+) -> dict[str, str]:
+    """Each in a process of its own, so that none inherits another's memory; returns those that failed, and why."""
+    from saltseg.training import processes
+
+    if len(ready) == 1 and (parallel > 1 or last):
+        try:
+            train(sweep, ready[0], parallel, command)
+        except InputError as error:
+            return {_name(ready[0]): str(error)}
+        return {}
+    commands = {_name((v, seed)): [*command, "--only", v, "--seeds", str(seed)] for v, seed in ready}
+    codes = processes.run(commands, parallel, sweep.logs)
+    return {name: "" for name, code in codes.items() if code}
+
+
+def train(sweep: Sweep, training: Training, parallel: int = 1, command: Sequence[str] = ()) -> None:
+    """Train one variant with one seed and write its record."""
+    from saltseg.training import processes, run_training
+
+    (name, seed), run = training, sweep.run_dir(*training)
+    workspace = Workspace(sweep.input_dir, sweep.output_dir)
+    if members := sweep.study.variants[name].members:
+        from saltseg.pipeline import blend
+
+        io.remove(run.path)  # of earlier members
+        blend.blend_runs([sweep.run_dir(member, seed) for member in members], run, workspace)
+    else:
+        _prepare(sweep, training)
+        if parallel > 1:
+            job = (sweep.settings(name, seed), sweep.data, run, sweep.input_dir, sweep.output_dir, sweep.budget.folds)
+            folds, _ = run_training.prepare_run(*job)
+            own = [*command, "--only", name, "--seeds", str(seed), "--folds"]
+            codes = processes.run({f"fold_{k}": [*own, str(k)] for k in folds}, parallel, run.path / "logs")
+            if failed := [fold for fold, code in codes.items() if code]:
+                raise InputError(f"{', '.join(failed)} failed; fix what {run.path / 'logs'} says and rerun")
+        else:
+            train_folds(sweep, training, sweep.budget.folds)
+    if sweep.study.complete:
+        _finish(run, workspace)
+    records.write(sweep.record_path(name, seed), record(sweep, training))
+
+
+def train_folds(sweep: Sweep, training: Training, folds: Sequence[int] | None) -> None:
+    """Train folds of one variant (None: all), without a record."""
+    from saltseg.training import run_training
+
+    settings, run = sweep.settings(*training), sweep.run_dir(*training)
+    places, test = (sweep.input_dir, sweep.output_dir), sweep.study.complete
+    run_training.train_run(settings, sweep.data, run, *places, folds, predict_test=test)
+
+
+def _prepare(sweep: Sweep, training: Training) -> None:
+    """Make what a training learns from beside its labels: the weights of a pretraining, labels of a teacher."""
+    name, seed = training
+    spec, run = sweep.study.variants[name], sweep.run_dir(*training)
+    sources = [sweep.run_dir(need, seed) for need in spec.needs]
+    if spec.pretraining:
+        sources.append(_pretrain(sweep, training))
+    begun = run.read_provenance().get("created", "") if run.provenance.is_file() else ""
+    for source in sources:
+        finished = [schemas.read(fold.metrics)["finished"] for fold in source.finished_folds()]
+        if begun and max(finished, default=source.read_provenance().get("created", "")) > begun:
+            raise InputError(f"{run.name} learned from an earlier {source.name} than there is now; remove {run.path}")
+    if spec.teacher:
+        from saltseg.pipeline import pseudo_labeling
+        from saltseg.training import pseudo_labels
+
+        assert sweep.images is not None
+        for teacher in pseudo_labels.members(sweep.output_dir, sources[0].name):
+            pseudo_labeling.label(teacher, sweep.images, sweep.budget.unlabeled)
+
+
+def _pretrain(sweep: Sweep, training: Training) -> RunDir:
+    from saltseg.training import pretraining
+
+    path, settings = sweep.pretraining(*training)
+    directory = pretraining.PretrainedDir(path)
+    if sweep.study.variants[training[0]].pretraining == "synthetic":
+        pretraining.synthetic(settings, directory, 4000)
+        return RunDir(path)
+    assert sweep.images is not None
+    root = competition.dataset_root(sweep.input_dir, sweep.data)
+    every = unlabeled.read(sweep.images, sweep.budget.unlabeled)
+    known = competition.read_train(root).images, competition.read_test(root).images
+    images = unlabeled.exclude_known(every, *known, sweep.transduction)
+    left = len(every.ids) - len(images.ids)
+    pretraining.masked(settings, directory, images, dataset=sweep.data, left_out=left, transduction=sweep.transduction)
+    return RunDir(path)
+
+
+def _finish(run: RunDir, workspace: Workspace) -> None:
+    """What makes a run or blend one like any other: post-processing, submission, report."""
+    from saltseg.pipeline import collate, submit, tune
+    from saltseg.reporting import report
+
+    if not run.members():
+        collate.collate_run(run, workspace)
+    tune.tune_run(run, workspace)
+    submit.write_submission(run, workspace)
+    report.write(run, workspace.root(run))
+
+
+def record(sweep: Sweep, training: Training) -> Record:
+    """The record of a finished run or blend."""
+    (name, seed), run = training, sweep.run_dir(*training)
+    blend = bool(sweep.study.variants[name].members)
+    workspace = Workspace(sweep.input_dir, sweep.output_dir)
+    oof = predictions.load_predictions(run.oof) if blend else predictions.collate_folds(run.finished_folds())
+    oof = predictions.reorder(oof, np.sort(oof.ids))
+    images = with_truth(oof, competition.read_train(workspace.root(run)))
+    loss = log_loss(images.areas(THRESHOLD_HALF))
+    scores = step_selection.scores(images)
+    folds = [schemas.read(fold.metrics) for fold in run.finished_folds()]
+    origin = run.read_provenance()
+    memory = [fold.get("peak_gpu_memory_mb") or fold["peak_memory_mb"] or 0 for fold in folds]
+    details = sweep.study.details
+    return Record(
+        study=sweep.owner(name).study.name,
+        budget=sweep.budget_name,
+        variant=name,
+        seed=seed,
+        run=run.name,
+        dataset=sweep.data,
+        dataset_hash=origin["dataset_hash"],
+        folds_hash=origin["folds_hash"],
+        unlabeled_hash=_unlabeled_hash(sweep.images, sweep.budget.unlabeled) if sweep.images else None,
+        transduction=provenance.transduction(run),
+        n=len(oof.ids),
+        n_train=None if blend else folds[0]["n_train"],
+        n_pseudo=None if blend else folds[0].get("n_pseudo"),
+        scores={kind: float(values.mean()) for kind, values in scores.items()},
+        passed={kind: records.to_digits(values) for kind, values in scores.items()},
+        log_loss=loss,
+        seconds=None if blend else sum(fold["seconds"] for fold in folds),
+        seconds_per_epoch=None if blend else float(np.mean([f["n_train"] / f["images_per_second"] for f in folds])),
+        peak_memory_mb=None if blend else max(memory),
+        device=None if blend else "gpu" if folds[0].get("peak_gpu_memory_mb") else "cpu",
+        created=origin.get("created") if blend else max(fold["finished"] for fold in folds),
+        command=origin.get("command"),
+        commit=origin.get("git_commit") if blend else folds[0].get("git_commit"),
+        machine=origin.get("machine", ""),
+        changes=[] if blend else sweep.changes(name),
+        settings={} if blend else config.flat(run.read_config()),
+        details=details(run, workspace, oof, images, sweep.record_path(name, seed)) if details else {},
+    )

@@ -1,0 +1,336 @@
+"""Selection of steps: data made for one step each, worked out by hand; no leakage; noise is not selected."""
+
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from saltseg.errors import InputError
+from saltseg.metrics import average_precision, bootstrap
+from saltseg.postprocessing import step_selection, threshold_search
+from saltseg.postprocessing.areas import areas
+from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
+from saltseg.postprocessing.summary import summarize
+
+FOLD = np.arange(12) % 3
+
+
+def summarized(probabilities: np.ndarray, true: np.ndarray, fold: np.ndarray, *rest: object) -> dict:
+    return summarize([f"id{index}" for index in range(len(true))], probabilities, true, fold, *rest)
+
+
+def selected(summary: dict) -> list[str]:
+    return [row["step"] for row in summary["steps"] if row["selected"]]
+
+
+def gains(summary: dict) -> dict[str, float]:
+    return {row["step"]: pytest.approx(row["gain"]["mean"], abs=1e-12) for row in summary["steps"]}
+
+
+def rings() -> tuple[np.ndarray, np.ndarray]:
+    """Twelve squares of 5 x 5 whose inner 3 x 3 is predicted as less likely than the rock around, and their truth."""
+    true = np.zeros((12, 9, 9), np.uint8)
+    true[:, 2:7, 2:7] = 1
+    probabilities = np.where(true == 1, 200, 20).astype(np.uint8)
+    probabilities[:, 3:6, 3:6] = 10
+    return probabilities, true
+
+
+def test_filling_is_selected_where_it_helps() -> None:
+    probabilities, true = rings()
+    summary = summarized(probabilities, true, FOLD)
+    # IoU 16/25 = 0.64 passes 0.5, 0.55 and 0.6; no threshold fills the hole.
+    assert summary["score_at_half"] == pytest.approx(0.3)
+    assert selected(summary) == ["hole filling"]
+    assert gains(summary) == {"threshold": 0, "minimum area": 0, "hole filling": 0.7, "hysteresis": 0}
+    assert summary["cross_fitted"]["score"] == summary["smoothed_argmax"]["score"] == summary["argmax"]["score"] == 1
+    assert all(chosen["fill_holes"] for chosen in summary["cross_fitted"]["per_group"])
+    assert summary["postprocessing"] == summary["smoothed_argmax"]["postprocessing"]
+    assert Postprocessing.from_dict(summary["postprocessing"]).apply(probabilities).tolist() == true.tolist()
+    assert summary["per_coverage"] == [{"coverage_class": 4, "n": 12, "score": 1.0}]
+
+
+def test_filling_is_not_selected_where_it_hurts() -> None:
+    probabilities, true = rings()
+    true[:, 3:6, 3:6] = 0
+    summary = summarized(probabilities, true, FOLD)
+    assert selected(summary) == []
+    assert gains(summary)["hole filling"] == -0.7
+    assert summary["postprocessing"] == THRESHOLD_HALF.to_dict()
+    assert summary["selected"] == "half"
+    assert not summary["smoothed_argmax"]["postprocessing"]["fill_holes"]
+    assert summary["cross_fitted"]["score"] == 1  # of threshold and minimum area, as where nothing else is tried
+
+
+def test_hysteresis_is_selected_where_it_helps() -> None:
+    """Salt is sure at its core and pale at its skirt; something as pale as the skirt lies apart from it."""
+    true = np.zeros((12, 9, 9), np.uint8)
+    true[:, :5] = 1
+    probabilities = np.zeros_like(true)
+    probabilities[:, :3], probabilities[:, 3:5], probabilities[:, 7:] = 220, 150, 150
+    summary = summarized(probabilities, true, FOLD)
+    # Without: 45 of 63 pixels, IoU 0.71, or 27 of 45 at the core's threshold, IoU 0.6: passes two.
+    assert selected(summary) == ["hysteresis"]
+    assert summary["steps"][-1]["gain"] == {"mean": 0.5, "interval": [0.5, 0.5]}
+    assert summary["postprocessing"]["hysteresis_high"] == 153  # the first above the pale 150, up to 204 are as good
+    assert summary["cross_fitted"]["score"] == 1
+
+
+def doubtful(presence: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Images predicted alike, every other one in error: it is empty."""
+    true = np.zeros((len(presence), 5, 5), np.uint8)
+    true[::2, :2] = 1
+    probabilities = np.zeros_like(true)
+    probabilities[:, :2] = 200
+    return probabilities, true, presence
+
+
+def test_the_presence_threshold_is_selected_where_it_helps() -> None:
+    probabilities, true, presence = doubtful(np.where(np.arange(12) % 2, 20, 190).astype(np.uint8))
+    summary = summarized(probabilities, true, FOLD, presence)
+    assert selected(summary) == ["presence threshold"]
+    assert summary["steps"][-1]["score"] == 1
+    assert summary["steps"][-1]["gain"]["mean"] == 0.5
+    assert summary["postprocessing"]["presence_threshold"] == 26  # the first above 20
+    assert "presence threshold" not in gains(summarized(probabilities, true, FOLD))
+
+
+def test_random_presence_probabilities_gain_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """On the images themselves some threshold nearly always helps; on others it is a coin's toss."""
+    monkeypatch.setattr(step_selection, "STEPS", {"presence threshold": step_selection.STEPS["presence threshold"]})
+    generator = np.random.default_rng(0)
+    in_sample, cross_fitted = [], []
+    for _ in range(60):
+        presence = generator.integers(0, 256, 60).astype(np.uint8)
+        probabilities, true, _ = doubtful(presence)
+        scores = [
+            average_precision.score(Postprocessing(presence_threshold=threshold).apply(probabilities, presence), true)
+            for threshold in step_selection.PRESENCE_THRESHOLDS
+        ]
+        in_sample.append(max(scores) - 0.5)
+        [result] = step_selection.forward_selection(
+            step_selection.OutOfFold(probabilities, true, np.arange(60) % 5, presence)
+        )
+        assert result.selected == (result.gain.mean() > 1e-9)
+        cross_fitted.append(result.gain.mean())
+    assert np.mean(in_sample) > 0.05
+    assert np.mean(cross_fitted) < 0.01
+    assert np.mean(np.array(in_sample) > 0) > 0.85
+    assert np.mean(np.array(cross_fitted) > 0) < 0.5
+
+
+def noisy(n: int, seed: int = 0) -> step_selection.OutOfFold:
+    """Squares of salt with holes under noise, every third image empty; presence that is right more often than not."""
+    generator = np.random.default_rng(seed)
+    true = np.zeros((n, 12, 12), np.uint8)
+    for mask in true[: 2 * n // 3]:
+        row, column = generator.integers(0, 6, 2)
+        mask[row : row + 6, column : column + 6] = 1
+    logits = 3.0 * true - 1.5 + generator.normal(0, 1, true.shape) + generator.normal(0, 0.7, (n, 1, 1))
+    chance = 100.0 * true.any(axis=(1, 2)) + generator.uniform(0, 150, n)
+    order = generator.permutation(n)
+    probabilities = np.rint(255 / (1 + np.exp(-logits[order]))).astype(np.uint8)
+    return step_selection.OutOfFold(probabilities, true[order], np.arange(n) % 3, chance[order].astype(np.uint8))
+
+
+def test_every_score_is_that_of_the_masks() -> None:
+    images = noisy(60)
+    true = np.asarray(images.true)
+    results = step_selection.forward_selection(images)
+    assert [result.step for result in results] == list(step_selection.STEPS)
+    for result in results:
+        for name in (0, 1, 2):
+            own = images.groups == name
+            masks = result.fit.per_group[name].apply(
+                images.probabilities[own], np.asarray(images.presence_probability)[own]
+            )
+            np.testing.assert_array_equal(
+                result.fit.average_precision[own], average_precision.average_precision(masks, true[own])
+            )
+    summary = summarized(images.probabilities, true, images.groups, images.presence_probability)
+    assert len(selected(summary)) >= 3  # or the lines above have shown little
+    for key in ("argmax", "smoothed_argmax"):
+        masks = Postprocessing.from_dict(summary[key]["postprocessing"]).apply(
+            images.probabilities, images.presence_probability
+        )
+        assert summary[key]["score"] == pytest.approx(average_precision.score(masks, true))
+
+
+def test_cross_fitted_scores_are_those_of_the_selected_steps() -> None:
+    """Recomputed from the masks, each group with the values fitted on the other groups."""
+    images = noisy(60)
+    scores = step_selection.cross_fit(images)
+    last = [result for result in step_selection.forward_selection(images) if result.selected][-1]
+    for name in range(3):
+        own = images.groups == name
+        assert images.presence_probability is not None
+        masks = last.fit.per_group[name].apply(images.probabilities[own], np.asarray(images.presence_probability)[own])
+        assert np.array_equal(scores[own], average_precision.average_precision(masks, np.asarray(images.true)[own]))
+    assert scores.mean() > average_precision.score(THRESHOLD_HALF.apply(images.probabilities), images.true) + 0.1
+
+
+def test_without_a_step_that_helps_the_threshold_is_one_half() -> None:
+    true = np.zeros((4, 8, 8), np.uint8)
+    true[::2, 2:6, 2:6] = 1
+    perfect = step_selection.OutOfFold(np.where(true, 255, 0).astype(np.uint8), true, np.arange(4) // 2, None)
+    assert not any(result.selected for result in step_selection.forward_selection(perfect))
+    assert step_selection.cross_fit(perfect).tolist() == [1.0] * 4
+
+
+def test_the_best_option_of_a_step_is_taken() -> None:
+    """Each option on its own: none has a higher smoothed score on the images it was fitted on."""
+    images = noisy(60)
+    for result in step_selection.forward_selection(images):
+        for name, chosen in result.fit.per_group.items():
+            seen = np.ones(60, bool) if name is None else images.groups != name
+            scores = {}
+            for option in step_selection.STEPS[result.step]:
+                candidate = replace(result.before.per_group[name], **option)
+                columns = None if result.fit.min_area else 1
+                surface = threshold_search.surface(images.areas(candidate).take(seen))[:, :columns]
+                fitted, score = threshold_search.smoothed_argmax(surface)
+                scores[replace(candidate, threshold=fitted.threshold, min_area=fitted.min_area)] = score
+            assert chosen == max(scores, key=lambda candidate: scores[candidate])
+
+
+def test_each_step_is_compared_with_those_selected_before_it() -> None:
+    images = noisy(60)
+    best = average_precision.average_precision(THRESHOLD_HALF.apply(images.probabilities), images.true)
+    for result in step_selection.forward_selection(images):
+        np.testing.assert_array_equal(result.before.average_precision, best)
+        assert result.selected == (result.fit.score > result.before.score + 1e-9)
+        row = result.to_dict()
+        assert row["gain"]["mean"] == pytest.approx(result.fit.score - best.mean())
+        assert tuple(row["gain"]["interval"]) == bootstrap.bootstrap_interval(result.fit.average_precision - best)
+        if result.selected:
+            best = result.fit.average_precision
+
+
+@pytest.mark.parametrize("name", [0, 1, 2])
+def test_what_is_fitted_for_a_group_never_saw_that_group(name: int) -> None:
+    images = noisy(60)
+    own = images.groups == name
+    true, probabilities, presence = (
+        np.array(a) for a in (images.true, images.probabilities, images.presence_probability)
+    )
+    true[own] = 1 - true[own]
+    probabilities[own] = 255 - probabilities[own] // 3
+    presence[own] = 255 - presence[own]
+    for step, options in step_selection.STEPS.items():
+        before = dict.fromkeys([0, 1, 2, None], THRESHOLD_HALF)
+        fitted = step_selection.fit_step(images, before, options, min_area=True).per_group
+        changed = step_selection.OutOfFold(probabilities, true, images.groups, presence)
+        after = step_selection.fit_step(changed, before, options, min_area=True).per_group
+        assert after[name] == fitted[name], step
+        # The others did see it: were labels ignored altogether, this test would prove nothing.
+        assert any(after[other] != fitted[other] for other in fitted if other != name), step
+
+
+def test_summary_is_json_and_consistent() -> None:
+    images = noisy(90)
+    probabilities, true, fold = images.probabilities, np.asarray(images.true), images.groups
+    summary = summarized(probabilities, true, fold)
+    assert json.loads(json.dumps(summary, allow_nan=False)) == summary
+    assert summary["n"] == 90
+    assert summary["folds"] == [0, 1, 2]
+    assert summary["cross_fit_groups"] == "folds"
+    at_half = average_precision.score(THRESHOLD_HALF.apply(probabilities), true)
+    assert summary["score_at_half"] == pytest.approx(at_half)
+    fitted = summary["cross_fitted"]
+    assert fitted["score"] == [row["score"] for row in summary["steps"] if row["selected"]][-1]
+    assert fitted["interval"][0] < fitted["score"] < fitted["interval"][1]
+    assert summary["tuning_gain"]["mean"] == pytest.approx(fitted["score"] - at_half)
+    low, high = summary["tuning_gain"]["interval"]
+    assert low <= summary["tuning_gain"]["mean"] <= high
+    assert summary["selected"] == "tuned"
+    assert summary["postprocessing"] == summary["smoothed_argmax"]["postprocessing"]
+    assert summary["argmax"]["score"] >= summary["smoothed_argmax"]["score"]
+    weighted = sum(row["n"] * row["score"] for row in summary["per_coverage"]) / 90
+    assert weighted == pytest.approx(fitted["score"])
+    assert summary["pixel"]["accuracy"] == pytest.approx(((probabilities >= 128) == true).mean())
+    smoothed, curve = summary["smoothed_argmax"], summary["curve"]
+    assert curve["threshold"] == list(range(1, 256))
+    assert curve["score"][smoothed["postprocessing"]["threshold"] - 1] == pytest.approx(smoothed["score"])
+    bare = replace(Postprocessing.from_dict(smoothed["postprocessing"]), threshold=99, min_area=0)
+    assert curve["score_no_min_area"][98] == pytest.approx(average_precision.score(bare.apply(probabilities), true))
+
+
+def test_threshold_and_area_alone_give_what_cross_fitting_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(
+        step_selection, "STEPS", {name: step_selection.STEPS[name] for name in ("threshold", "minimum area")}
+    )
+    images = noisy(90)
+    summary = summarized(images.probabilities, np.asarray(images.true), images.groups)
+    assert selected(summary)[-1] == "minimum area"
+    fitted = threshold_search.cross_fit(images.probabilities, images.true, images.groups)
+    assert summary["cross_fitted"]["score"] == fitted.score
+    assert summary["cross_fitted"]["interval"] == list(fitted.interval)
+    assert summary["cross_fitted"]["per_group"][1] == {"group": 1, **fitted.per_group[1].to_dict()}
+    assert (
+        summary["smoothed_argmax"]["postprocessing"]
+        == threshold_search.search(images.probabilities, images.true).smoothed_argmax.to_dict()
+    )
+
+
+def test_one_half_is_selected_where_tuning_does_not_carry_over() -> None:
+    """Two folds that need opposite thresholds: that of one ruins the other."""
+    true = np.zeros((20, 6, 6), np.uint8)
+    true[:, :3] = 1
+    probabilities = np.where(true == 1, 250, 120).astype(np.uint8)  # perfect at 121 ... 250
+    probabilities[10:] = np.where(true[10:] == 1, 135, 10)  # perfect at 11 ... 135
+    summary = summarized(probabilities, true, np.arange(20) // 10)
+    assert summary["cross_fitted"]["score"] < summary["score_at_half"] == 1.0
+    assert summary["selected"] == "half"
+    assert selected(summary) == []
+    assert summary["postprocessing"] == THRESHOLD_HALF.to_dict()
+    assert summary["per_coverage"] == [{"coverage_class": 5, "n": 20, "score": 1.0}]
+
+
+def test_a_single_fold_is_cross_fitted_over_random_parts() -> None:
+    images = noisy(30)
+    summary = summarized(images.probabilities, np.asarray(images.true), np.zeros(30, np.int8))
+    assert summary["cross_fit_groups"] == "random parts"
+    assert summary["folds"] == [0]
+    assert [row["group"] for row in summary["cross_fitted"]["per_group"]] == [0, 1, 2, 3, 4]
+
+
+def test_progress_is_called_after_each_step() -> None:
+    images, calls = noisy(30), []
+    summarized(images.probabilities, np.asarray(images.true), images.groups, None, lambda: calls.append(1))
+    assert len(calls) == len(step_selection.STEPS)
+
+
+def test_summary_wants_every_id_once() -> None:
+    images = noisy(4)
+    for ids in (["a", "b", "c", "c"], ["a", "b", "c"]):
+        with pytest.raises(InputError, match="its own id, two at least: 3 ids for 4 images"):
+            summarize(ids, images.probabilities, images.true, images.groups)
+
+
+def test_counts_that_are_not_needed_are_dropped() -> None:
+    """Each takes a tenth of the memory of the probabilities, and seven filters are tried."""
+    images = noisy(30)
+    fits = [result.fit for result in step_selection.forward_selection(images) if result.selected]
+    needed = {
+        Postprocessing(fill_holes=chosen.fill_holes, hysteresis_high=chosen.hysteresis_high)
+        for fit in fits
+        for chosen in fit.per_group.values()
+    }
+    assert set(images._counted) <= needed | {Postprocessing()}
+    assert len(needed) < 6
+
+
+def test_many_images_are_counted_in_stacks_and_give_what_one_pass_gives(monkeypatch: pytest.MonkeyPatch) -> None:
+    rng = np.random.default_rng(0)
+    probabilities = rng.integers(0, 256, (10, 12, 12)).astype(np.uint8)
+    true, groups = (probabilities > 140).astype(np.uint8), np.arange(10) % 2
+    chosen = Postprocessing(fill_holes=True, hysteresis_high=179)
+    whole = areas(chosen.filter_probabilities(probabilities), true)
+    monkeypatch.setattr(step_selection, "_CHUNK", 3)
+    counted = step_selection.OutOfFold(probabilities, true, groups, None).areas(chosen)
+    for name in ("intersection", "predicted", "true"):
+        assert np.array_equal(getattr(counted, name), getattr(whole, name))
+    search = threshold_search.surface(counted)
+    monkeypatch.setattr(threshold_search, "_CHUNK", 4)
+    assert np.array_equal(threshold_search.surface(counted), search)
