@@ -6,9 +6,13 @@ from pathlib import Path
 
 import pytest
 import tiny_run
+import torch
 
 # The CPU, also where there is a GPU: bit-equal results are promised there only. Child processes inherit it.
 os.environ["CUDA_VISIBLE_DEVICES"] = ""
+
+# No bfloat16 instructions either, so that train.precision=auto is float32 without a timing. (Not in child processes.)
+torch.cpu.get_capabilities = dict
 
 # A shell's background job ignores Ctrl-C, and child processes inherit that; tests send it to theirs.
 signal.signal(signal.SIGINT, signal.default_int_handler)

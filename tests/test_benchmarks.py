@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 from torch import Tensor
 
+from saltseg.errors import InputError
 from saltseg.models import losses
 
 SCRIPT = Path(__file__).parents[1] / "benchmarks" / "bench.py"
@@ -36,23 +37,24 @@ def test_every_part_measures_what_its_name_says(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        (("unet_efficientnet_lite", "--only", "base"), "did you mean unet_efficientnet_lite0"),
-        (("unet_efficientnet_lite0", "--only", "scs"), "unknown lever 'scs'; did you mean scse"),
+        (("--experiment", "unet_efficientnet_lite", "--only", "base"), "did you mean unet_efficientnet_lite0"),
+        (("--only", "scs"), "unknown variant 'scs'; did you mean scse"),
     ],
 )
-def test_a_misspelt_name_is_not_taken_for_one_that_does_not_fit(wrong: tuple[str, ...], message: str) -> None:
-    command = [sys.executable, str(SCRIPT.with_name("levers.py")), *wrong]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (2, "")
-    assert message in done.stderr
-    assert done.stderr.count("\n") == 1
-
-
-def test_a_lever_is_timed_over_its_small_and_its_full_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_misspelt_name_is_not_taken_for_one_that_does_not_fit(
+    monkeypatch: pytest.MonkeyPatch, wrong: tuple[str, ...], message: str
+) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    levers = importlib.import_module("levers")
-    monkeypatch.setattr(levers, "BATCH", 2)
-    monkeypatch.setattr(levers, "STEPS", 1)
+    monkeypatch.setattr(sys, "argv", ["ablation_costs.py", *wrong])
+    with pytest.raises(InputError, match=message):
+        importlib.import_module("ablation_costs").main()
+
+
+def test_a_variant_is_timed_over_its_small_and_its_full_epochs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    costs = importlib.import_module("ablation_costs")
+    monkeypatch.setattr(costs, "BATCH", 2)
+    monkeypatch.setattr(costs, "STEPS", 1)
     sizes: list[tuple[int, int]] = []
     original = losses.LOSSES["bce"]
 
@@ -61,17 +63,17 @@ def test_a_lever_is_timed_over_its_small_and_its_full_epochs(monkeypatch: pytest
         return original(logits, masks)
 
     monkeypatch.setitem(losses.LOSSES, "bce", spy)
-    clock = iter([1.0] * 4 + [4.0, 12.0, 10.0])  # two tries; a small step, a full one, the baseline's
-    monkeypatch.setattr(levers, "seconds", lambda call: (call(), next(clock))[1])
-    rate, ratio, peak = map(float, levers.measure("unet_efficientnet_lite0", "progressive").split())
+    clock = iter([1.0] * 4 + [4.0, 12.0, 10.0])  # two tries; a small step, a full one, the base's
+    monkeypatch.setattr(costs, "seconds", lambda call: (call(), next(clock))[1])
+    rate, ratio, peak = map(float, costs.measure("", "progressive").split())
     assert sizes == [(2, 64), (2, 128)] * 2 + [(2, 128)] * 2 + [(2, 64), (2, 128), (2, 128)]
     assert ratio == pytest.approx((12 * 4 + 5 * 12) / 17 / 10, abs=1e-3)  # 12 of 17 epochs at half the size
     assert rate == pytest.approx(2 / ((12 * 4 + 5 * 12) / 17), abs=1e-2)
     assert peak > 0
 
 
-def test_levers_that_change_what_a_step_costs_are_measured_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_variants_that_change_what_a_step_costs_are_measured_by_themselves(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.syspath_prepend(str(SCRIPT.parent))
-    found = set(importlib.import_module("levers").heavier())
+    found = set(importlib.import_module("ablation_costs").heavier())
     assert {"resize_192", "upsample_input", "lite2", "progressive", "symmetric_throughout", "no_ema", "sgd"} <= found
     assert not {"base", "resize", "random", "double_rate", "no_augmentation", "one_cycle"} & found

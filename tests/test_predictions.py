@@ -171,7 +171,8 @@ def test_presence_is_collated_with_its_image_where_every_fold_has_it(tmp_path: P
     [
         ({"ids": np.arange(2)}, "ids of type int64"),
         ({"ids": np.array("ab")}, "ids of type <U2"),
-        ({"ids": np.array([0x110000], np.uint32).view("<U1").repeat(2)}, "U\\+110000|character"),
+        ({"ids": np.array([0x110000], np.uint32).view("<U1").repeat(2)}, "ids of other characters"),
+        ({"ids": np.array(["a", "\ud800"])}, "ids of other characters"),
         ({"probabilities": np.zeros((2, 1, 1))}, "probabilities of type float64"),
         ({"probabilities": np.zeros((3, 1, 1), np.uint8)}, r"probabilities of type uint8 and shape \(3, 1, 1\)"),
         ({"probabilities": np.zeros(2, np.uint8)}, r"probabilities of type uint8 and shape \(2,\)"),

@@ -16,6 +16,8 @@ from saltseg.runs import FoldDir
 
 Counts = tuple[int, ...]
 Stack = NDArray[np.uint8]
+# of the arrays in a file: beginning of the type, without the byte order, and number of axes
+KINDS = {"ids": ("U", 1), "probabilities": ("u1", 3), "fold": ("i", 1), "presence": ("u1", 1)}
 _CHUNK = 64  # images averaged at once: the sum stays in the processor's cache
 
 
@@ -153,22 +155,18 @@ def save_predictions(path: Path, predictions: Predictions) -> None:
 def load_predictions(path: Path) -> Predictions:
     """Read what `save_predictions` wrote; never unpickles. Raises InputError for a missing or unreadable file."""
     arrays = io.read_arrays(path, ("ids", "probabilities"), "predictions", "saltseg train or saltseg predict")
-    ids, fold, presence = arrays["ids"], arrays.get("fold"), arrays.get("presence")
-    for name, kinds, dimensions in (
-        ("ids", "U", 1),
-        ("probabilities", "u1", 3),
-        ("fold", "i", 1),
-        ("presence", "u1", 1),
-    ):
+    ids = arrays["ids"]
+    for name, (kind, dimensions) in KINDS.items():
         array = arrays.get(name)
-        fits = array is None or (array.dtype.str[1:].startswith(kinds) and array.ndim == dimensions)
-        if array is not None and not (fits and len(array) == len(ids)):
+        if array is None:
+            continue
+        if not array.dtype.str[1:].startswith(kind) or array.ndim != dimensions or len(array) != len(ids):
             raise io.unreadable(path, "predictions", f"{name} of type {array.dtype} and shape {array.shape}")
     try:
-        ids.tolist()
-    except ValueError as error:  # no characters
-        raise io.unreadable(path, "predictions", error) from None
-    return Predictions(ids, arrays["probabilities"], fold, presence)
+        "".join(ids.tolist()).encode()
+    except (ValueError, SystemError):
+        raise io.unreadable(path, "predictions", "ids of other characters than Unicode has") from None
+    return Predictions(ids, arrays["probabilities"], arrays.get("fold"), arrays.get("presence"))
 
 
 def weighted_mean(stacks: Sequence[Stack], counts: Sequence[int]) -> Stack:

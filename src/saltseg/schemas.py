@@ -286,7 +286,7 @@ class PseudoLabelsRecord(TypedDict):
 
 # ---------------------------------------------------------------- the reader
 
-_SCHEMAS: dict[str, Any] = {
+SCHEMAS: dict[str, Any] = {
     "provenance.json": Annotated[RunProvenance, AfterValidator(_one_weight_each)],
     "dataset.json": dict[str, str],
     "metrics.json": Metrics,
@@ -310,7 +310,7 @@ def read(path: Path) -> Any:
         InputError: in one line with the key, the value and the way out: the file is missing, damaged, too large, or
             lacks a key, or a value has another type or is out of range.
     """
-    schema = Evaluation if path.name.startswith("on_") else _SCHEMAS[path.name]
+    schema = Evaluation if path.name.startswith("on_") else SCHEMAS[path.name]
     value = io.read_csv(path) if path.suffix == ".csv" else io.read_json(path)
     run = path.parent.parent.name in ("runs", "blends", "published")
     if path.name == "provenance.json" and not run and isinstance(value, dict) and "method" in value:

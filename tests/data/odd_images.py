@@ -50,8 +50,9 @@ def tiff(
     height, width = size
     tags: dict[int, list[int]] = {
         256: [width], 257: [height], 258: [bits] * samples, 259: [1], 262: [photometric], 273: [8], 277: [samples],
-        278: [height], 279: [len(data)], 339: [number] * samples, **{tag: [value] for tag, value in (more or {}).items()},
+        278: [height], 279: [len(data)], 339: [number] * samples,
     }  # fmt: skip
+    tags |= {tag: [value] for tag, value in (more or {}).items()}
     data += bytes(len(data) % 2)
     directory, values = b"", b""
     beyond = 8 + len(data) + 2 + 12 * len(tags) + 4

@@ -234,7 +234,7 @@ FAULTS = [
 
 def assert_exactly(problems: list[Problem], expected: Expected) -> None:
     """Each expected problem is there once, and there is no other."""
-    left = [found for problem in problems for found in problem.found if not problem.is_note]
+    left = [found for problem in problems for found in problem.places if not problem.is_note]
     for where, what in expected:
         hits = [found for found in left if found[0].startswith(where) and re.search(what, found[1])]
         assert hits, f"not found: {where}: {what}\n" + "\n".join(map(str, problems))

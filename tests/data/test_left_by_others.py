@@ -60,7 +60,7 @@ def change_ids(table: Path, new: Callable[[str], str]) -> None:
 
 def causes(root: Path) -> dict[str, int]:
     """How often each cause was found, by its fix."""
-    return {problem.fix: len(problem.found) for problem in check_dataset(root) if not problem.is_note}
+    return {problem.fix: len(problem.places) for problem in check_dataset(root) if not problem.is_note}
 
 
 def test_hidden_files_change_nothing_and_stop_nothing(make_dataset, tmp_path):
@@ -93,7 +93,7 @@ def test_ids_with_the_suffix_of_a_file_are_one_problem(make_dataset):
     root = make_dataset(n_train=5, n_test=3)
     change_ids(root / "train.csv", lambda id_: f"{id_}.png")
     (problem,) = check_dataset(root)
-    assert (problem.fix, len(problem.found)) == ("write ids without the suffix of a file", 5)
+    assert (problem.fix, len(problem.places)) == ("write ids without the suffix of a file", 5)
     assert str(problem).startswith("train.csv line 2: id '")
     assert "(5 such)" in str(problem)
 
@@ -154,7 +154,7 @@ def test_ids_of_another_table_that_differ_in_writing_are_one_problem(make_datase
     change_ids(root / table, new)
     (problem,) = check_dataset(root)
     assert problem.fix == names.FIXES[fix]
-    assert len(problem.found) in (3, 5)
+    assert len(problem.places) in (3, 5)
 
 
 # ---------------------------------------------------------------- duplicates
@@ -173,7 +173,7 @@ def test_tiles_with_the_same_pixels_are_noted(make_dataset):
         write_png(
             root / ("train" if id_ in train else "test") / "images" / f"{id_}.png", np.zeros((101, 101), np.uint8)
         )
-    notes = {problem.found[0]: problem for problem in check_dataset(root)}
+    notes = {problem.places[0]: problem for problem in check_dataset(root)}
     assert all(problem.is_note for problem in notes.values())
     assert set(notes) == {
         (f"train/images/{train[4]}.png", f"the same pixels as the labeled tile {train[2]}"),
@@ -217,7 +217,7 @@ def neglected(make_dataset: Callable[..., Path]) -> Path:
 
 def test_everything_at_once_is_named_once_each(neglected, capsys):
     problems = check_dataset(neglected)
-    found = {problem.fix: (problem.found[0][0], len(problem.found)) for problem in problems if not problem.is_note}
+    found = {problem.fix: (problem.places[0][0], len(problem.places)) for problem in problems if not problem.is_note}
     profile = unicodedata.normalize("NFD", "Profil_é10.png")
     assert found == {
         names.FIXES[names.AS_NUMBER]: ("train.csv line 2", 4),
@@ -228,7 +228,7 @@ def test_everything_at_once_is_named_once_each(neglected, capsys):
         names.FIXES[names.FILE_SUFFIX]: (found[names.FIXES[names.FILE_SUFFIX]][0], 6),
         "move it elsewhere": ("train/masks/copy of notes.txt", 1),
     }
-    notes = {problem.found[0][0]: len(problem.found) for problem in problems if problem.is_note}
+    notes = {problem.places[0][0]: len(problem.places) for problem in problems if problem.is_note}
     assert notes == {"depths.csv line 1": 1, "depths.csv line 2": 18, "sections.csv line 2": 18}
     assert app.call(["check", str(neglected)]) == 2
     lines = capsys.readouterr().out.splitlines()

@@ -93,18 +93,21 @@ def test_what_submit_would_refuse_of_a_solution_the_check_finds(make_dataset, so
     write(root / "solution.csv", solution.format(id_, id_))
     with pytest.raises(InputError, match=rf"solution\.csv is refused: .*{what}"):
         submission.score(root / "sample_submission.csv", root / "solution.csv")
-    assert [p.found[0][0].split()[0] for p in check_dataset(root)] == ["solution.csv"]
+    assert [p.places[0][0].split()[0] for p in check_dataset(root)] == ["solution.csv"]
 
 
 def test_depths_are_read_as_far_as_they_can_be(make_dataset):
     root = make_dataset(n_train=4, n_test=2)
     ids = [*competition.train_ids(root), *competition.test_ids(root)]
     cells = ["638.0", "1e3", "-7", "12.5", "", "deep"]
-    write(root / "depths.csv", ",id,z\n" + "".join(f"{i},{id_},{z}\n" for i, (id_, z) in enumerate(zip(ids, cells))))
+    write(
+        root / "depths.csv",
+        ",id,z\n" + "".join(f"{i},{id_},{z}\n" for i, (id_, z) in enumerate(zip(ids, cells, strict=True))),
+    )
     assert competition.read_depths(root) == dict(zip(ids, [638, 1000, -7], strict=False))
     notes = check_dataset(root)
     assert all(problem.is_note for problem in notes)
-    assert [(len(p.found), p.found[0]) for p in notes] == [
+    assert [(len(p.places), p.places[0]) for p in notes] == [
         (1, ("depths.csv line 1", "further columns ['']")),
         (2, ("depths.csv line 2", "z '638.0'")),
         (3, ("depths.csv line 5", "z '12.5'")),
@@ -119,13 +122,16 @@ def test_a_tile_without_a_section_is_one_of_its_own(make_dataset):
     root = make_dataset(n_train=4, n_test=2)
     ids = [*competition.train_ids(root), *competition.test_ids(root)]
     cells = ["line 1", "", " ", "nan", "line 1", "line 2"]
-    write(root / "sections.csv", ",id,section\n" + "".join(f"0,{id_},{cell}\n" for id_, cell in zip(ids, cells)))
+    write(
+        root / "sections.csv",
+        ",id,section\n" + "".join(f"0,{id_},{cell}\n" for id_, cell in zip(ids, cells, strict=True)),
+    )
     sections = competition.read_sections(root)
     assert sections is not None
     assert sections[ids[0]] == sections[ids[4]] == "line 1"
     assert len(set(sections.values())) == 5
     notes = check_dataset(root)
-    assert [(p.is_note, len(p.found)) for p in notes] == [(True, 1), (True, 3)]
+    assert [(p.is_note, len(p.places)) for p in notes] == [(True, 1), (True, 3)]
 
 
 def test_sections_that_were_computed_lie_beside_the_dataset(make_dataset, tmp_path):

@@ -124,19 +124,21 @@ def test_the_speedup_is_that_of_the_fastest_steps(monkeypatch: pytest.MonkeyPatc
         ("auto", {"precision": "bf16"}, {}, "bf16"),
         ("auto", {"precision": "fp16"}, {"gpu": True, "gpu_bf16": True}, "fp16"),
         ("auto", {}, {"avx512_bf16": True}, "32"),  # older than the record
+        ("auto", {"precision": None}, {}, "32"),
         ("auto", {}, {"gpu": True, "gpu_bf16": True}, "bf16"),
         ("auto", {}, {"gpu": True}, "32"),
         ("bf16", {}, {}, "bf16"),
     ],
 )
 def test_a_run_keeps_its_precision_on_any_machine(
-    asked: str, record: dict[str, str], hardware: dict[str, Any], used: str, tmp_path: Path,
+    asked: str, record: dict[str, Any], hardware: dict[str, Any], used: str, tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:  # fmt: skip
     machine(monkeypatch, **hardware)
     run = RunDir(tmp_path)
     io.write_atomic(run.config, config.dump(settings(asked)))
-    io.write_json(run.provenance, record)
+    data = {"dataset": "tiny", "dataset_hash": "0", "folds_hash": "0", "synthetic": True}
+    io.write_json(run.provenance, data | record)
     assert precision.trained_config(run) == settings(used)
 
 

@@ -198,7 +198,7 @@ def test_settings_that_contradict_each_other_are_refused(change: str, message: s
 
 
 @pytest.mark.slow
-def test_a_run_that_teaches_itself_leaves_knmean_teacher_images_out_and_is_bound_to_its_folder(tmp_path: Path) -> None:
+def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_folder(tmp_path: Path) -> None:
     write_dataset(tmp_path / "input" / "tiny", n_train=24, n_test=4, seed=3)
     extra = tmp_path / "extra"
     write_dataset(tmp_path / "other" / "tiny", n_train=6, n_test=2, seed=4)

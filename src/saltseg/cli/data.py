@@ -80,9 +80,9 @@ def check(
     elif not root.is_dir():
         root = competition.dataset_root(input_dir, dataset)
     with progress_bar(desc="checking", unit="file", delay=2, leave=False) as progress:
-        found = check.check_dataset(root, progress)
-    problems, notes = ([p for p in found if p.is_note == is_note] for is_note in (False, True))
-    count = sum(len(problem.found) for problem in problems)
+        every = check.check_dataset(root, progress)
+    problems, notes = ([p for p in every if p.is_note == is_note] for is_note in (False, True))
+    count = sum(len(problem.places) for problem in problems)
     print(f"{root}: {f'{count:,}' if count else 'no'} problem{'s' * (count != 1)}")
     if not problems:
         _print_statistics(statistics.statistics(root))
@@ -99,15 +99,15 @@ def _print_problems(problems: "list[Problem]", label: str) -> None:
     """Print each cause with its fix and where it was found, the rarest first; of what concerns names one example."""
     from saltseg.data import names
 
-    for problem in sorted(problems, key=lambda problem: len(problem.found)):
-        print(f"\n{len(problem.found):,} x  {label}: {problem.fix}")
+    for problem in sorted(problems, key=lambda problem: len(problem.places)):
+        print(f"\n{len(problem.places):,} x  {label}: {problem.fix}")
         about_names = problem.is_note or problem.fix in names.FIXES.values()
-        shown = problem.found[: 1 if about_names else PLACES]
+        shown = problem.places[: 1 if about_names else PLACES]
         width = min(60, max(len(where) for where, _ in shown))
         for where, what in shown:
             print(f"  {where:<{width}}  {what}")
-        if len(problem.found) > len(shown):
-            print(f"  and {len(problem.found) - len(shown):,} more")
+        if len(problem.places) > len(shown):
+            print(f"  and {len(problem.places) - len(shown):,} more")
 
 
 def _print_statistics(counts: "Statistics") -> None:

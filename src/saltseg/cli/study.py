@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from saltseg.studies.sweep import Study, Sweep
 
 Name = Literal["ablations", "benchmark", "label_efficiency", "self_training", "case_study"]
-Budget = Annotated[str, Option(help="how much a training may cost: cpu, gpu, …; unknown ones are answered with a list")]
+Budget = Annotated[str, Option(metavar="NAME", help="how much to train: cpu, gpu, gpu_offline or tiny")]
 
 
 @verb("study")
@@ -56,7 +56,8 @@ def study(
       label_efficiency  what first weights are worth with 100, 300, 1,000 and all labels
       case_study        the questions of the case study about its U-Net
 
-    Budgets: cpu takes hours on two cores, gpu is full length, tiny is for tests; gpu_offline is gpu without a model hub.
+    Budgets: cpu takes hours on two cores; gpu is full length, gpu_offline the same without a model hub; tiny is for
+    tests.
 
     Each finished training leaves a record with the score of every image in output/published/studies/. Table and chart
     are made from the records. What has a record is not trained again, here or on another machine; an interrupted
@@ -75,16 +76,23 @@ def study(
         found, noise = results.compare_all(sweep, records, against), results.seed_noise(records, against)
         print(tables.markdown(sweep, found, noise))
         return 0
-    command = ["saltseg", "study", name, "--data", data, "--budget", budget, "--parallel", str(parallel)]
-    command += ["--images", str(images)] if images else []
-    command += [*(["--transduction"] if transduction else []), *(["--experiment", experiment] if experiment else [])]
-    failed = {} if table else _train(sweep, names, wanted, parallel, command)
+    options = ["study", name, "--data", data, "--budget", budget, *(["--images", str(images)] if images else [])]
+    options += [*(["--transduction"] if transduction else []), *(["--experiment", experiment] if experiment else [])]
+    failed = {} if table else _train(sweep, names, wanted, parallel, options)
     for training, reason in failed.items():
         print(f"{training} is not finished{f': {reason}' if reason else ''}", file=sys.stderr)
     if failed:
         print("the same command tries them again", file=sys.stderr)
         return 1
-    return None if is_child() else _tell(sweep, wanted, command)
+    if is_child():
+        return 0
+    print(engine.write_table(sweep))
+    print(f"records, table and chart: {sweep.folder}")
+    if names != sweep.select(""):
+        return ["saltseg", *options, *(["--parallel", str(parallel)] if parallel > 1 else [])]
+    if name == "case_study":
+        return ["saltseg", "case-study", "--data", data, "--budget", budget]
+    return ["git", "add", str(sweep.folder)]
 
 
 def _sweep(
@@ -115,7 +123,7 @@ def _study(name: Name) -> "Study":
     return next(module.STUDY for module in modules if module.STUDY.name == name)
 
 
-def _train(sweep: "Sweep", names: list[str], seeds: list[int], parallel: int, command: list[str]) -> dict[str, str]:
+def _train(sweep: "Sweep", names: list[str], seeds: list[int], parallel: int, options: list[str]) -> dict[str, str]:
     """Train what is missing; returns what is not finished, with the reason where it is known."""
     from saltseg.data import competition
     from saltseg.studies import engine
@@ -130,21 +138,7 @@ def _train(sweep: "Sweep", names: list[str], seeds: list[int], parallel: int, co
     pending = [training for training in pending if training[0] not in reasons]
     print(f"{len(pending)} trainings to do", flush=True)
     places = ["--input", str(sweep.input_dir), "--output", str(sweep.output_dir)]
-    own = [*command[1 : command.index("--parallel")], *command[command.index("--parallel") + 2 :]]
-    return engine.run(sweep, pending, parallel, ["-m", "saltseg", *own, *places])
-
-
-def _tell(sweep: "Sweep", seeds: list[int], command: list[str]) -> Result:
-    """Write and print the table; returns the command to type next."""
-    from saltseg.studies import engine
-
-    print(engine.write_table(sweep))
-    print(f"records, table and chart: {sweep.folder}")
-    if engine.missing(sweep, sweep.select(""), seeds):
-        return command
-    if sweep.study.name == "case_study":
-        return ["saltseg", "case-study", "--data", sweep.data, "--budget", sweep.budget_name]
-    return ["git", "add", str(sweep.folder)]
+    return engine.run(sweep, pending, parallel, ["-m", "saltseg", *options, *places])
 
 
 @verb("case-study")

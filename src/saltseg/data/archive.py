@@ -1,5 +1,6 @@
 """Unpack the competition's archive; it comes from the network, so every member is checked before it is written."""
 
+import errno
 import shutil
 import stat
 import unicodedata
@@ -92,7 +93,7 @@ def _parts(bundle: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
 
 def _damaged(error: Exception) -> Exception:
     """The archive's fault, whatever zip, zlib, bz2 or lzma raise, unless the operating system could not read it."""
-    if isinstance(error, OSError) and error.errno is not None:
+    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the first byte
         return error
     return _Refused(f"damaged archive ({reason(error)})")
 

@@ -30,17 +30,17 @@ class Problem:
 
     Attributes:
         fix: how to repair it.
-        found: where it is (file, relative to the dataset, and line) and what is wrong there; each time it was found.
+        places: where it is (file, relative to the dataset, and line) and what is wrong there; each time it was found.
         is_note: the dataset can be used all the same.
     """
 
     fix: str
-    found: tuple[tuple[str, str], ...]
+    places: tuple[tuple[str, str], ...]
     is_note: bool = False
 
     def __str__(self) -> str:
-        where, what = self.found[0]
-        return f"{where}: {what}{f' ({len(self.found):,} such)' if len(self.found) > 1 else ''}; {self.fix}"
+        where, what = self.places[0]
+        return f"{where}: {what}{f' ({len(self.places):,} such)' if len(self.places) > 1 else ''}; {self.fix}"
 
 
 def check_dataset(root: Path, progress: Progress | None = None) -> list[Problem]:
@@ -80,17 +80,17 @@ class _Check:
 
     def __init__(self, root: Path) -> None:
         self.root = root
-        self.found: dict[str, dict[tuple[str, str], None]] = {}  # by fix
+        self.places: dict[str, dict[tuple[str, str], None]] = {}  # by fix
         self.notes: set[str] = set()  # the fixes that are none
         self.numbers: set[str] = set()  # ids that a spreadsheet turned into numbers
         self.repeated: list[tuple[str, FileProblem]] = []
 
     def problems(self) -> list[Problem]:
-        problems = [Problem(fix, tuple(found), fix in self.notes) for fix, found in self.found.items()]
+        problems = [Problem(fix, tuple(places), fix in self.notes) for fix, places in self.places.items()]
         return sorted(problems, key=lambda problem: problem.is_note)
 
     def add(self, where: str, what: str, fix: str, note: bool = False) -> None:
-        self.found.setdefault(fix, {})[where, what] = None
+        self.places.setdefault(fix, {})[where, what] = None
         if note:
             self.notes.add(fix)
 

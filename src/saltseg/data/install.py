@@ -112,7 +112,7 @@ def require_valid(root: Path) -> None:
     problems = [problem for problem in check_dataset(root) if not problem.is_note]
     if problems:
         first = " | ".join(str(problem) for problem in problems[:QUOTED_PROBLEMS])
-        count = sum(len(problem.found) for problem in problems)
+        count = sum(len(problem.places) for problem in problems)
         raise InputError(f"{root}: problems: {count}, first: {first} | all of them: saltseg check {root}")
 
 

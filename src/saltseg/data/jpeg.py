@@ -1,7 +1,7 @@
 """Find damage in a JPEG that decoders pass over: they fill what is missing with gray, with a warning at most.
 
 Follows the Huffman codes of every scan (ITU-T T.81, annexes F and G) and demands that the data end with the last block.
-There are no checksums: damage after which the codes fit again by chance stays unknown to every decoder.
+There are no checksums: damage after which the codes fit again by chance stays hidden from every decoder.
 """
 
 import math
@@ -92,11 +92,11 @@ def _walk(data: bytes) -> None:
         elif kind == 0xDD:
             restart = int.from_bytes(body[:2])
         elif kind == 0xDA:
-            found, scans = MARKER.search(data, at), scans + 1
-            if found is None or scans > MAX_SCANS:
-                raise ValueError("cut off" if found is None else f"more than {MAX_SCANS} scans")
-            _Scan(body, frame, tables).follow(data[at : found.start()], restart)
-            at = found.start()
+            end, scans = MARKER.search(data, at), scans + 1
+            if end is None or scans > MAX_SCANS:
+                raise ValueError("cut off" if end is None else f"more than {MAX_SCANS} scans")
+            _Scan(body, frame, tables).follow(data[at : end.start()], restart)
+            at = end.start()
 
 
 def _read_tables(body: bytes, tables: dict[int, Table]) -> None:
@@ -122,13 +122,13 @@ class _Scan:
         self.first, self.last = header[1 + 2 * count], min(63, header[2 + 2 * count])
         self.refines = header[3 + 2 * count] >> 4 > 0
         self.units, self.end_run = frame.units(components), 0
-        self.blocks = []  # of a unit: tables for the first and the other coefficients, and what is known of them
+        self.blocks = []  # of a unit: tables for the first and the other coefficients, and what was sent of them before
         for component, number in zip(components, numbers, strict=True):
             across, down = frame.sampling[component]
             first = tables[number >> 4] if self.first == 0 and not self.refines else []
             others = tables[16 + (number & 15)] if self.last else []
-            known = frame.nonzero.setdefault(component, {})
-            self.blocks += [(first, others, known)] * (across * down if count > 1 else 1)
+            sent_before = frame.nonzero.setdefault(component, {})
+            self.blocks += [(first, others, sent_before)] * (across * down if count > 1 else 1)
 
     def follow(self, codes: bytes, restart: int) -> None:
         parts = RESTART.split(codes)
@@ -139,26 +139,26 @@ class _Scan:
         for i, part in enumerate(parts):
             bits, self.end_run = _Bits(part.replace(b"\xff\x00", b"\xff")), 0
             for unit in range(i * size, min((i + 1) * size, self.units)):
-                for first, others, known in self.blocks:
-                    self._block(bits, first, others, known, unit)
+                for first, others, sent_before in self.blocks:
+                    self._block(bits, first, others, sent_before, unit)
                 if bits.at > bits.end:
                     raise ValueError("a part of the picture is missing")
             if bits.end - bits.at >= 8:
                 raise ValueError("damaged: the picture ends before its data")
 
-    def _block(self, bits: _Bits, first: Table, others: Table, known: dict[int, int], unit: int) -> None:
+    def _block(self, bits: _Bits, first: Table, others: Table, sent_before: dict[int, int], unit: int) -> None:
         if self.first == 0:
             bits.take(1 if self.refines else bits.symbol(first) & 15)
         if self.last == 0:
             return
         if self.refines:
-            self._refine(bits, others, known, unit)
+            self._refine(bits, others, sent_before, unit)
         elif self.end_run:
             self.end_run -= 1
         else:
-            self._send(bits, others, known, unit)
+            self._send(bits, others, sent_before, unit)
 
-    def _send(self, bits: _Bits, table: Table, known: dict[int, int], unit: int) -> None:
+    def _send(self, bits: _Bits, table: Table, sent_before: dict[int, int], unit: int) -> None:
         """Coefficients of a block for the first time: a number of zeros, then a value, until the end of the block."""
         at, sent, last = max(self.first, 1), 0, self.last
         while at <= last:
@@ -175,11 +175,11 @@ class _Scan:
         if at > last + 1:
             raise ValueError("damaged: a block of more than 64 values")
         if self.first:
-            known[unit] = known.get(unit, 0) | sent
+            sent_before[unit] = sent_before.get(unit, 0) | sent
 
-    def _refine(self, bits: _Bits, table: Table, known: dict[int, int], unit: int) -> None:
-        """A bit more of the coefficients that are known, and new ones between them."""
-        at, old, new = max(self.first, 1), known.get(unit, 0), 0
+    def _refine(self, bits: _Bits, table: Table, sent_before: dict[int, int], unit: int) -> None:
+        """A bit more of the coefficients that were sent before, and new ones between them."""
+        at, old, new = max(self.first, 1), sent_before.get(unit, 0), 0
         while at <= self.last and not self.end_run:
             symbol = bits.symbol(table)
             zeros, size = symbol >> 4, symbol & 15
@@ -199,4 +199,4 @@ class _Scan:
         if self.end_run:
             bits.at += (old >> at & ((1 << (self.last + 1 - at)) - 1)).bit_count()
             self.end_run -= 1
-        known[unit] = old | new
+        sent_before[unit] = old | new

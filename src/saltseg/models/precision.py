@@ -123,7 +123,7 @@ def resolved(settings: Config, provenance: Mapping[str, Any]) -> Config:
     precision = settings.train.precision
     if precision == "auto":
         before = "bf16" if torch.cuda.is_available() and _gpu_has_bf16() else "32"
-        precision = provenance.get("precision", before)
+        precision = provenance.get("precision") or before
     return replace(settings, train=replace(settings.train, precision=precision))
 
 

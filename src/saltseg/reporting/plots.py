@@ -83,7 +83,8 @@ def _learning_curve(
     validated = np.isfinite(valid)
     losses.plot(epoch[validated], valid[validated], color=color, linewidth=1.8)
     lowest = int(np.argmin(np.where(validated, valid, np.inf)))
-    best = lowest if best_epoch is None else int(np.flatnonzero(epoch == best_epoch)[0])
+    used = np.flatnonzero(epoch == best_epoch)  # none where there is no best epoch yet, or a log of another training
+    best = int(used[0]) if len(used) else lowest
     mark(losses, epoch[best], valid[best], color, markersize=7)
     rates.step(epoch, rate, where="mid", color=color, linewidth=1.5, marker=dot, markersize=3)
 

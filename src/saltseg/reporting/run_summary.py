@@ -120,7 +120,7 @@ class RunSummary:
     @property
     def tta(self) -> list[str]:
         """Views whose predictions were averaged."""
-        return list(self.metrics[0].get("tta", [])) if self.metrics else []
+        return self.metrics[0]["tta"] if self.metrics else []
 
     @property
     def planned(self) -> int | None:
@@ -175,11 +175,8 @@ class RunSummary:
     @property
     def tta_gain(self) -> float | None:
         """Mean over folds of the score at 0.5 with all views minus with one; None where only one is used."""
-        pairs = [
-            (fold["score_at_half"], fold["score_at_half_no_tta"])
-            for fold in self.metrics
-            if len(fold.get("tta", [])) > 1 and fold.get("score_at_half_no_tta") is not None
-        ]
+        folds = [fold for fold in self.metrics if len(fold["tta"]) > 1]
+        pairs = [pair for pair in ((f["score_at_half"], f["score_at_half_no_tta"]) for f in folds) if None not in pair]
         return float(np.mean([with_tta - without for with_tta, without in pairs])) if pairs else None
 
     @property

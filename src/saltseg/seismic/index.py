@@ -20,7 +20,7 @@ COORDINATES = ((181, 185), (73, 77))
 COORDINATE_SCALAR, DELAY, DELAY_SCALAR = 71, 109, 215
 FIELDS = (5, 9, 13, 17, 21, 29, 37, 71, 73, 77, 109, 115, 117, 181, 185, 189, 193, 215)
 
-UNIQUE = 0.9  # share of traces with a bin of their own in a stacked file; the rest are duplicates
+UNIQUE = 0.8  # share of traces with a bin of their own in a stacked file; the rest are duplicates
 DENSE = 1.5  # traces per line in both directions: fewer are a line through a survey, not a volume
 SPARSE = 0.02  # share of the grid that has traces: with less, a trace has a wrong number
 _FIT_TRACES = 100_000  # for the fit of coordinates
@@ -196,7 +196,7 @@ def _candidate(fields: Fields, axes: dict[int, Axis], inline_byte: int | None, c
     inline = Axis(0, 0, 1, 1, 1.0) if inline_byte is None else axes[inline_byte]
     j = crossline.positions(fields[crossline_byte])
     i = np.zeros_like(j) if inline_byte is None else inline.positions(fields[inline_byte])
-    traces, bins = len(j), _count_bins(i, j)
+    traces, bins = len(j), count_bins(i, j)
     unique, filled = bins / traces, bins / (inline.length * crossline.length)
     kind = ""
     if unique >= UNIQUE and traces >= 2:
@@ -208,7 +208,7 @@ def _candidate(fields: Fields, axes: dict[int, Axis], inline_byte: int | None, c
     return Candidate(inline_byte, crossline_byte, inline, crossline, unique, filled, misfit, kind)
 
 
-def _count_bins(*positions: np.ndarray) -> int:
+def count_bins(*positions: np.ndarray) -> int:
     """Distinct tuples of positions, each int64 (traces,) from 0."""
     key, size = np.zeros(len(positions[0]), np.int64), 1
     for part in positions:
@@ -243,7 +243,8 @@ def _stacked(fields: Fields, candidates: tuple[Candidate, ...]) -> Geometry | No
     if any(c.kind == "volume" for c in candidates):
         return Geometry("prestack", "offsets vary between the traces of a record", candidates, None)
     if lines := [c for c in candidates if c.kind == "line"]:
-        best = max(lines, key=lambda c: round(c.unique * c.filled, 2))
+        # Of pairs with an inline byte that is 0 everywhere, the CDP alone says the same.
+        best = max(lines, key=lambda c: (round(c.unique * c.filled, 2), c.inline_byte is None or c.inline.last != 0))
         return Geometry("line", f"bytes {best.bytes} number the traces of one line", candidates, best)
     return None
 
@@ -262,8 +263,8 @@ def _prestack(fields: Fields, candidates: tuple[Candidate, ...]) -> Geometry | N
         j = c.crossline.positions(fields[c.crossline_byte])
         i = np.zeros_like(j) if c.inline_byte is None else c.inline.positions(fields[c.inline_byte])
         traces, k = len(j), offset.positions(fields[OFFSET])
-        if _count_bins(i, j, k) >= UNIQUE * traces:
-            each = traces / _count_bins(i, j)
+        if count_bins(i, j, k) >= UNIQUE * traces:
+            each = traces / count_bins(i, j)
             reason = f"{each:.3g} traces with different offsets in a bin (bytes {c.bytes}, offset {OFFSET})"
             return Geometry("prestack", reason, candidates, None)
     return None

@@ -120,7 +120,7 @@ class Results:
             rows = np.load(path, mmap_mode="r", allow_pickle=False)
         except FileNotFoundError:
             raise InputError(f"no results in {path}; run the prediction again, it goes on there") from None
-        except (OSError, ValueError) as error:
+        except (OSError, ValueError, EOFError) as error:
             raise io.unreadable(path, "results of a slab", error) from None
         if rows.dtype != np.uint8 or rows.ndim != 2 or rows.shape[1] != self.survey.layout.samples:
             raise io.unreadable(path, "results of a slab", f"{rows.dtype} {rows.shape}")

@@ -126,7 +126,7 @@ def _bins(fields: index.Fields, chosen: Candidate) -> Bins:
     i = np.zeros_like(j) if chosen.inline_byte is None else chosen.inline.positions(fields[chosen.inline_byte])
     rows, columns = chosen.inline.length, chosen.crossline.length
     if rows * columns > len(j) / index.SPARSE:  # a wrong number; the grid may not fit into memory
-        used = len(np.unique(i * columns + j))
+        used = index.count_bins(i, j)
         return Bins(rows * columns, rows * columns - used, 0, len(j) - used)
     occupied = np.zeros(rows * columns, bool)
     occupied[i * columns + j] = True

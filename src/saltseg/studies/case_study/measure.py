@@ -60,7 +60,7 @@ def details(
         "image_folds": "".join(map(str, np.searchsorted(numbers, np.asarray(oof.fold)))),
         "pixel_accuracy": float((marked == images.true).mean()),
         "totals": totals(counted),
-        "tuned": _tuned(counted, images.groups),
+        "tuned": tuned_errors(counted, images.groups),
         "boundary": errors_by_distance(marked, np.asarray(images.true)),
         "curves": [_curve(schemas.read(fold.log)) for fold in finished],
         "train": {name: mean(f"train_{name}") for name in ("pixel_accuracy", "score_at_half")},
@@ -87,7 +87,8 @@ def totals(counted: Areas) -> dict[str, Any]:
     }
 
 
-def _tuned(counted: Areas, groups: np.ndarray) -> dict[str, Any]:
+def tuned_errors(counted: Areas, groups: np.ndarray) -> dict[str, Any]:
+    """Errors as those of `totals`, with threshold and minimum area fitted on the other groups (N,): one number each."""
     found = np.zeros((2, len(counted.true)), np.int64)
     for name, fitted in threshold_search.cross_fit_areas(counted, groups).per_group.items():
         found[:, groups == name] = counted.take(groups == name).apply(fitted)

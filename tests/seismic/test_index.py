@@ -1,0 +1,134 @@
+"""Lines, volumes and gathers told apart by their headers, with the evidence."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segy_files
+
+from saltseg.errors import InputError
+from saltseg.seismic import index
+from saltseg.seismic.headers import read_layout
+from saltseg.seismic.index import Axis, axis, coordinates, delays_ms, find_geometry, read_index
+
+
+def fields_of(path: Path, headers: list[dict[int, int]]) -> index.Fields:
+    """Header fields of a file with these headers."""
+    return read_index(read_layout(segy_files.write(path / "a.sgy", np.ones((len(headers), 2)), headers)))
+
+
+def test_an_axis_names_its_range_and_its_most_frequent_step() -> None:
+    assert axis(np.array([10, 14, 12, 20, 10])) == Axis(10, 20, 2, 4, 1.0)
+    assert axis(np.array([7, 7])) == Axis(7, 7, 1, 1, 1.0)
+    assert axis(np.array([1, 1001, -(2**31), 2**31 - 1])).count == 4
+    uneven = axis(np.array([0, 10, 20, 30, 34]))
+    assert (uneven.step, uneven.regular) == (2, 0.75)  # no one step: the largest that divides all differences
+    assert Axis(10, 20, 2, 4, 1.0).positions(np.array([10, 12, 20])).tolist() == [0, 1, 5]
+    assert Axis(10, 20, 2, 4, 1.0).numbers(np.array([0, 1, 5])).tolist() == [10, 12, 20]
+
+
+@pytest.mark.parametrize(("inline", "crossline"), [*index.PAIRS])
+def test_a_volume_is_found_at_each_pair_of_bytes(inline: int, crossline: int, tmp_path: Path) -> None:
+    headers = [{inline: i, crossline: x, 73: 100 * x, 77: 50 * i} for i in (5, 7, 9, 11) for x in (1, 2, 3)]
+    geometry = find_geometry(fields_of(tmp_path, headers))
+    assert geometry.kind == "volume"
+    assert geometry.chosen is not None
+    assert (geometry.chosen.inline_byte, geometry.chosen.crossline_byte) == (inline, crossline)
+    assert geometry.chosen.inline == Axis(5, 11, 2, 4, 1.0)
+    assert (geometry.chosen.unique, geometry.chosen.filled) == (1, 1)
+    assert geometry.chosen.misfit == pytest.approx(0, abs=1e-9)
+
+
+def test_coordinates_decide_between_two_full_grids(tmp_path: Path) -> None:
+    # 189/193 number the traces of a 3x4 grid that the coordinates contradict; 9/21 follow them.
+    headers = [
+        {189: n % 3, 193: n // 3, 9: n // 4, 21: n % 4, 181: 1000 * (n % 4), 185: 1000 * (n // 4)} for n in range(12)
+    ]
+    geometry = find_geometry(fields_of(tmp_path, headers))
+    assert geometry.chosen is not None
+    assert geometry.chosen.bytes == "9/21"
+    assert {c.bytes: c.kind for c in geometry.candidates}["189/193"] == "volume"
+
+
+def test_lines(tmp_path: Path) -> None:
+    cdp = find_geometry(fields_of(tmp_path, [{21: 100 + 2 * n, 5: n} for n in range(9)]))
+    assert (cdp.kind, cdp.chosen and cdp.chosen.bytes) == ("line", "CDP 21")
+    one_inline = find_geometry(fields_of(tmp_path, [{189: 7, 193: n} for n in range(9)]))
+    assert (one_inline.kind, one_inline.chosen and one_inline.chosen.bytes) == ("line", "189/193")
+    through = find_geometry(fields_of(tmp_path, [{189: n, 193: 3 * n} for n in range(9)]))
+    assert (through.kind, through.chosen) == ("line", None)
+    asked = find_geometry(fields_of(tmp_path, [{} for _ in range(9)]), as_line=True)
+    assert (asked.kind, asked.chosen) == ("line", None)
+
+
+def test_prestack_and_gathers(tmp_path: Path) -> None:
+    bins = [{189: i, 193: x, 37: o} for i in (1, 2) for x in (1, 2, 3) for o in (100, 200, 300)]
+    geometry = find_geometry(fields_of(tmp_path, bins))
+    assert geometry.kind == "prestack"
+    assert "3 traces with different offsets" in geometry.reason
+    # Shots whose traces have a CDP of their own each: record and CDP look like a full grid.
+    shots = [{9: shot, 13: c, 21: 2 * shot + c, 37: 100 * c} for shot in range(6) for c in range(5)]
+    assert find_geometry(fields_of(tmp_path, shots)).kind == "prestack"
+    bare = [{9: shot, 13: channel} for shot in range(3) for channel in range(5)]
+    geometry = find_geometry(fields_of(tmp_path, bare))
+    assert (geometry.kind, "3 field records of up to 5 channels" in geometry.reason) == ("unknown", True)
+    nothing = find_geometry(fields_of(tmp_path, [{} for _ in range(4)]))
+    assert (nothing.kind, "25% of them" in nothing.reason) == ("unknown", True)
+    assert find_geometry(fields_of(tmp_path, [{}])).kind == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("f3.sgy", "volume"),
+        ("small-lsb.sgy", "volume"),
+        ("small-ps.sgy", "prestack"),
+        ("1xN.sgy", "prestack"),
+        ("shot-gather.sgy", "unknown"),
+        ("delay-scalar.sgy", "unknown"),
+    ],
+)
+def test_public_files(name: str, kind: str) -> None:
+    geometry = find_geometry(read_index(read_layout(segy_files.public(name))))
+    assert geometry.kind == kind
+    if name == "f3.sgy":
+        assert geometry.chosen is not None
+        assert geometry.chosen.inline == Axis(111, 133, 1, 23, 1.0)
+        assert geometry.chosen.crossline == Axis(875, 892, 1, 18, 1.0)
+        assert {c.bytes for c in geometry.candidates if c.kind == "volume"} == {"189/193", "9/21", "9/17"}
+
+
+def test_bytes_named_by_the_user(tmp_path: Path) -> None:
+    headers = [{189: 1, 193: n, 201: n // 3, 205: n % 3} for n in range(9)]
+    layout = read_layout(segy_files.write(tmp_path / "a.sgy", np.ones((9, 2)), headers))
+    fields = read_index(layout, (201, 205))
+    geometry = find_geometry(fields, 201, 205)
+    assert (geometry.kind, geometry.chosen and geometry.chosen.bytes) == ("volume", "201/205")
+    assert find_geometry(fields, None, 193).kind == "line"
+    with pytest.raises(InputError, match="inline byte 189 without a crossline byte; give both"):
+        find_geometry(fields, 189)
+
+
+def test_coordinates_with_their_scalar(tmp_path: Path) -> None:
+    headers = [{73: 12345, 77: 7, 71: -100}, {73: 20, 77: 8, 71: 10}, {73: 30, 77: 9, 71: 0}]
+    found, x, y = coordinates(fields_of(tmp_path, headers))
+    assert found == (73, 77)  # those at 181/185 are all 0
+    assert x.tolist() == pytest.approx([123.45, 200, 30])
+    assert y.tolist() == pytest.approx([0.07, 80, 9])
+    assert coordinates(fields_of(tmp_path, [{181: n, 73: 5} for n in range(2)]))[0] == (181, 185)
+    assert coordinates(fields_of(tmp_path, [{181: 5}, {181: 5}]))[0] is None
+
+
+def test_delays_with_their_scalar(tmp_path: Path) -> None:
+    headers = [{109: 10_000, 215: -10}, {109: 7, 215: 100}, {109: -8}]
+    assert delays_ms(fields_of(tmp_path, headers)).tolist() == [1000, 700, -8]
+    assert delays_ms(read_index(read_layout(segy_files.public("delay-scalar.sgy")))).tolist() == [1000]
+
+
+def test_a_wrong_number_is_an_obstacle_and_not_a_grid_of_a_billion_bins(tmp_path: Path) -> None:
+    headers = segy_files.grid(range(10), range(10))
+    headers[-1] = {189: 9, 193: 2_000_000_000}
+    layout = read_layout(segy_files.write(tmp_path / "a.sgy", np.ones((100, 2)), headers))
+    found = index.obstacles(layout, find_geometry(read_index(layout)))
+    assert len(found) == 1
+    assert "100.0% of the grid empty (inlines 0-9, crosslines 0-2000000000)" in found[0]

@@ -1,0 +1,145 @@
+"""The report about a file: worked-out counts, reasons why it cannot be predicted."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+import segy_files
+
+from saltseg.errors import InputError
+from saltseg.seismic import amplitudes
+from saltseg.seismic.amplitudes import sample_amplitudes
+from saltseg.seismic.headers import read_layout
+from saltseg.seismic.scan import Bins, scan
+from saltseg.seismic.volume import Survey
+
+RNG = np.random.default_rng(0)
+
+
+def test_a_real_file() -> None:
+    report = scan(segy_files.public("f3.sgy"), pixels_per_second=1000)
+    assert report.problems == ()
+    assert report.bins == Bins(grid=414, missing=0, holes=0, duplicates=0)
+    assert (report.coordinate_bytes, report.coordinate_scalar, report.delay_ms) == ((181, 185), -10, (4, 4))
+    assert report.coordinate_ranges == pytest.approx((620181.9, 620622.1, 6074232.9, 6074794.7), abs=0.3)
+    assert (report.amplitudes.minimum, report.amplitudes.maximum) == (-10239, 10827)
+    assert (report.amplitudes.traces, report.amplitudes.dead) == (414, 0)
+    assert report.pixels == 2 * 23 * 18 * 75
+    assert report.seconds == pytest.approx(62.1)
+    text = str(report)
+    for part in ("big-endian", "format 3 (int16)", "every 4 ms", "111-133 step 1 (23)", "62 seconds", "462 samples"):
+        assert part in text
+    assert text.splitlines()[-1].endswith("it can be predicted")
+
+
+def test_the_report_of_one_picture_is_the_same_in_each_format() -> None:
+    names = ("f3.sgy", "f3-lsb.sgy", "Format1msb.sgy", "Format3msb.sgy", "Format5msb.sgy", "Format5lsb.sgy")
+    reports = [scan(segy_files.public(name)) for name in names]
+    assert len({(r.bins, r.amplitudes.negative, *r.amplitudes.percentiles((1, 50, 99))) for r in reports}) == 1
+    assert [r.layout.byte_order for r in reports] == [">", "<", ">", ">", ">", "<"]
+
+
+@pytest.mark.parametrize(
+    ("name", "problem"),
+    [
+        ("small-ps.sgy", "prestack"),
+        ("1xN.sgy", "prestack"),
+        ("shot-gather.sgy", "shot gathers"),
+        ("broken.sgy", "cut short"),
+        ("delay-scalar.sgy", "a single trace"),
+        ("small.sgy", "nearly all samples are positive"),
+    ],
+)
+def test_public_files_that_cannot_be_predicted(name: str, problem: str) -> None:
+    report = scan(segy_files.public(name))
+    assert any(problem in text for text in report.problems)
+    assert str(report).splitlines()[-1].endswith("it cannot be predicted")
+
+
+def test_bins_dead_traces_and_nan_are_counted(tmp_path: Path) -> None:
+    samples = RNG.normal(size=(18, 40))
+    headers = segy_files.grid((1, 2, 3), range(10, 16))
+    samples[3], samples[4], samples[5, 7], samples[6, 8], samples[6, 9] = 0, 3, np.nan, np.inf, np.nan
+    # Bins (1, 12) inside and (3, 15) at the edge are left out; (2, 10) is there twice.
+    keep = [n for n in range(18) if headers[n] not in ({189: 1, 193: 12}, {189: 3, 193: 15})]
+    samples, headers = samples[[*keep, 6]], [headers[n] for n in (*keep, 6)]
+    report = scan(segy_files.write(tmp_path / "a.sgy", samples, headers))
+    assert report.bins == Bins(grid=18, missing=2, holes=1, duplicates=1)
+    found = report.amplitudes
+    assert (found.traces, found.dead, found.nan, found.infinite) == (17, 2, 3, 2)
+    assert np.isfinite(found.values).all()
+    finite = samples[np.isfinite(samples)].astype(np.float32)
+    assert (found.minimum, found.maximum) == (finite.min(), finite.max())
+    assert report.problems == ()
+
+
+def test_one_signed_and_constant_data_are_refused(tmp_path: Path) -> None:
+    headers = segy_files.grid(range(3), range(3))
+    velocities = RNG.uniform(1500, 4500, (9, 50))
+    for sign, word in ((1, "positive"), (-1, "negative")):
+        report = scan(segy_files.write(tmp_path / "a.sgy", sign * velocities, headers))
+        assert any(f"nearly all samples are {word}: a velocity cube" in text for text in report.problems)
+    report = scan(segy_files.write(tmp_path / "a.sgy", velocities / 10, headers, code=11))
+    assert report.problems == ()  # this format has no sign
+    assert any("unsigned" in note for note in report.notes)
+    report = scan(segy_files.write(tmp_path / "a.sgy", np.ones((9, 50)), headers))
+    assert any("all 9 traces examined hold a single value" in text for text in report.problems)
+
+
+def test_ibm_and_ieee_floats_that_are_mixed_up_are_noticed(tmp_path: Path) -> None:
+    samples, headers = RNG.normal(0, 100, (25, 500)), segy_files.grid(range(5), range(5))
+    for code, other, name in ((1, 5, "IBM float"), (5, 1, "IEEE float")):
+        path = segy_files.write(tmp_path / "a.sgy", samples, headers, code=code)
+        assert scan(path).amplitudes.looks_like == ""
+        with path.open("r+b") as file:
+            file.seek(3224)
+            file.write(bytes([0, other]))
+        assert any(f"samples look like {name}" in note for note in scan(path).notes)
+
+
+def test_notes_name_what_varies(tmp_path: Path) -> None:
+    headers = [
+        {189: i, 193: x, 109: 4 * i, 115: 50 + x, 117: 2000 + x, 37: x} for i in range(4) for x in (0, 10, 20, 33)
+    ]
+    samples = RNG.normal(size=(16, 50))
+    samples[0, 0] = 1e9
+    notes = " / ".join(scan(segy_files.write(tmp_path / "a.sgy", samples, headers)).notes)
+    for part in ("50 to 83 samples", "2000 to 2033 µs", "begin at 0 to 12 ms", "offsets (byte 37) vary", "spikes"):
+        assert part in notes
+    assert "crossline numbers are irregular" in notes
+
+
+def test_the_sample_of_traces_is_bounded_spread_and_repeatable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    samples = np.arange(1, 1001)[:, None] * np.array([1, -1, 1, -1])
+    path = segy_files.write(tmp_path / "a.sgy", samples, segy_files.grid(range(10), range(100)), code=2)
+    monkeypatch.setattr(amplitudes, "MAX_VALUES", 300)
+    found = sample_amplitudes(read_layout(path), 256)
+    assert (found.traces, found.minimum, found.maximum) == (256, -1000, 1000)  # four blocks of 64, both ends among them
+    assert len(found.values) == 300
+    assert np.array_equal(found.values, sample_amplitudes(read_layout(path), 256).values)
+    assert sample_amplitudes(read_layout(path), None).traces == 1000
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_damaged_headers_never_raise_anything_but_one_line(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    headers = [{**header, 71: -10, 181: n, 185: 2 * n} for n, header in enumerate(segy_files.grid((1, 2), (1, 2, 3)))]
+    path = segy_files.write(tmp_path / "a.sgy", segy_files.wave(6), headers, order="<>"[seed % 2])
+    whole = path.read_bytes()
+    for _ in range(40):
+        damaged = bytearray(whole)
+        for at in (int(rng.integers(3200, 3600)), int(rng.integers(3600, 3840)), int(rng.integers(len(whole)))):
+            damaged[at] = int(rng.choice([0, 1, 128, 255]))
+        path.write_bytes(damaged)
+        if rng.random() < 0.2:
+            os.truncate(path, int(rng.integers(len(whole))))
+        report, refusal = None, ""
+        try:
+            report = scan(path)
+            Survey.open(path)
+        except InputError as error:
+            refusal = str(error)
+        assert "\n" not in refusal
+        assert report is None or str(report)
+        assert report is None or not refusal or any(problem in refusal for problem in report.problems)
