@@ -1,4 +1,4 @@
-"""Rewrite the files of runs made before the redesign (commit 8d7f4ed and older) once, in place: new names of settings and keys.
+"""Rewrite the files of runs made before the redesign (commit 8d7f4ed) once, in place: new names of settings and keys.
 
   python scripts/migrate.py output/published          every published run
   python scripts/migrate.py output/runs/RUN           a run, finished or in training; the same command goes on with it
@@ -192,9 +192,7 @@ def migrate_run(folder: Path) -> list[str]:
             io.write_atomic(settings, config.dump(migrate_config(mapping)))
             done.append(settings.name)
     for path in sorted(folder.rglob("*")):
-        if path.suffix == ".json" and _migrate_json(path):
-            done.append(str(path.relative_to(folder)))
-        elif path.suffix == ".ckpt" and _migrate_checkpoint(path):
+        if (path.suffix == ".json" and _migrate_json(path)) or (path.suffix == ".ckpt" and _migrate_checkpoint(path)):
             done.append(str(path.relative_to(folder)))
         elif path.name == "image_scores.csv" and "at_half" in (rows := io.read_csv(path))[0]:
             io.write_csv(path, [_renamed(row, SCORES) for row in rows])

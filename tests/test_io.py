@@ -115,6 +115,62 @@ def test_a_process_killed_between_the_two_renames_has_lost_nothing(tmp_path: Pat
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "first"]
 
 
+HOLD_FILE = """
+import sys
+from pathlib import Path
+from saltseg import io
+with io.atomic_path(Path(sys.argv[1])) as beside:
+    beside.write_text("half")
+    print("held", flush=True)
+    sys.stdin.read()
+"""
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows cannot tell which files are abandoned")
+def test_temporary_files_of_killed_processes_go_and_those_of_live_ones_stay(tmp_path: Path) -> None:
+    path = tmp_path / "result[1].txt"
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    live, dead = (subprocess.Popen([sys.executable, "-c", HOLD_FILE, str(path)], text=True, **pipes) for _ in "ab")
+    try:
+        for process in (live, dead):
+            assert process.stdout is not None
+            assert process.stdout.readline() == "held\n"
+        assert len(list(tmp_path.iterdir())) == 2
+        dead.kill()
+        dead.communicate()
+        io.write_atomic(tmp_path / "other.txt", "")  # cleans up for itself alone
+        assert len(list(tmp_path.glob(".*"))) == 2
+        io.write_atomic(path, "whole")
+        assert (len(list(tmp_path.glob(".*"))), path.read_text()) == (1, "whole")
+        live.communicate("")  # it ends: the last one to finish wins
+        assert live.returncode == 0
+    finally:
+        live.kill()
+        dead.kill()
+    assert path.read_text() == "half"
+    assert sorted(found.name for found in tmp_path.iterdir()) == ["other.txt", "result[1].txt"]
+
+
+def test_whoever_makes_a_folder_cleans_up_after_those_that_were_killed(tmp_path: Path) -> None:
+    for name in ("killed", "swapped"):
+        (tmp_path / f".{name}.lock").touch()
+        (tmp_path / f".{name}.new" / "half").mkdir(parents=True)
+    (tmp_path / ".swapped.old" / "whole").mkdir(parents=True)  # killed between the two renames
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
+    live = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "live")], text=True, **pipes)
+    try:
+        assert live.stdout is not None
+        assert live.stdout.readline() == "held\n"
+        with io.atomic_dir(tmp_path / "other"):
+            pass
+        left = {".live.lock", ".live.new", "half", "other", "swapped", "whole"}
+        assert {path.name for path in tmp_path.rglob("*")} == left
+        live.communicate("")
+    finally:
+        live.kill()
+    assert {path.name for path in tmp_path.iterdir()} == {"live", "other", "swapped"}
+
+
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows syncs no folders")
 def test_content_reaches_the_disk_before_its_name_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     events: list[str] = []

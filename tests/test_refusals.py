@@ -76,6 +76,13 @@ def refusal(trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: p
         ("compare tiny-run tiny-rum", "did you mean tiny-run"),
         ("publish tiny-rum", "did you mean tiny-run"),
         ("publish tiny-run", "saltseg submit tiny-run"),
+        ("study ablations --data tinny", "there: tiny"),
+        ("study ablations --data tiny --only base,scce", "did you mean scse"),
+        ("study ablations --data tiny --seeds one", "--seeds 'one'; write numbers such as 0,1"),
+        ("study benchmark --data tiny --budget cpuu", "did you mean cpu"),
+        ("study benchmark --data tiny --images there", "there is no folder"),
+        ("study ablation --data tiny", "'ablation' is not one of 'ablations', 'benchmark'"),
+        ("case-study --data tiny --budget tiny", "saltseg study case_study --data tiny --budget tiny"),
     ],
 )
 def test_a_misspelled_name_is_answered_with_the_nearest(command: str, nearest: str, refusal: Refusals) -> None:
@@ -109,11 +116,11 @@ def test_score_lists_every_reason_for_a_refusal_with_its_row(
     assert [line.split(":")[1].strip() for line in out.splitlines()] == [f"row {k}" for k in (3, 4, 5, 6, 7)]
 
 
-def test_score_counts_the_reasons_beyond_a_hundred(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_score_counts_the_reasons_beyond_twenty(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     solution, mine = tmp_path / "solution.csv", tmp_path / "mine.csv"
     solution.write_text("id,rle_mask\n" + "".join(f"{k},\n" for k in range(150)))
     mine.write_text("id,rle_mask\n" + "".join(f"{k},0 1\n" for k in range(150)))
     assert in_process.call("score", str(mine), str(solution)) == 2
     out, err = capsys.readouterr()
     assert "150 reasons" in err
-    assert (len(out.splitlines()), out.splitlines()[-1]) == (101, "and 50 more")
+    assert (len(out.splitlines()), out.splitlines()[-1]) == (21, "and 130 more")

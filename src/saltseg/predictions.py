@@ -162,6 +162,8 @@ def load_predictions(path: Path) -> Predictions:
             continue
         if not array.dtype.str[1:].startswith(kind) or array.ndim != dimensions or len(array) != len(ids):
             raise io.unreadable(path, "predictions", f"{name} of type {array.dtype} and shape {array.shape}")
+        if name == "fold" and (array < 0).any():
+            raise io.unreadable(path, "predictions", f"fold {array.min()}")
     try:
         "".join(ids.tolist()).encode()
     except (ValueError, SystemError):

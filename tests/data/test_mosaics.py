@@ -1,10 +1,15 @@
 """Sections from tiles: neighbors found by their edges, places that do not contradict each other."""
 
+import csv
+from pathlib import Path
+
 import numpy as np
 import pytest
 
-from saltseg.data import mosaics
+from saltseg.cli import app
+from saltseg.data import competition, mosaics
 from saltseg.data.mosaics import Matches, Place
+from saltseg.synthetic import dataset
 from saltseg.synthetic import tiles as simulated
 
 TILE = 101
@@ -79,3 +84,21 @@ def test_two_tiles_are_too_few_to_be_ahead_of_a_second_best() -> None:
 def test_the_table_has_the_ids_that_are_asked_for() -> None:
     places = [Place(3, 0, 1), Place(7, 2, 0)]
     assert mosaics.table(["a", "b"], places, ["b"]) == [{"id": "b", "section": "m00007", "row": 2, "column": 0}]
+
+
+def test_the_command_writes_the_table_beside_the_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    dataset.write_dataset(tmp_path / "tiny", n_train=40, n_test=10, seed=3)
+    truth = (tmp_path / "tiny" / "sections.csv").read_text()
+    options = ["find-sections", "tiny", "--input", str(tmp_path)]
+    assert app.call(options) == 2
+    assert "it is used as it is, remove it to find sections anew" in capsys.readouterr().err
+    (tmp_path / "tiny" / "sections.csv").unlink()
+    assert app.call(options) == 0
+    assert "labeled tiles share a section with another" in capsys.readouterr().out
+    found = competition.read_sections(tmp_path / "tiny")
+    assert found is not None
+    true = {row["id"]: row["section"] for row in csv.DictReader(truth.splitlines())}
+    assert found.keys() == true.keys()
+    # Tiles that are put into one section were cut from one.
+    pairs = [(a, b) for a in found for b in found if a < b and found[a] == found[b]]
+    assert sum(true[a] == true[b] for a, b in pairs) >= 0.9 * len(pairs) > 0

@@ -8,7 +8,7 @@ from typer import Argument, Option
 from saltseg.cli.command import INPUT, OUTPUT, InputDir, OutputDir, Result, Run, verb
 from saltseg.errors import InputError
 
-SHOWN = 100  # reasons for a refusal
+SHOWN = 20  # reasons for a refusal
 
 
 @verb("score")
@@ -128,7 +128,7 @@ def compare(
 
     first, second = (runs.existing_run(output_dir, name, published=True) for name in (one, other))
     found = compare.compare(first, second, workspace.Workspace(input_dir, output_dir))
-    print(f"{found['n']} images, mAP out of fold; difference: {second.name} minus {first.name}, 95 % interval")
+    print(f"{found['n']} images, mAP out of fold; difference: {second.name} minus {first.name}, 95 % interval by {found['by']}")
     for name, count in found["fitted_on"].items():
         if count != found["n"]:
             print(f"  the post-processing of {name} was fitted on all its {count} images, which favors it")

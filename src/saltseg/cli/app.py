@@ -12,12 +12,12 @@ from typing import Any, NoReturn
 
 import typer
 
-from saltseg.cli import analyze, data, predict, reference, study, train
+from saltseg.cli import analyze, data, predict, pretrain, reference, study, train
 from saltseg.cli.command import INPUT, OUTPUT, VERBS, Verb
 from saltseg.errors import InputError
 from saltseg.training import processes
 
-GROUPS = (data, train, predict, analyze, study, reference)  # each registers its verbs when it is imported
+GROUPS = (data, train, pretrain, predict, analyze, study, reference)  # each registers its verbs when it is imported
 
 # Errors of the operating system that the user can fix: no space, no rights, a file for a folder.
 FIXABLE = (

@@ -3,11 +3,14 @@
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from saltseg.errors import InputError
+
+if TYPE_CHECKING:
+    from saltseg.config import Config
 
 # What a verb returns: an exit code (None: 0), or the command to type next, word by word.
 Result = int | Sequence[str] | None
@@ -60,3 +63,13 @@ def progress_bar(**options: Any) -> Iterator[Callable[[int, int], None]]:
             bar.update(done - bar.n)
 
         yield advance
+
+
+def configured(experiment: str, changes: list[str] | None, holdout: float | None = None) -> "Config":
+    """The configuration that the options of a training ask for; InputError for settings that do not fit."""
+    from saltseg import config, experiments
+
+    settings = config.override(experiments.named(experiment), changes or [])
+    if holdout is None:
+        return settings
+    return config.change(settings, {"folds.scheme": "holdout", "folds.holdout": holdout})

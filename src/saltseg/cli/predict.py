@@ -104,7 +104,7 @@ def _print_tuning(found: dict[str, Any]) -> None:
     print(f"out of fold, {found['n']} images, groups: {found['cross_fit_groups']}")
     print(f"  at 0.5        {found['score_at_half']:.4f}")
     print(f"  argmax        {argmax['score']:.4f}  threshold {best['threshold']}/255, area {best['min_area']}")
-    print(f"  cross-fitted  {fitted['score']:.4f}  95 % interval {low:.4f} to {high:.4f}")
+    print(f"  cross-fitted  {fitted['score']:.4f}  95 % interval {low:.4f} to {high:.4f}, by {found['by']}")
     low, high = gain["interval"]
     print(f"  tuning gain  {gain['mean']:+.4f}  {low:+.4f} to {high:+.4f} (paired)")
     print("steps, each added to those selected before it: cross-fitted score, gain, 95 % interval (paired)")

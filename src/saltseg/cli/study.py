@@ -145,13 +145,13 @@ def _train(sweep: "Sweep", names: list[str], seeds: list[int], parallel: int, op
 def case_study(
     data: Dataset,
     budget: Budget = "cpu",
-    to: Annotated[Path, Option(metavar="DIR", help="where to write")] = Path("docs"),
+    to: Annotated[Path, Option(metavar="DIR", help="where to write")] = Path("docs/explanation"),
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,
 ) -> Result:
     """Answer the case study's questions in a document: tables, verdicts and pictures from the records.
 
-      saltseg case-study --data tgs                                  docs/case_study.md and docs/case_study/*.png
+      saltseg case-study --data tgs                                  docs/explanation/case_study.md and its pictures
       saltseg case-study --data tgs --budget gpu                     from the records of another budget
       saltseg case-study --data synthetic --budget tiny --to FOLDER  written to another folder
 

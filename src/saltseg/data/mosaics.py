@@ -76,9 +76,10 @@ def _mutual(last: Floats, first: Floats, constant: NDArray[np.bool_], margin: fl
     if len(last) < 3:  # without a second best nothing can be ahead of it
         return np.full(len(last), -1)
     partner, lead = _best(last, first, constant)
+    close = (last * first[partner]).sum(axis=1) > (SURE if len(last) < FEW else 0)
     back, back_lead = _best(first, last, constant)
     sure = (back[partner] == np.arange(len(last))) & (lead > margin) & (back_lead[partner] > margin)
-    return np.where(sure & ~constant, partner, -1)
+    return np.where(sure & close & ~constant, partner, -1)
 
 
 def _best(edges: Floats, others: Floats, constant: NDArray[np.bool_]) -> tuple[NDArray[np.int64], Floats]:

@@ -23,15 +23,21 @@ def load_network(settings: Config, path: Path) -> nn.Module:
     Only tensors are read (``weights_only=True``): a checkpoint from a stranger cannot run code.
 
     Raises:
-        InputError: there is no checkpoint, it is damaged, or its tensors do not fit the network.
+        InputError: there is no checkpoint, it is damaged, or its tensors hold NaN or do not fit the network.
     """
     network = zoo.build(settings.model, pretrained=False)
     try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True)["state_dict"])
+        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        network.load_state_dict(state)
     except FileNotFoundError:
         raise InputError(f"no checkpoint at {path}; train the fold first with saltseg train") from None
     except Exception as error:  # torch raises a dozen kinds for a damaged file, all with many lines
         raise InputError(f"{path} cannot be loaded ({reason(error)}); delete the fold and train it again") from None
+    if name := pretrained_sources.not_finite(state):
+        raise InputError(
+            f"{path} holds NaN or infinity in {name}: the training diverged; delete the fold and train it again with a "
+            "lower train.learning_rate"
+        )
     return network.to(memory_format=torch.channels_last).eval()
 
 

@@ -120,11 +120,10 @@ def resolved(settings: Config, provenance: Mapping[str, Any]) -> Config:
     Runs without a record are older than it. In those ``auto`` meant bf16 on a GPU that has it, and 32 on any other
     device.
     """
-    precision = settings.train.precision
-    if precision == "auto":
-        before = "bf16" if torch.cuda.is_available() and _gpu_has_bf16() else "32"
-        precision = provenance.get("precision") or before
-    return replace(settings, train=replace(settings.train, precision=precision))
+    if settings.train.precision != "auto":
+        return settings
+    before: Precision = "bf16" if torch.cuda.is_available() and _gpu_has_bf16() else "32"
+    return replace(settings, train=replace(settings.train, precision=provenance.get("precision") or before))
 
 
 def trained_config(run: RunDir) -> Config:

@@ -195,7 +195,14 @@ def read(path: Path) -> dict[str, Tensor]:
     tensors = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
         raise InputError(f"weights file {path} holds no named tensors; save the network's state_dict")
+    if name := not_finite(tensors):
+        raise InputError(f"weights file {path} holds NaN or infinity in {name}; give weights that have not diverged")
     return tensors
+
+
+def not_finite(tensors: Mapping[str, Tensor]) -> str:
+    """The name of the first of these tensors that holds NaN or infinity; "" for none."""
+    return next((name for name, value in tensors.items() if not value.isfinite().all()), "")
 
 
 def _usual_normalization(encoder: str) -> Normalization:

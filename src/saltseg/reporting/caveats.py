@@ -200,8 +200,8 @@ def _noise(summary: RunSummary) -> list[str]:
     low, high = summary.postprocess["cross_fitted"]["interval"]
     return [
         f"With {summary.postprocess['n']:,} images the 95 % interval is {high - low:.3f} wide. It covers the sampling "
-        "of images only. Scores also vary with the random seed: by 0.007 to 0.009 (one standard deviation) in this "
-        "project's short trainings, by 0.001 to 0.002 in the long ones of 2018's teams."
+        f"of {summary.by}s only. Scores also vary with the random seed: by 0.007 to 0.009 (one standard deviation) in "
+        "this project's short trainings, by 0.001 to 0.002 in the long ones of 2018's teams."
     ]
 
 

@@ -149,7 +149,7 @@ def _cards(summary: RunSummary) -> list[dict[str, Any]]:
         bounds = page.interval(summary.interval).replace(" ", "\N{NO-BREAK SPACE}")
         accuracy = page.share(content["pixel"]["accuracy"])
         cards += [
-            ("cross-fitted score", page.score(summary.cross_fitted), f"95 % interval {bounds}"),
+            ("cross-fitted score", page.score(summary.cross_fitted), f"95 % interval {bounds}, by {summary.by}"),
             ("score at 0.5", page.score(summary.at_half), "nothing tuned"),
             ("argmax", page.score(summary.argmax), "tuned on the images that it is scored on: too high"),
             ("log-loss", page.score(content["log_loss"]), case_study.get("log_loss", "per pixel, out of fold")),

@@ -173,6 +173,11 @@ class RunSummary:
         return tuple(self.postprocess["cross_fitted"]["interval"]) if self.postprocess else None
 
     @property
+    def by(self) -> str:
+        """What the intervals resample, "image" or "section"."""
+        return str((self.postprocess or {}).get("by", "image"))
+
+    @property
     def tta_gain(self) -> float | None:
         """Mean over folds of the score at 0.5 with all views minus with one; None where only one is used."""
         folds = [fold for fold in self.metrics if len(fold["tta"]) > 1]

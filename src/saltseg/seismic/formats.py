@@ -56,6 +56,7 @@ UNSUPPORTED = {
     12: "8-byte unsigned integer",
     15: "3-byte unsigned integer",
 }
+_CACHED = 2**15  # samples whose copies fit into a processor's cache
 # Value of the last fraction bit for each exponent of an IBM float. Where it exceeds float32, the largest float32 stands
 # in: times a fraction of 0 it is 0, times any larger one infinite.
 _IBM_UNITS = np.clip(16.0 ** (np.arange(128) - 70), 0, np.finfo(np.float32).max).astype(np.float32)
@@ -69,12 +70,16 @@ def decode(stored: np.ndarray, sample_format: SampleFormat) -> np.ndarray:
         stored: any shape, of the format's dtype in any byte order.
         sample_format: one of `FORMATS`.
     """
-    if sample_format.code == IBM:
-        words = stored.astype(np.uint32)
-        with np.errstate(over="ignore"):
-            return _IBM_UNITS[words >> 24] * (words & 0xFFFFFF).astype(np.float32)
     with np.errstate(over="ignore"):
-        return stored.astype(np.float32)
+        if sample_format.code != IBM:
+            return stored.astype(np.float32)
+        result = np.empty(stored.shape, np.float32)
+        flat, words = result.reshape(-1), stored.reshape(-1)
+        for start in range(0, len(words), _CACHED):
+            part = words[start : start + _CACHED].astype(np.uint32)
+            units = _IBM_UNITS.take(part >> 24)
+            flat[start : start + _CACHED] = units * (part & 0xFFFFFF).astype(np.float32)
+        return result
 
 
 def encode(values: np.ndarray, sample_format: SampleFormat, byte_order: str) -> np.ndarray:

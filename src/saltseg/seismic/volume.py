@@ -42,7 +42,7 @@ class Line:
         number: of the inline or crossline; 0 for the one line of a file.
         numbers: of the traces across the section (crossline, inline or CDP numbers), int64 (W,), gaps included.
         traces: position of each trace in the file, int64 (W,); -1 in a gap.
-        amplitudes: float32 (samples, W); 0 in gaps, and where the file has NaN or infinity.
+        amplitudes: float32 (samples, W), a view of (W, samples); 0 in gaps, and where the file has NaN or infinity.
         live: bool (W,); False for gaps and for dead traces, which hold one value.
     """
 
@@ -157,8 +157,12 @@ class Survey:
         columns = [self.columns(slab.direction, line) for line in range(slab.start, slab.stop)]
         wanted = np.unique(np.concatenate([traces[traces >= 0] for _, traces in columns]))
         rows = read_traces(self.layout, wanted)
-        np.nan_to_num(rows, copy=False, nan=0, posinf=0, neginf=0)
-        live = rows.min(1) != rows.max(1)
+        low, high = rows.min(1), rows.max(1)
+        bad = ~np.isfinite(low) | ~np.isfinite(high)
+        if bad.any():
+            rows[bad] = np.nan_to_num(rows[bad], nan=0, posinf=0, neginf=0)
+            low[bad], high[bad] = rows[bad].min(1), rows[bad].max(1)
+        live = low != high
         numbers = self.line_numbers(slab.direction)[slab.start : slab.stop]
         return [
             _line(slab.direction, int(number), *pair, wanted, rows, live)
@@ -210,13 +214,11 @@ def _line(
     row_live: np.ndarray,
 ) -> Line:
     """A line from the samples (n, samples) of the traces ``wanted``."""
-    present = traces >= 0
-    source = np.searchsorted(wanted, traces[present])
-    amplitudes = np.zeros((rows.shape[1], len(traces)), np.float32)
-    amplitudes[:, present] = rows[source].T
-    live = np.zeros(len(traces), bool)
-    live[present] = row_live[source]
-    return Line(direction, number, numbers, traces, amplitudes, live)
+    source = np.searchsorted(wanted, traces)
+    source[traces < 0] = 0
+    amplitudes, live = rows[source], row_live[source] & (traces >= 0)
+    amplitudes[traces < 0] = 0
+    return Line(direction, number, numbers, traces, amplitudes.T, live)
 
 
 class _Order:

@@ -39,7 +39,7 @@ from saltseg.studies.tables import markdown_table
 # Pictures that need no record; they were drawn once.
 EXPLAINED, DOCS = (
     ("tiles", "unet", "transposed", "pooling", "fields"),
-    Path(__file__).parents[4] / "docs" / "case_study",
+    Path(__file__).parents[4] / "docs" / "explanation" / "case_study",
 )
 COLUMNS = (
     "variant", "log-loss", "pixel accuracy", "score at 0.5", "gain [95 %]", "score, tuned", "gain [95 %]",
