@@ -3,15 +3,20 @@
   python scripts/migrate.py output/published          every published run
   python scripts/migrate.py output/runs/RUN           a run, finished or in training; the same command goes on with it
 
-Files that are in the new form are left as they are. Each file is replaced as a whole or not at all.
+Files in the new form are left as they are. Each file is replaced as a whole or not at all. The fingerprint of a
+dataset has changed, too: hashes of the datasets under input/ (--input DIR) are replaced where the old formula
+gives what the run recorded.
 """
 
+import argparse
+import hashlib
 import sys
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from saltseg import config, io, yaml12
+from saltseg.data import competition
 from saltseg.errors import InputError
 
 SETTINGS = {
@@ -46,6 +51,7 @@ STEMS = {"unpooled": "no_maxpool", "upsampled": "upsample_input"}
 POSTPROCESSING = {"high": "hysteresis_high", "gate": "presence_threshold"}
 STEPS = {"empty-image gate": "presence threshold"}
 SCORES = {"at_half": "score_at_half", "cross_fitted": "score_tuned_cv", "whole_rule": "score_postprocessed_cv"}
+LOG = {"valid_pixel_accuracy": "valid_frame_accuracy"}
 RENAMED = {"borrowed_rule.json": "postprocessing_source.json", "rule_curve.png": "threshold_curve.png"}
 
 
@@ -140,11 +146,31 @@ def _renamed(mapping: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, 
     return {names.get(key, key): value for key, value in mapping.items()}
 
 
-def _migrate_json(path: Path) -> bool:
-    """One JSON file of a run; whether it was in the old form."""
+def old_fingerprint(root: Path) -> str:
+    """What `competition.fingerprint` was at 8d7f4ed: train.csv, names and sizes of all files in the image folders."""
+    digest = hashlib.sha256((root / "train.csv").read_bytes())
+    for part in ("train/images", "test/images"):
+        for path in sorted((root / part).iterdir(), key=lambda path: path.name):
+            digest.update(f"\n{part}/{path.name} {path.stat().st_size}".encode())
+    return digest.hexdigest()
+
+
+def dataset_hashes(input_dir: Path) -> dict[str, str]:
+    """Old fingerprint → new one of every dataset that is there."""
+    roots = [path.parent for path in sorted(input_dir.glob("*/train.csv"))]
+    return {old_fingerprint(root): competition.fingerprint(root) for root in roots}
+
+
+def _migrate_json(path: Path, hashes: Mapping[str, str]) -> bool:
+    """One JSON file of a run or a study; whether it was in the old form."""
     old = io.read_json(path)
     if not isinstance(old, dict):
         return False
+    if old.get("dataset_hash") in hashes:
+        write = io.write_json_lines if path.parents[1].name == "studies" else io.write_json
+        write(path, old | {"dataset_hash": hashes[old["dataset_hash"]]})
+        _migrate_json(path, {})
+        return True
     if path.name == "postprocess.json" and "rule" in old:
         new = migrate_summary(old)
     elif path.name == "borrowed_rule.json":
@@ -176,13 +202,16 @@ def _migrate_checkpoint(path: Path) -> bool:
         if isinstance(callback, dict) and "learns_from" in callback:
             callback["pseudo_labels_hash"] = callback.pop("learns_from")
             changed = True
+        if isinstance(callback, dict) and LOG.keys() & {key for row in callback.get("rows", []) for key in row}:
+            callback["rows"] = [_renamed(row, LOG) for row in callback["rows"]]
+            changed = True
     if changed:
         with io.atomic_path(path) as beside:
             torch.save(state, beside)
     return changed
 
 
-def migrate_run(folder: Path) -> list[str]:
+def migrate_run(folder: Path, hashes: Mapping[str, str]) -> list[str]:
     """Every file of a run, blend, pretraining or published run; returns the names of those that were rewritten."""
     done = []
     settings = folder / "config.yaml"
@@ -192,11 +221,16 @@ def migrate_run(folder: Path) -> list[str]:
             io.write_atomic(settings, config.dump(migrate_config(mapping)))
             done.append(settings.name)
     for path in sorted(folder.rglob("*")):
-        if (path.suffix == ".json" and _migrate_json(path)) or (path.suffix == ".ckpt" and _migrate_checkpoint(path)):
+        if (path.suffix == ".json" and _migrate_json(path, hashes)) or (
+            path.suffix == ".ckpt" and _migrate_checkpoint(path)
+        ):
             done.append(str(path.relative_to(folder)))
         elif path.name == "image_scores.csv" and "at_half" in (rows := io.read_csv(path))[0]:
             io.write_csv(path, [_renamed(row, SCORES) for row in rows])
             done.append(path.name)
+        elif path.name == "log.csv" and (text := path.read_text()).partition("\n")[0].count("valid_pixel_accuracy"):
+            io.write_atomic(path, text.replace("valid_pixel_accuracy", LOG["valid_pixel_accuracy"], 1))
+            done.append(str(path.relative_to(folder)))
     for old, new in RENAMED.items():
         if (folder / old).is_file():
             (folder / old).rename(folder / new)
@@ -205,18 +239,23 @@ def migrate_run(folder: Path) -> list[str]:
 
 
 def main() -> int:
-    """Migrate every run at or below the paths given."""
-    paths = [Path(argument) for argument in sys.argv[1:]]
-    if not paths or {"-h", "--help"} & set(sys.argv[1:]):
-        print(__doc__)
-        return 0 if paths else 2
-    for path in paths:
+    """Migrate every run and every record of a study at or below the paths given."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("paths", nargs="+", type=Path, help="a run, or a folder of runs")
+    parser.add_argument("--input", type=Path, default=Path("input"), metavar="DIR", help="datasets (default: input)")
+    arguments = parser.parse_args()
+    hashes = dataset_hashes(arguments.input)
+    for path in arguments.paths:
         folders = sorted({found.parent for found in path.rglob("provenance.json")})
-        if not folders:
+        studies = sorted({found.parent for found in path.rglob("studies/*/*.json")})
+        if not folders and not studies:
             raise InputError(f"{path} holds no run; give output/published, output/runs or a run's folder")
         for folder in folders:
-            done = migrate_run(folder)
+            done = migrate_run(folder, hashes)
             print(f"{folder}: {', '.join(done) if done else 'in the new form already'}")
+        for folder in studies:
+            count = sum(_migrate_json(record, hashes) for record in sorted(folder.glob("*.json")))
+            print(f"{folder}: {count} records")
     return 0
 
 

@@ -252,7 +252,7 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
         metrics, log = io.read_json(run.fold(number).metrics), io.read_csv(run.fold(number).log)
         assert [metrics[key] for key in (*fold_predictions.SCORES, "valid_loss")] == [None] * 7
         assert metrics["n_pseudo"] == 6
-        assert [row["valid_pixel_accuracy"] for row in log] == ["nan"]
+        assert [row["valid_frame_accuracy"] for row in log] == ["nan"]
         kept = {path for path, text in of_final.items() if log[-1]["valid_loss"] in text}
         assert kept == {f"{kind}/final/fold_{number}/log.csv" for kind in ("runs", "published")}
         for path, text in of_final.items():  # the log is rounded

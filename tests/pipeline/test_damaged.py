@@ -6,10 +6,13 @@ import random
 import in_process
 import numpy as np
 import pytest
+import torch
 from damage import variants
-from tiny_run import Trained, postprocess
+from tiny_run import Trained, checkpoint, postprocess
 
 from saltseg import io, predictions, runs
+from saltseg.errors import InputError
+from saltseg.models import checkpoints, zoo
 from saltseg.pipeline import collate, tune
 from saltseg.postprocessing import step_selection
 from saltseg.reporting import plots
@@ -92,3 +95,17 @@ def test_out_of_fold_predictions_with_odd_folds_are_refused_in_one_line(
 def test_a_fold_of_an_absurd_number_is_none(trained: Trained) -> None:
     io.write_json(trained.run.fold(99_999).metrics, {})
     assert [fold.number for fold in trained.run.folds()] == [0, 1, 2]
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf])
+def test_weights_that_are_not_finite_are_named_with_file_and_tensor(value: float, trained: Trained) -> None:
+    checkpoint(trained, 1, 0.6)
+    path = trained.run.fold(1).network
+    state = torch.load(path, weights_only=True)
+    state["state_dict"]["head.bias"][0] = value
+    torch.save(state, path)
+    trained.run.fold(1).oof.unlink()
+    with pytest.raises(InputError, match=r"fold_1/network.ckpt holds NaN or infinity in head.bias: the training div"):
+        collate.collate_run(trained.run, trained.workspace)
+    with pytest.raises(InputError, match=r"weights file .*network.ckpt holds NaN or infinity in head.bias; give"):
+        checkpoints.load_weights(zoo.build(trained.settings.model), path)

@@ -35,7 +35,16 @@ def test_one_half_is_salt_and_the_number_below_is_not(dtype: type) -> None:
     assert quantize(np.array([half, below], dtype)).tolist() == [128, 127]
 
 
-@pytest.mark.parametrize("value", [math.nan, -0.01, 1.01, math.inf])
+def test_nan_is_named_with_its_place() -> None:
+    values = np.full((2, 3, 4), 0.5)
+    values[1, 2, 0] = values[1, 2, 3] = math.nan
+    with pytest.raises(
+        InputError, match=r"probabilities hold 2 NaN of 24, the first at index \(1, 2, 0\); the"
+    ):
+        quantize(values)
+
+
+@pytest.mark.parametrize("value", [-0.01, 1.01, math.inf])
 def test_quantize_refuses_what_is_no_probability(value: float) -> None:
     with pytest.raises(InputError, match=r"must lie in \[0, 1\]"):
         quantize(np.array([0.5, value]))

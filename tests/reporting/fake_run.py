@@ -69,7 +69,7 @@ def log_rows(shift: float = 0.0) -> list[dict[str, float]]:
             "epoch": epoch,
             "train_loss": a,
             "valid_loss": b + shift,
-            "valid_pixel_accuracy": 0.9,
+            "valid_frame_accuracy": 0.9,
             "learning_rate": lr,
             "seconds": 10,
             "images_per_second": 12.5,

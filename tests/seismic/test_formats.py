@@ -10,7 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from saltseg.seismic.formats import FORMATS, decode, encode
-from saltseg.seismic.headers import read_layout, read_traces
+from saltseg.seismic.headers import read_layout
+from saltseg.seismic.traces import read_traces
 
 # Worked out by hand: sign, 64 + power of 16, fraction; -118.625 is the example of the standard's readers.
 IBM_WORDS = {0xC276A000: -118.625, 0x42640000: 100, 0x41100000: 1, 0x40800000: 0.5, 0xBF100000: -1 / 256, 0: 0}

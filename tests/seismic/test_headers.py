@@ -8,8 +8,9 @@ import pytest
 import segy_files
 
 from saltseg.errors import InputError
-from saltseg.seismic import headers
-from saltseg.seismic.headers import read_fields, read_layout, read_traces
+from saltseg.seismic import traces
+from saltseg.seismic.headers import read_layout
+from saltseg.seismic.traces import read_fields, read_traces
 
 GRID = segy_files.grid((1, 2), (1, 2, 3))
 WAVE = segy_files.wave(6)
@@ -121,7 +122,7 @@ def test_fields_and_samples_do_not_depend_on_the_chunks(
 ) -> None:
     numbers = [{**header, 71: -100, 5: 10**9 + n} for n, header in enumerate(GRID)]
     layout = read_layout(segy_files.write(tmp_path / "a.sgy", WAVE, numbers, order=order))
-    monkeypatch.setattr(headers, "CHUNK_BYTES", chunk)
+    monkeypatch.setattr(traces, "CHUNK_BYTES", chunk)
     done: list[int] = []
     fields = read_fields(layout, (5, 71, 193), done.append)
     assert fields[5].tolist() == [10**9 + n for n in range(6)]

@@ -9,10 +9,11 @@ import segy_files
 from saltseg.errors import InputError
 from saltseg.seismic import index
 from saltseg.seismic.headers import read_layout
-from saltseg.seismic.index import Axis, axis, coordinates, delays_ms, find_geometry, read_index
+from saltseg.seismic.index import Axis, axis, find_geometry
+from saltseg.seismic.traces import Fields, coordinates, delays_ms, read_index
 
 
-def fields_of(path: Path, headers: list[dict[int, int]]) -> index.Fields:
+def fields_of(path: Path, headers: list[dict[int, int]]) -> Fields:
     """Header fields of a file with these headers."""
     return read_index(read_layout(segy_files.write(path / "a.sgy", np.ones((len(headers), 2)), headers)))
 

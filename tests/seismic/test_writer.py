@@ -10,10 +10,11 @@ import pytest
 import segy_files
 
 from saltseg.errors import InputError
-from saltseg.seismic import headers, writer
+from saltseg.seismic import traces, writer
 from saltseg.seismic.formats import FORMATS
-from saltseg.seismic.headers import read_fields, read_layout, read_traces
+from saltseg.seismic.headers import read_layout
 from saltseg.seismic.results import Results
+from saltseg.seismic.traces import read_fields, read_traces
 from saltseg.seismic.volume import Survey
 from saltseg.seismic.writer import create, sidecar_path, write_segy, write_top_of_salt
 
@@ -152,7 +153,8 @@ def test_a_prediction_that_is_stopped_goes_on_with_the_same_result(tmp_path: Pat
 
 def test_results_of_another_survey_or_run_are_refused(tmp_path: Path) -> None:
     survey = numbered(tmp_path / "a.sgy")
-    Results(tmp_path / "parts", survey, "run")
+    for _ in range(2):
+        Results(tmp_path / "parts", survey, ("run", 1))
     with pytest.raises(InputError, match="holds results of another survey or other settings; remove it"):
         Results(tmp_path / "parts", survey, "other run")
     with pytest.raises(InputError, match="another survey"):
@@ -229,7 +231,7 @@ def test_segyio_opens_what_is_written(tmp_path: Path) -> None:
 
 def test_memory_does_not_grow_with_the_survey(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(writer, "WRITE_BYTES", 2**17)
-    monkeypatch.setattr(headers, "CHUNK_BYTES", 2**17)
+    monkeypatch.setattr(traces, "CHUNK_BYTES", 2**17)
     peaks = []
     for inlines in (20, 40):
         numbers = segy_files.grid(range(inlines), range(10))

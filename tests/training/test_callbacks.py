@@ -43,7 +43,7 @@ def files(fold: FoldDir) -> list[str]:
 def test_the_log_is_rounded_and_the_rows_that_choose_the_best_epoch_are_not(tmp_path: Path) -> None:
     log = EpochLog(tmp_path / "log.csv")
     for epoch, loss in enumerate((0.12345649, 0.12345641)):
-        metrics = {"train_loss": loss, "valid_loss": loss, "valid_pixel_accuracy": 0.5, "learning_rate": 1e-3}
+        metrics = {"train_loss": loss, "valid_loss": loss, "valid_frame_accuracy": 0.5, "learning_rate": 1e-3}
         trainer = SimpleNamespace(callback_metrics=metrics, current_epoch=epoch, is_global_zero=True)
         log.on_train_epoch_start(trainer, None)  # type: ignore[arg-type]
         log.on_validation_start(trainer, None)  # type: ignore[arg-type]
@@ -170,7 +170,7 @@ def test_the_log_has_the_mean_rate_and_the_log_loss_whatever_trains(tmp_path: Pa
         logits = network.eval()(images)
     assert float(rows(fold)[-1]["valid_loss"]) == pytest.approx(binary_cross_entropy(logits, masks).item(), rel=1e-4)
     accuracy = ((logits > 0) == (masks > 0.5)).float().mean().item()
-    assert float(rows(fold)[-1]["valid_pixel_accuracy"]) == pytest.approx(accuracy, rel=1e-4)
+    assert float(rows(fold)[-1]["valid_frame_accuracy"]) == pytest.approx(accuracy, rel=1e-4)
 
 
 def test_the_validation_loss_is_a_mean_over_images_not_over_batches(tmp_path: Path) -> None:
@@ -196,7 +196,7 @@ def test_looking_at_the_validation_images_less_often_changes_nothing_else(tmp_pa
     assert (len(record.validated), len(other.validated)) == (4, 2)
     assert_equal(weights(often.network), weights(seldom.network))
     for number, (one, two) in enumerate(zip(rows(often), rows(seldom), strict=True)):
-        unseen = {"valid_loss", "valid_pixel_accuracy"} if number % 2 == 0 else set()
+        unseen = {"valid_loss", "valid_frame_accuracy"} if number % 2 == 0 else set()
         assert {name for name in one if one[name] != two[name]} == unseen
         assert all(two[name] == "nan" for name in unseen)
 

@@ -109,6 +109,11 @@ def areas(probabilities: ArrayLike, true: ArrayLike) -> Areas:
 def log_loss(counted: Areas) -> float:
     """Mean binary cross-entropy per pixel, in nats, of probabilities in 255ths.
 
+    One of two log-losses, which differ by some percent. This one (``log_loss`` of metrics.json and postprocess.json) is
+    of stored predictions: 8-bit probabilities of the tile's own pixels. The other (``valid_loss`` of log.csv) is
+    measured while a network trains: float32 logits of the whole frame at the network's resolution. Likewise
+    ``valid_pixel_accuracy`` is of stored predictions, ``valid_frame_accuracy`` of the frame.
+
     Probabilities are clipped to [1/510, 1 - 1/510], half a step from the ends, since a stored 0 means "below 1/510".
     """
     edge = np.zeros((len(counted.true), 1), np.int64)

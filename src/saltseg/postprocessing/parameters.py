@@ -36,10 +36,11 @@ def quantize(probabilities: ArrayLike) -> NDArray[np.uint8]:
         return array.astype(np.uint8)
     low, high = float(array.min()), float(array.max())  # both are NaN when any value is
     if np.isnan(low):
-        first = tuple(int(index) for index in np.argwhere(np.isnan(array))[0])
+        nan = np.isnan(array)
+        first = tuple(int(index) for index in np.argwhere(nan)[0])
         raise InputError(
-            f"probabilities hold {np.isnan(array).sum():,} NaN of {array.size:,}, the first at index {first}; the network "
-            "has diverged or was given NaN: train it again"
+            f"probabilities hold {nan.sum():,} NaN of {array.size:,}, the first at index {first}; the network has "
+            "diverged or was given NaN: train it again"
         )
     if not (low >= 0 and high <= 1):
         raise InputError(f"probabilities must lie in [0, 1]: found {low:.6g} to {high:.6g}; apply the sigmoid first")

@@ -28,8 +28,8 @@ def publish(run: RunDir, workspace: Workspace) -> Path:
     What an earlier publication left is replaced.
 
     Raises:
-        InputError: the run has no submission or its post-processing is of other predictions, or the folder holds
-            something else.
+        InputError: the run has no submission or its post-processing is of other predictions, a file is damaged, or the
+            folder holds something else.
     """
     if not run.submission.is_file():
         raise InputError(f"run {run.name!r} has no submission yet; saltseg submit {run.name}")
@@ -45,6 +45,8 @@ def publish(run: RunDir, workspace: Workspace) -> Path:
     scored = not run.pseudo_labels_from_all_folds()
     with io.atomic_dir(target, replace=True) as beside:
         for source in filter(Path.is_file, sources):
+            if source.suffix == ".json":
+                schemas.read(source)  # raises InputError for a damaged one
             copy = beside / source.relative_to(run.path)
             copy.parent.mkdir(exist_ok=True)
             shutil.copyfile(source, copy)

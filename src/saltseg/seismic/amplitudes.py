@@ -6,7 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 
 from saltseg.seismic.formats import IBM, IEEE
-from saltseg.seismic.headers import Layout, opened, read_records, read_traces
+from saltseg.seismic.headers import Layout, opened
+from saltseg.seismic.traces import read_records, read_traces
 
 MAX_TRACES = 20_000
 MAX_VALUES = 2_000_000

@@ -83,7 +83,7 @@ def decode(stored: np.ndarray, sample_format: SampleFormat) -> np.ndarray:
 
 
 def encode(values: np.ndarray, sample_format: SampleFormat, byte_order: str) -> np.ndarray:
-    """The inverse of `decode`. Integers are rounded and clipped; IBM floats are rounded to their 21 to 24 bits.
+    """The inverse of `decode`. Integers are rounded and clipped; IBM floats are rounded to 21 to 24 bits.
 
     Args:
         values: float (any shape), finite.
@@ -103,11 +103,19 @@ def encode(values: np.ndarray, sample_format: SampleFormat, byte_order: str) -> 
 
 
 def _to_ibm(values: np.ndarray) -> np.ndarray:
-    """Words of IBM floats, uint32: sign, 7 bits of the power of 16 plus 64, 24 bits of a fraction in [1/16, 1)."""
-    fraction, exponent = np.frexp(np.abs(values.astype(np.float64)))
-    power = -(-exponent // 4)
-    whole = np.rint(np.ldexp(fraction, exponent - 4 * power + 24)).astype(np.int64)
-    carried = whole == 1 << 24
-    whole, power = np.where(carried, 1 << 20, whole), power + carried
-    words = (np.signbit(values).astype(np.int64) << 31) | ((power + 64).astype(np.int64) << 24) | whole
-    return np.where(whole == 0, 0, words).astype(np.uint32)
+    """Words of IBM floats, uint32: sign, 7 bits of the power of 16 plus 64, 24 bits of a fraction in [1/16, 1).
+
+    From the bits of float32, m 2**(e - 150) with 24 bits in m: the exponent is raised to a multiple of 4, m moves to
+    the right by up to 3 bits.
+    """
+    result = np.empty(values.shape, np.uint32)
+    flat, source = result.reshape(-1), values.reshape(-1)
+    for start in range(0, len(flat), _CACHED):
+        bits = source[start : start + _CACHED].astype(np.float32).view(np.uint32)
+        exponent = (bits >> 23 & 0xFF).astype(np.int32) - 150
+        power = -(-exponent >> 2)
+        shift = 4 * power - exponent
+        fraction = ((bits & 0x7FFFFF | 0x800000).astype(np.int32) + (1 << shift >> 1)) >> shift
+        words = (bits & 0x80000000) | (power + 70 << 24 | fraction).astype(np.uint32)
+        flat[start : start + _CACHED] = np.where(exponent == -150, 0, words)  # 0, and less than float32 holds in full
+    return result

@@ -1,14 +1,9 @@
-"""The headers of a SEG-Y file: its layout, header fields of all traces, samples of chosen traces.
+"""The layout of a SEG-Y file from its text, binary and first trace header.
 
-Byte numbers are those of the standard, counted from 1: bytes of the file for the binary header (3201-3600), bytes of
-the 240-byte header for traces. Files are read in pieces, never mapped: a file that shrinks meanwhile gives an error
-instead of a crash, and memory stays bounded. Reading whole pieces for a few header bytes is what a disk does anyway,
-because traces are short.
+Byte numbers are those of the standard, counted from 1 in the file (binary header: 3201-3600) or in a trace header.
 """
 
-import os
 import re
-from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -17,14 +12,11 @@ import numpy as np
 
 from saltseg.errors import InputError
 from saltseg.io import irregular
-from saltseg.seismic.formats import FORMATS, UNSUPPORTED, SampleFormat, decode
+from saltseg.seismic.formats import FORMATS, UNSUPPORTED, SampleFormat
 
 TEXT_BYTES, BINARY_BYTES, TRACE_HEADER_BYTES = 3200, 400, 240
-CHUNK_BYTES = 16 * 2**20  # read at once
 MAX_FILE_BYTES = 2**60
 ORDER_NAMES = {">": "big-endian", "<": "little-endian"}
-# Fields of 2 bytes that are read here; all others have 4.
-SHORT_FIELDS = frozenset({29, 71, 109, 115, 117, 215})
 
 
 @dataclass(frozen=True)
@@ -70,11 +62,6 @@ class Layout:
         """A trace as stored: ``header`` (240 bytes) and ``samples``."""
         samples = np.dtype(self.byte_order + self.sample_format.dtype)
         return np.dtype([("header", f"V{TRACE_HEADER_BYTES}"), ("samples", samples, (self.samples,))])
-
-    @property
-    def chunk_traces(self) -> int:
-        """Traces that are read at once."""
-        return max(1, CHUNK_BYTES // self.trace_bytes)
 
 
 def read_layout(path: Path) -> Layout:
@@ -230,87 +217,3 @@ def _text(data: bytes) -> tuple[str, bool]:
     code = max(texts, key=lambda c: plain(texts[c]))
     characters = "".join(c if c.isprintable() else " " for c in texts[code])
     return "\n".join(re.findall(".{1,80}", characters)), code == "cp037"
-
-
-def read_fields(
-    layout: Layout, fields: tuple[int, ...], progress: Callable[[int], object] | None = None
-) -> dict[int, np.ndarray]:
-    """Header fields of all traces.
-
-    Args:
-        layout: of the file.
-        fields: byte numbers from 1; integers of 2 bytes for `SHORT_FIELDS`, else of 4.
-        progress: called with the number of traces read since its last call.
-
-    Returns:
-        For each field int32 or int16 (traces,).
-
-    Raises:
-        InputError: a field is outside of the header, or the file cannot be read.
-    """
-    for byte in fields:
-        if not 1 <= byte <= 237:
-            raise InputError(f"header byte {byte}: a trace header has 240 bytes; use 1 to 237")
-    kinds = ["i2" if byte in SHORT_FIELDS else "i4" for byte in fields]
-    record = np.dtype(
-        {
-            "names": [str(byte) for byte in fields],
-            "formats": [layout.byte_order + kind for kind in kinds],
-            "offsets": [byte - 1 for byte in fields],
-            "itemsize": layout.trace_bytes,
-        }
-    )
-    columns = {byte: np.empty(layout.traces, kind) for byte, kind in zip(fields, kinds, strict=True)}
-    for start, part in chunks(layout, record):
-        for byte, column in columns.items():
-            column[start : start + len(part)] = part[str(byte)]
-        if progress is not None:
-            progress(len(part))
-    return columns
-
-
-def chunks(layout: Layout, record: np.dtype, size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
-    """All traces in pieces of bounded size: number of the first, records (n,). ``record`` has the size of a trace."""
-    with opened(layout.path) as file:
-        file.seek(layout.first_trace)
-        count = size or layout.chunk_traces
-        for start in range(0, layout.traces, count):
-            yield start, read_records(file, layout, record, min(count, layout.traces - start))
-
-
-def read_records(file: BinaryIO, layout: Layout, record: np.dtype, count: int) -> np.ndarray:
-    """The next ``count`` traces of an open file; raises InputError where it ends early."""
-    try:
-        data = file.read(count * record.itemsize)
-    except OSError as error:
-        raise InputError(f"{layout.path} cannot be read ({error.strerror}); check the disk") from None
-    if len(data) < count * record.itemsize:
-        raise InputError(f"{layout.path} became shorter while it was read; leave it alone and rerun")
-    return np.frombuffer(data, record)
-
-
-def read_traces(layout: Layout, traces: np.ndarray) -> np.ndarray:
-    """Samples of chosen traces.
-
-    Args:
-        layout: of the file.
-        traces: int (n,), numbers from 0 in rising order; neighbors are read together.
-
-    Returns:
-        float32 (n, samples).
-
-    Raises:
-        InputError: the file cannot be read.
-    """
-    rows = np.empty((len(traces), layout.samples), np.float32)
-    if not len(traces):
-        return rows
-    breaks = np.flatnonzero(np.diff(traces) != 1) + 1
-    with opened(layout.path) as file:
-        for start, stop in zip([0, *breaks], [*breaks, len(traces)], strict=True):
-            file.seek(layout.first_trace + int(traces[start]) * layout.trace_bytes, os.SEEK_SET)
-            for at in range(start, stop, layout.chunk_traces):
-                end = min(stop, at + layout.chunk_traces)
-                stored = read_records(file, layout, layout.record, end - at)["samples"]
-                rows[at:end] = decode(stored, layout.sample_format)
-    return rows

@@ -1,31 +1,24 @@
-"""Which trace lies where: line numbers and coordinates from the trace headers, with the evidence for each choice.
+"""Which trace lies where: line numbers from the trace headers, with the evidence for each choice.
 
 Nothing assumes a full grid or an order of the traces. A bin is an inline and a crossline number; where several traces
 lie in one bin, the first stands for it.
 """
 
-from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
 import numpy as np
 
 from saltseg.errors import InputError
-from saltseg.seismic.headers import Layout, read_fields
+from saltseg.seismic.headers import Layout
+from saltseg.seismic.traces import CHANNEL, OFFSET, RECORD, Fields, coordinates
 
 # Inline and crossline bytes in use: revision 1, then what older files and programs have.
 PAIRS = ((189, 193), (5, 21), (9, 21), (9, 17), (17, 13))
 CDP = 21
-OFFSET, RECORD, CHANNEL = 37, 9, 13
-COORDINATES = ((181, 185), (73, 77))
-COORDINATE_SCALAR, DELAY, DELAY_SCALAR = 71, 109, 215
-FIELDS = (5, 9, 13, 17, 21, 29, 37, 71, 73, 77, 109, 115, 117, 181, 185, 189, 193, 215)
-
 UNIQUE = 0.8  # share of traces with a bin of their own in a stacked file; the rest are duplicates
 DENSE = 1.5  # traces per line in both directions: fewer are a line through a survey, not a volume
 SPARSE = 0.02  # share of the grid that has traces: with less, a trace has a wrong number
 _FIT_TRACES = 100_000  # for the fit of coordinates
-
-Fields = Mapping[int, np.ndarray]
 
 
 @dataclass(frozen=True)
@@ -128,40 +121,13 @@ def _distinct(values: np.ndarray) -> np.ndarray:
     return np.flatnonzero(present) + first
 
 
-def coordinates(fields: Fields) -> tuple[tuple[int, int] | None, np.ndarray, np.ndarray]:
-    """Bytes of the coordinates (None where all are constant), x and y as float64 (traces,), the scalar applied.
-
-    CDP coordinates, or source coordinates where those are constant.
-    """
-    scalar = fields[COORDINATE_SCALAR].astype(np.float64)
-    factor = np.where(scalar > 0, scalar, 1 / np.where(scalar < 0, -scalar, 1))
-    for pair in COORDINATES:
-        if any(np.ptp(fields[byte]) for byte in pair):
-            return pair, fields[pair[0]] * factor, fields[pair[1]] * factor
-    x, y = COORDINATES[0]
-    return None, fields[x] * factor, fields[y] * factor
-
-
-def delays_ms(fields: Fields) -> np.ndarray:
-    """Time or depth of the first sample of each trace, float64 (traces,): the delay with the scalar for times."""
-    scalar = fields[DELAY_SCALAR].astype(np.float64)
-    return fields[DELAY] * np.where(scalar > 0, scalar, 1 / np.where(scalar < 0, -scalar, 1))
-
-
-def read_index(
-    layout: Layout, extra: tuple[int, ...] = (), progress: Callable[[int], object] | None = None
-) -> dict[int, np.ndarray]:
-    """`FIELDS` and further header fields of all traces; about 60 bytes of memory a trace."""
-    return read_fields(layout, tuple(dict.fromkeys((*FIELDS, *extra))), progress)
-
-
 def find_geometry(
     fields: Fields, inline_byte: int | None = None, crossline_byte: int | None = None, as_line: bool = False
 ) -> Geometry:
     """Choose the bytes of the line numbers and tell line, volume and prestack apart.
 
     Args:
-        fields: of `read_index`.
+        fields: of `saltseg.seismic.traces.read_index`.
         inline_byte: use this byte; needs ``crossline_byte``.
         crossline_byte: use this byte; alone it numbers the traces of a line.
         as_line: take the traces as one line in the order of the file.

@@ -4,6 +4,7 @@ A file is whole or not there, its name says which slab it holds, and slabs are i
 fill one folder, and what is missing is what has no file.
 """
 
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -42,7 +43,7 @@ class Results:
         self.directions = tuple(directions or survey.directions)
         self.slabs = [slab for name in self.directions for slab in survey.slabs(name, slab_bytes)]
         layout = survey.layout
-        progress = {
+        progress: object = {
             "file": layout.path.name,
             "bytes": layout.file_bytes,
             "modified": layout.path.stat().st_mtime_ns,
@@ -50,6 +51,7 @@ class Results:
             "slabs": [slab.name for slab in self.slabs],
             "key": key,
         }
+        progress = json.loads(json.dumps(progress))  # as it will be read: lists for tuples
         path = folder / _PROGRESS
         if not path.exists():
             io.write_json(path, progress)

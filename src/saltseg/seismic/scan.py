@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from saltseg.seismic import index
+from saltseg.seismic import index, traces
 from saltseg.seismic.amplitudes import MAX_TRACES, Amplitudes, sample_amplitudes
 from saltseg.seismic.headers import ORDER_NAMES, Layout, read_layout
 from saltseg.seismic.index import Axis, Candidate, Geometry
@@ -97,11 +97,11 @@ def scan(
     """
     layout = read_layout(path)
     chosen = tuple(byte for byte in (inline_byte, crossline_byte) if byte is not None)
-    fields = index.read_index(layout, chosen, progress)
+    fields = traces.read_index(layout, chosen, progress)
     geometry = index.find_geometry(fields, inline_byte, crossline_byte, as_line)
     amplitudes = sample_amplitudes(layout, max_traces)
-    coordinate_bytes, x, y = index.coordinates(fields)
-    delays = index.delays_ms(fields)
+    coordinate_bytes, x, y = traces.coordinates(fields)
+    delays = traces.delays_ms(fields)
     pixels = layout.traces * layout.samples * (2 if geometry.kind == "volume" else 1)
     samples_bytes = 4 * layout.traces * layout.samples
     return ScanReport(
@@ -110,7 +110,7 @@ def scan(
         bins=None if geometry.chosen is None else _bins(fields, geometry.chosen),
         coordinate_bytes=coordinate_bytes,
         coordinate_ranges=(float(x.min()), float(x.max()), float(y.min()), float(y.max())),
-        coordinate_scalar=int(fields[index.COORDINATE_SCALAR][0]),
+        coordinate_scalar=int(fields[traces.COORDINATE_SCALAR][0]),
         delay_ms=(float(delays.min()), float(delays.max())),
         amplitudes=amplitudes,
         pixels=pixels,
@@ -121,7 +121,7 @@ def scan(
     )
 
 
-def _bins(fields: index.Fields, chosen: Candidate) -> Bins:
+def _bins(fields: traces.Fields, chosen: Candidate) -> Bins:
     j = chosen.crossline.positions(fields[chosen.crossline_byte])
     i = np.zeros_like(j) if chosen.inline_byte is None else chosen.inline.positions(fields[chosen.inline_byte])
     rows, columns = chosen.inline.length, chosen.crossline.length
@@ -137,7 +137,7 @@ def _bins(fields: index.Fields, chosen: Candidate) -> Bins:
 
 
 def _notes(
-    layout: Layout, fields: index.Fields, geometry: Geometry, delays: np.ndarray, amplitudes: Amplitudes
+    layout: Layout, fields: traces.Fields, geometry: Geometry, delays: np.ndarray, amplitudes: Amplitudes
 ) -> Iterator[str]:
     yield from layout.notes
     if layout.interval_ms is None:
@@ -149,8 +149,8 @@ def _notes(
         yield f"trace headers state intervals of {intervals.min()} to {intervals.max()} µs"
     if np.ptp(delays):
         yield f"traces begin at {delays.min():g} to {delays.max():g} ms; rows of a section are not aligned in time"
-    if np.ptp(fields[index.OFFSET]) and geometry.kind in ("line", "volume"):
-        yield f"offsets (byte {index.OFFSET}) vary, as in data that is not stacked"
+    if np.ptp(fields[traces.OFFSET]) and geometry.kind in ("line", "volume"):
+        yield f"offsets (byte {traces.OFFSET}) vary, as in data that is not stacked"
     chosen = geometry.chosen
     for name, axis in (("inline", chosen.inline), ("crossline", chosen.crossline)) if chosen else ():
         if axis.regular < 1:

@@ -8,8 +8,9 @@ import numpy as np
 
 from saltseg.errors import InputError
 from saltseg.seismic import index
-from saltseg.seismic.headers import Layout, read_layout, read_traces
+from saltseg.seismic.headers import Layout, read_layout
 from saltseg.seismic.index import Axis, Candidate, Geometry
+from saltseg.seismic.traces import Fields, coordinates, delays_ms, read_index, read_traces
 
 _ONE = Axis(0, 0, 1, 1, 1.0)  # of lines that have no number
 SLAB_BYTES = 64 * 2**20  # of float32 samples; reading a slab takes three times as much
@@ -82,12 +83,12 @@ class Survey:
         representatives: for each trace the first one in its bin, int64 (traces,).
     """
 
-    def __init__(self, layout: Layout, fields: index.Fields, geometry: Geometry) -> None:
+    def __init__(self, layout: Layout, fields: Fields, geometry: Geometry) -> None:
         if found := index.obstacles(layout, geometry):
             raise InputError(f"{layout.path} cannot be read line by line: {found[0]}")
         self.layout, self.geometry = layout, geometry
-        _, self.x, self.y = index.coordinates(fields)
-        self.delays_ms = index.delays_ms(fields)
+        _, self.x, self.y = coordinates(fields)
+        self.delays_ms = delays_ms(fields)
         self.inlines, self.crosslines, inline, crossline = _line_numbers(layout.traces, fields, geometry.chosen)
         i, j = inline.positions(self.inlines), crossline.positions(self.crosslines)
         if geometry.kind == "volume":
@@ -114,7 +115,7 @@ class Survey:
         """
         layout = read_layout(path)
         chosen = tuple(byte for byte in (inline_byte, crossline_byte) if byte is not None)
-        fields = index.read_index(layout, chosen, progress)
+        fields = read_index(layout, chosen, progress)
         return cls(layout, fields, index.find_geometry(fields, inline_byte, crossline_byte, as_line))
 
     def num_lines(self, direction: str) -> int:
@@ -193,9 +194,7 @@ class Survey:
         return rows[np.searchsorted(traces, self.representatives[traces])]
 
 
-def _line_numbers(
-    traces: int, fields: index.Fields, chosen: Candidate | None
-) -> tuple[np.ndarray, np.ndarray, Axis, Axis]:
+def _line_numbers(traces: int, fields: Fields, chosen: Candidate | None) -> tuple[np.ndarray, np.ndarray, Axis, Axis]:
     """Inline and crossline number of each trace, and their axes."""
     nothing = np.zeros(traces, np.int32)
     if chosen is None:

@@ -12,19 +12,13 @@ import numpy as np
 from saltseg import io
 from saltseg.errors import InputError
 from saltseg.seismic.formats import FORMATS, SampleFormat, encode
-from saltseg.seismic.headers import (
-    BINARY_BYTES,
-    SHORT_FIELDS,
-    TRACE_HEADER_BYTES,
-    Layout,
-    chunks,
-    opened,
-)
+from saltseg.seismic.headers import BINARY_BYTES, TRACE_HEADER_BYTES, Layout, opened
+from saltseg.seismic.traces import SHORT_FIELDS, chunks
 from saltseg.seismic.volume import Survey
 
 # Values of the traces from one position in the file to another, float or uint8 (n, samples).
 Rows = Callable[[int, int], np.ndarray]
-WRITE_BYTES = 64 * 2**20  # written at once
+WRITE_BYTES = 32 * 2**20  # written at once
 
 
 def sidecar_path(target: Path) -> Path:
@@ -67,10 +61,9 @@ def write_segy(
         for start, records in chunks(layout, layout.record, size):
             values = np.asarray(rows(start, start + len(records)), np.float32)
             assert values.shape == records["samples"].shape, f"{values.shape} for {records['samples'].shape}"
-            written = records.copy()
             values = np.clip(np.nan_to_num(values), 0, 1) * np.float32(scale)
-            written["samples"] = encode(values, number, layout.byte_order)
-            out.write(written.tobytes())
+            records["samples"] = encode(values, number, layout.byte_order)
+            out.write(records.view(np.uint8).data)
             if progress is not None:
                 progress(len(records))
         _copy(layout, out, end, layout.file_bytes)

@@ -49,7 +49,7 @@ class EpochLog(Callback):
         now = time.perf_counter()
         metrics = trainer.callback_metrics
         row: Row = {"epoch": trainer.current_epoch + 1, "train_loss": float(metrics["train_loss"])}
-        for name in ("valid_loss", "valid_pixel_accuracy"):  # callback_metrics still holds an older epoch's values
+        for name in ("valid_loss", "valid_frame_accuracy"):  # callback_metrics still holds an older epoch's values
             row[name] = float(metrics[name]) if self._trained else math.nan
         row["learning_rate"] = float(metrics["learning_rate"])
         row["seconds"] = round(now - self._started, 2)

@@ -40,9 +40,11 @@ def half_resolution(images: Tensor, masks: Tensor, soft: bool = False) -> Batch:
 
 
 class SaltModule(LightningModule):
-    """Trains the network of ``settings``; logs train_loss, valid_loss, valid_pixel_accuracy and learning_rate.
+    """Trains the network of ``settings``; logs train_loss, valid_loss, valid_frame_accuracy and learning_rate.
 
-    valid_loss is the log-loss (binary cross-entropy) whatever the training loss is, so that runs compare.
+    valid_loss is the log-loss (binary cross-entropy) whatever the training loss is, so that runs compare. It and
+    valid_frame_accuracy are of the whole frame, at the network's resolution and without test-time augmentation; see
+    `saltseg.postprocessing.areas.log_loss` for the log-loss of stored predictions.
 
     The plateau schedule steps here and not as Lightning's scheduler, because Lightning steps a plateau scheduler after
     it has saved the checkpoint: a resumed run would miss a drop.
@@ -212,7 +214,7 @@ class SaltModule(LightningModule):
 
         Ranks log the same value, so that all of them stop, save and lower the learning rate together.
         """
-        self.log_dict({"valid_loss": loss, "valid_pixel_accuracy": accuracy}, batch_size=count, sync_dist=True)
+        self.log_dict({"valid_loss": loss, "valid_frame_accuracy": accuracy}, batch_size=count, sync_dist=True)
 
     def on_validation_epoch_end(self) -> None:
         """Lower the learning rate if the validation loss has not improved for long enough."""
