@@ -179,6 +179,9 @@ def _migrate_json(path: Path, hashes: Mapping[str, str]) -> bool:
         new = _renamed(old, {"views": "tta", "encoder_weights": "weights_source"})
     elif path.name == "provenance.json":
         new = _renamed(old, {"unlabelled_hash": "unlabeled_hash"})
+        if new.get("method") == "masked":  # was pseudo.transduction, which now comes with pseudo-labels alone
+            settings = yaml12.read(path.with_name("config.yaml"))
+            new.setdefault("transduction", bool((settings.get("pseudo") or {}).get("transduction")))
         if isinstance(new.get("evidence"), dict):
             new["evidence"] = _renamed(new["evidence"], {"adopted": "selected"})
     elif path.name.startswith("on_"):
@@ -214,6 +217,9 @@ def _migrate_checkpoint(path: Path) -> bool:
 def migrate_run(folder: Path, hashes: Mapping[str, str]) -> list[str]:
     """Every file of a run, blend, pretraining or published run; returns the names of those that were rewritten."""
     done = []
+    for path in folder.rglob("provenance.json"):
+        if _migrate_json(path, hashes):
+            done.append(path.name)
     settings = folder / "config.yaml"
     if settings.is_file():
         mapping = yaml12.read(settings)

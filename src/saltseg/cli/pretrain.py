@@ -45,6 +45,7 @@ def pretrain(
         str | None,
         Option(metavar="DATASET", help="masked: leave out the images of this dataset", show_default=False),
     ] = None,
+    transduction: Annotated[bool, Option("--transduction", help="masked: learn from test images, too")] = False,
     epochs: Annotated[
         int | None, Option(metavar="N", help="short for --set train.epochs=N", show_default=False)
     ] = None,
@@ -65,7 +66,7 @@ def pretrain(
 
     masked: self-supervised on images without labels. Most patches of a tile are covered and the network reconstructs
     them (SimMIM, Xie et al. 2022). Sections (a side of 202 pixels or more) are cut into tiles of 101x101. Tiles that
-    are one of the dataset's labeled or test images are left out; --set pseudo.transduction=true keeps the test images.
+    are one of the dataset's labeled or test images are left out; --transduction keeps the test images.
 
     An interrupted pretraining goes on from its last epoch. Writes output/pretrained/NAME/weights.safetensors, for
     train.init_from=file:PATH (the whole network) or model.weights=file:PATH (its encoder, under any decoder of smp's).
@@ -85,7 +86,7 @@ def pretrain(
     else:
         assert images is not None
         assert data is not None
-        trained = _pretrain_masked(settings, directory, images, limit, data, input_dir)
+        trained = _pretrain_masked(settings, directory, images, limit, data, transduction, input_dir)
     if not trained:
         print(f"{name} is finished already; skipped")
     losses = [row["valid_loss"] for row in schemas.read(directory.log) if math.isfinite(row["valid_loss"])]
@@ -108,7 +109,13 @@ def _check_method(method: str, tiles: int | None, images: Path | None, limit: in
 
 
 def _pretrain_masked(
-    settings: "Config", directory: "PretrainedDir", folder: Path, limit: int | None, data: str, input_dir: Path
+    settings: "Config",
+    directory: "PretrainedDir",
+    folder: Path,
+    limit: int | None,
+    data: str,
+    transduction: bool,
+    input_dir: Path,
 ) -> bool:
     from saltseg.data import competition, unlabeled
     from saltseg.training import pretraining
@@ -116,10 +123,11 @@ def _pretrain_masked(
     root = competition.dataset_root(input_dir, data)
     every = unlabeled.read(folder, limit)
     labeled, test = competition.read_train(root).images, competition.read_test(root).images
-    images = unlabeled.exclude_known(every, labeled, test, settings.transduction)
+    images = unlabeled.exclude_known(every, labeled, test, transduction)
     left_out = len(every.ids) - len(images.ids)
     print(f"{left_out} of {len(every.ids)} tiles left out: among the labeled or test images of {data}")
-    return pretraining.masked(settings, directory, images, dataset=data, left_out=left_out)
+    record = {"dataset": data, "left_out": left_out, "transduction": transduction}
+    return pretraining.masked(settings, directory, images, **record)
 
 
 @verb("pseudo-label")

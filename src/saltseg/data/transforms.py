@@ -1,7 +1,6 @@
 """Resizing and reflect padding from tiles to the network's input, each with its inverse."""
 
 from dataclasses import dataclass
-from functools import lru_cache
 from typing import Literal
 
 import numpy as np
@@ -77,21 +76,15 @@ def _border(length: int, size: int) -> tuple[int, int]:
 
 
 def _resample(images: np.ndarray, height: int, width: int) -> np.ndarray:
-    rows, columns = resampling_matrix(images.shape[1], height), resampling_matrix(images.shape[2], width)
-    return rows @ images.astype(np.float32, copy=False) @ columns.T
+    """Bilinear interpolation, a triangle filter when shrinking, as PIL's `BILINEAR`; (N, H, W) to float32."""
+    import torch  # lazily, because the rest of this module does not need it
+    from torch.nn import functional
 
-
-@lru_cache(maxsize=64)
-def resampling_matrix(length: int, new_length: int) -> np.ndarray:
-    """Weights of a triangle filter, float32 (new_length, length), read-only; each row sums to one.
-
-    The filter extends one pixel to either side when enlarging and `length / new_length` pixels when shrinking (as PIL's
-    `BILINEAR`). Resampling an image is two matrix products: fast, and the same on every machine.
-    """
-    scale = length / new_length
-    center = (np.arange(new_length) + 0.5) * scale - 0.5
-    distance = np.abs(np.arange(length)[None, :] - center[:, None])
-    weight = np.maximum(0.0, 1.0 - distance / max(scale, 1.0))
-    matrix = (weight / weight.sum(axis=1, keepdims=True)).astype(np.float32)
-    matrix.flags.writeable = False
-    return matrix
+    if width == 1 < height:  # torch 2.15 on a CPU repeats the first row in an output of width 1
+        return _resample(images.swapaxes(1, 2), 1, height).swapaxes(1, 2)
+    tensor = torch.from_numpy(np.ascontiguousarray(images, np.float32))[:, None]
+    with torch.inference_mode():
+        resampled = functional.interpolate(
+            tensor, (height, width), mode="bilinear", antialias=True, align_corners=False
+        )
+    return resampled[:, 0].numpy()
