@@ -1,5 +1,8 @@
 """Do the demo and one real training give the numbers that they gave before the redesign? To the digit.
 
+They did at fee576b, but for the demo's interval, which resamples sections since then. The commit after it resamples tiles
+with torch, 2e-7 apart at the input, so from there on the script shows what rounding makes of a short training.
+
   python benchmarks/same_numbers.py                     trains both and compares with benchmarks/same_numbers.json
   python benchmarks/same_numbers.py --record FOLDER     writes the numbers of an output folder as the reference
 

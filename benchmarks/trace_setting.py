@@ -1,11 +1,11 @@
-"""Through how many modules does one setting pass on its way from ``--set`` to the optimizer? Measured, not counted by hand.
+"""Through how many modules does one setting pass on its way from ``--set`` to the optimizer?
 
-  python benchmarks/trace_setting.py                                   the code here
-  python benchmarks/trace_setting.py --command "scripts/run.py" --source OTHER/src   another checkout
+  python benchmarks/trace_setting.py                                                    the code here
+  python benchmarks/trace_setting.py --command "scripts/run.py" --source OTHER/src      another checkout
 
-A tiny training is started with ``train.learning_rate`` at an odd value. A profile hook notes each module of saltseg (and
-each script) whose functions hold that value in an argument or a variable, directly, in a configuration, in a list of
-options or in a text, until the optimizer exists. Child processes are followed.
+A tiny training is started with ``train.learning_rate`` at an odd value. A profile hook notes each module of saltseg, and
+each script, whose functions hold that value in an argument or a variable: directly, in a configuration, in a list of
+options or in a text. It stops when the optimizer exists. Child processes are followed.
 """
 
 import argparse

@@ -82,9 +82,7 @@ def test_no_experiment_turns_tiles_upside_down() -> None:
 def test_a_misspelled_experiment_names_the_nearest() -> None:
     with pytest.raises(InputError, match=r"unknown experiment 'unet_spek'; did you mean unet_spec"):
         experiments.named("unet_spek")
-    with pytest.raises(
-        InputError, match=r"unknown experiment 'zzz'; known: unet_spec, unet, demo, unet_eff"
-    ):
+    with pytest.raises(InputError, match=r"unknown experiment 'zzz'; known: unet_spec, unet, demo, unet_eff"):
         experiments.named("zzz")
 
 

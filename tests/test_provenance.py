@@ -25,15 +25,21 @@ def dataset(base: Path, name: str, ids: str) -> Path:
     root = base / "input" / name
     masks = [["id", "rle_mask"], *([id_, rle.encode(salt(0 if id_ == "a" else ord(id_)))] for id_ in ids)]
     write_table(root / "train.csv", masks)
-    for part in ("train", "test"):
+    write_table(root / "sample_submission.csv", [["id", "rle_mask"], ["t", ""]])
+    for part, names in (("train", ids), ("test", "t")):
         (root / part / "images").mkdir(parents=True)
-        (root / part / "images" / "x.png").write_bytes(b"pixels")
+        for name in names:
+            (root / part / "images" / f"{name}.png").write_bytes(b"pixels")
     return root
 
 
 def made(base: Path, folder: str, *changes: str, root: Path | None = None, **facts: Any) -> RunDir:
     """A run, blend or pretraining with these settings, trained on the dataset at ``root`` if it had labels."""
     run = RunDir(base / "output" / folder)
+    if folder.startswith("pretrained"):
+        facts = {"method": "synthetic", **facts}
+    else:
+        facts = {"dataset": "gone", "dataset_hash": "gone", "folds_hash": "f", "synthetic": False, **facts}
     if root is not None:
         facts |= {"dataset": root.name, "dataset_hash": competition.fingerprint(root)}
     io.write_atomic(run.config, config.dump(settings(*changes)))
@@ -104,7 +110,7 @@ def test_weights_that_learnt_from_some_of_the_same_labels_are_refused(tmp_path: 
     dataset(tmp_path, "empty", "a")  # has the tile without salt in common, whose row says nothing
     dataset(tmp_path, "others", "def")
     shutil.copytree(root, tmp_path / "input" / "renamed")
-    (tmp_path / "input" / "renamed" / "test" / "images" / "x.png").write_bytes(b"other pixels")
+    (tmp_path / "input" / "renamed" / "test" / "images" / "t.png").write_bytes(b"other pixels")
     for name in ("cut", "whole", "empty", "others", "renamed"):
         run = made(tmp_path, f"runs/on-{name}", root=tmp_path / "input" / name)
         made(tmp_path, f"pretrained/from-{name}", f"train.init_from=file:{run.fold(0).network}")
@@ -124,8 +130,10 @@ def test_weights_that_learnt_from_some_of_the_same_labels_are_refused(tmp_path: 
                 provenance.check_no_leakage(asked, root)
     provenance.check_no_leakage(settings("train.init_from=on-cut"), root)  # fold by fold
     whole = settings(f"train.init_from=file:{tmp_path}/output/runs/on-whole/fold_0/network.ckpt")
-    (tmp_path / "input" / "whole" / "test" / "images" / "y.png").write_bytes(b"it is another dataset now")
+    (tmp_path / "input" / "whole" / "test" / "images" / "t.png").write_bytes(b"it is another dataset now")
     provenance.check_no_leakage(whole, root)  # nobody can know
+    (tmp_path / "input" / "whole" / "test" / "images" / "t.png").unlink()
+    provenance.check_no_leakage(whole, root)
     shutil.rmtree(tmp_path / "input" / "whole")
     provenance.check_no_leakage(whole, root)
 

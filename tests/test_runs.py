@@ -93,7 +93,7 @@ def test_messages_name_ids_as_users_write_them() -> None:
         some("a").select(np.array(["y"]))
 
 
-@pytest.mark.parametrize("fold", [None, [0, 2, -1]])
+@pytest.mark.parametrize("fold", [None, [0, 2, 1]])
 def test_saved_predictions_come_back(fold: list[int] | None, tmp_path: Path) -> None:
     given_ = some("b", "long-identity", "a", fold=fold)
     predictions.save_predictions(tmp_path / "x.npz", given_)

@@ -33,6 +33,7 @@ WHOLE: dict[str, Any] = {
                     "interval": [0.4, 0.6]},
     "dataset.json": {"order of train.csv": "sha256 ab"},
 }  # fmt: skip
+OPTIONAL = ("members", "weights", "evidence", "log_loss", "limit", "checksums", "steps", "by", "order of train.csv")
 LOG = "epoch,train_loss,valid_loss,valid_frame_accuracy,learning_rate,seconds,speed\n1,0.5,nan,nan,0.001,2,3\n"
 SCORES = "id,fold,score_at_half,score_tuned_cv,score_postprocessed_cv\na,0,1.0,0.9,0.8\n"
 
@@ -63,9 +64,8 @@ def test_whole_files_are_read_as_they_are_and_further_keys_stay(name: str, tmp_p
 
 @pytest.mark.parametrize(
     ("name", "key"),
-    [(name, key) for name, value in WHOLE.items() for key in value
-     if key not in ("members", "weights", "evidence", "log_loss", "limit", "checksums", "steps", "by", "order of train.csv")],
-)  # fmt: skip
+    [(name, key) for name, value in WHOLE.items() for key in value if key not in OPTIONAL],
+)
 def test_a_missing_key_is_named(name: str, key: str, tmp_path: Path) -> None:
     value = {other: value for other, value in WHOLE[name].items() if other != key}
     assert f"{name}: no {key} in it; " in refusal(written(tmp_path, name, value))

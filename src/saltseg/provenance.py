@@ -144,9 +144,12 @@ def trained_on_labels_of(run: RunDir, root: Path) -> bool:
     if recorded["dataset_hash"] == competition.fingerprint(root):
         return True
     other = root.parent / recorded["dataset"]
-    if not (other / "train.csv").is_file() or competition.fingerprint(other) != recorded["dataset_hash"]:
-        return False  # that dataset is gone, so nobody can know
-    return bool(competition.salt_rows(root) & competition.salt_rows(other))
+    try:
+        same = competition.fingerprint(other) == recorded["dataset_hash"]
+    except InputError:
+        same = False
+    # If that dataset is gone, nobody can know.
+    return same and bool(competition.salt_rows(root) & competition.salt_rows(other))
 
 
 def _may_know_test_images(run: RunDir, root: Path) -> bool:

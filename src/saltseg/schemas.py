@@ -78,7 +78,7 @@ class PretrainingProvenance(Origin):
     """Of a pretraining, which has no folds."""
 
     method: Literal["synthetic", "masked"]
-    dataset: NotRequired[Text]
+    dataset: NotRequired[Text | None]
 
 
 def _one_weight_each(value: dict[str, Any]) -> dict[str, Any]:

@@ -84,12 +84,14 @@ def test_a_blend_is_the_mean_by_id_and_can_be_submitted_like_a_run(trained: Trai
 def test_a_blend_tells_what_is_handed_down_by_its_members(trained: Trained) -> None:
     collate.collate_run(trained.run, trained.workspace)
     other = copied(trained, "other")
+    io.write_json(trained.run.dataset, {"of the dataset": "a part"})
     for facts, wanted in (({}, (False, [])), ({"transduction": True, "epoch_chosen_in": ["t"]}, (True, ["t"]))):
         io.write_json(other.provenance, trained.run.read_provenance() | facts)
         target = runs.RunDir(blend_dir(trained).path.with_name(f"both-{len(facts)}"))
         blend.blend_runs([trained.run, other], target, trained.workspace)
         found = target.read_provenance()
         assert (found["transduction"], found["epoch_chosen_in"]) == wanted
+        assert io.read_json(target.dataset) == {"of the dataset": "a part"}
 
 
 def test_runs_of_other_data_or_folds_do_not_blend(trained: Trained) -> None:

@@ -9,6 +9,7 @@ import torch
 from tiny_run import FOLDS, ROWS, TEST, TRAIN, Trained, checkpoint, make_predictions, metrics, salt
 
 from saltseg import io, predictions
+from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.inference import predict
 from saltseg.models import checkpoints
@@ -86,6 +87,31 @@ def test_a_changed_dataset_is_refused_by_every_step(step: Callable[..., object],
     image.write_bytes(image.read_bytes() + b"\0")
     with pytest.raises(InputError, match=r"tiny has changed since tiny-run was trained on it; restore it or"):
         step(trained.run, trained.workspace)
+
+
+def test_what_has_changed_in_the_dataset_is_named(trained: Trained) -> None:
+    io.write_json_lines(trained.run.dataset, competition.manifest(trained.root))
+    assert trained.workspace.root(trained.run) == trained.root
+    (trained.root / ".DS_Store").touch()
+    assert trained.workspace.root(trained.run) == trained.root  # nothing that is read
+    image, table = trained.root / "train" / "images" / "b1.png", trained.root / "train.csv"
+    pixels, text = image.read_bytes(), table.read_text()
+    image.write_bytes(pixels + b"\0")
+    size = len(pixels)
+    message = (
+        rf"tiny has changed since tiny-run was trained on it \(train/images/b1.png: {size} bytes, now {size + 1} b"
+    )
+    with pytest.raises(InputError, match=message):
+        trained.workspace.root(trained.run)
+    image.write_bytes(pixels)
+    table.write_text(text.replace("10201", "10200"))  # the masks of the full tiles, d0 to d2
+    with pytest.raises(InputError, match=r"\(train.csv, row d0: sha256 \w+, now sha256 \w+; train.csv, row d1: .*\)"):
+        trained.workspace.root(trained.run)
+    table.write_text(text.replace("a", "e"))  # all ids and rows of section a, and their images
+    for number in range(3):
+        (trained.root / "train" / "images" / f"a{number}.png").rename(trained.root / f"train/images/e{number}.png")
+    with pytest.raises(InputError, match=r" and \d+ more\); restore it or train a new run"):
+        trained.workspace.root(trained.run)
 
 
 def test_changed_folds_are_refused(trained: Trained) -> None:

@@ -38,9 +38,7 @@ def test_one_half_is_salt_and_the_number_below_is_not(dtype: type) -> None:
 def test_nan_is_named_with_its_place() -> None:
     values = np.full((2, 3, 4), 0.5)
     values[1, 2, 0] = values[1, 2, 3] = math.nan
-    with pytest.raises(
-        InputError, match=r"probabilities hold 2 NaN of 24, the first at index \(1, 2, 0\); the"
-    ):
+    with pytest.raises(InputError, match=r"probabilities hold 2 NaN of 24, the first at index \(1, 2, 0\); the"):
         quantize(values)
 
 

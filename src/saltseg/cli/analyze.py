@@ -128,7 +128,8 @@ def compare(
 
     first, second = (runs.existing_run(output_dir, name, published=True) for name in (one, other))
     found = compare.compare(first, second, workspace.Workspace(input_dir, output_dir))
-    print(f"{found['n']} images, mAP out of fold; difference: {second.name} minus {first.name}, 95 % interval by {found['by']}")
+    print(f"{found['n']} images, mAP out of fold; difference: {second.name} minus {first.name}")
+    print(f"  95 % intervals resample by {found['by']}")
     for name, count in found["fitted_on"].items():
         if count != found["n"]:
             print(f"  the post-processing of {name} was fitted on all its {count} images, which favors it")

@@ -19,7 +19,7 @@ def _flip(*dims: int) -> View:
     return View(lambda x: torch.flip(x, dims), lambda x: torch.flip(x, dims))
 
 
-# A new view is a line here and a name in config.View, which checks the settings.
+# A new view is a line here and a name in config_schema.View, which checks the settings.
 VIEWS: dict[str, View] = {
     "identity": View(lambda x: x, lambda x: x),
     "hflip": _flip(-1),

@@ -78,7 +78,7 @@ class OutOfFold:
 
 def filters_of(postprocessing: Postprocessing) -> Postprocessing:
     """The steps that change which pixels are salt at a given threshold."""
-    return Postprocessing(fill_holes=postprocessing.fill_holes, hysteresis_high=postprocessing.hysteresis_high)
+    return replace(postprocessing, threshold=THRESHOLD_HALF.threshold, min_area=0, presence_threshold=0)
 
 
 @dataclass(frozen=True)
