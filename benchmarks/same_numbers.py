@@ -1,14 +1,14 @@
 """Do the demo and one real training give the numbers that they gave before the redesign? To the digit.
 
-They did at fee576b, but for the demo's interval, which resamples sections since then. The commit after it resamples tiles
-with torch, 2e-7 apart at the input, so from there on the script shows what rounding makes of a short training.
+They did at fee576b, but for the demo's interval, which resamples sections since then. The commit after it resamples
+tiles with torch, 2e-7 apart at the input. From there on the script shows what rounding makes of a short training.
 
   python benchmarks/same_numbers.py                     trains both and compares with benchmarks/same_numbers.json
   python benchmarks/same_numbers.py --record FOLDER     writes the numbers of an output folder as the reference
 
-The demo is simulated; the real training is fold 0 of ``recipe_lite0_resized`` on the 3,000 labeled TGS tiles for one epoch
-in float32, and is left out where input/tgs is not there. Sums depend on the processor and on the number of threads, so
-the reference holds for the machine that it names, with one thread.
+The demo is simulated. The real training is fold 0 of ``recipe_lite0_resized`` on the 3,000 labeled TGS tiles for one
+epoch in float32; it is left out where input/tgs is not there. Sums depend on the processor and on the number of
+threads, so the reference holds for the machine that it names, with one thread.
 """
 
 import argparse
@@ -106,7 +106,7 @@ def main() -> int:
                 if found.get(key) != value
             }
             different += len(wrong)
-            print(f"{name}: {'the same' if not wrong else wrong}")
+            print(f"{name}: {wrong or 'the same'}")
     return int(different > 0)
 
 

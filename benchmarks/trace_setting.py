@@ -3,7 +3,7 @@
   python benchmarks/trace_setting.py                                                    the code here
   python benchmarks/trace_setting.py --command "scripts/run.py" --source OTHER/src      another checkout
 
-A tiny training is started with ``train.learning_rate`` at an odd value. A profile hook notes each module of saltseg, and
+A tiny training is started with ``train.learning_rate`` at an odd value. A profile hook notes each module of saltseg and
 each script, whose functions hold that value in an argument or a variable: directly, in a configuration, in a list of
 options or in a text. It stops when the optimizer exists. Child processes are followed.
 """

@@ -15,6 +15,7 @@ from saltseg.errors import InputError
 
 _JSON = ConfigDict(extra="allow", strict=True, allow_inf_nan=False)  # nothing is bent: "3" is no number
 _CSV = ConfigDict(extra="allow")  # cells are text
+_STATE = ConfigDict(extra="allow", strict=True)
 
 Whole = Annotated[int, Field(ge=0, le=2**53)]
 Score = Annotated[float, Field(ge=0, le=1)]
@@ -282,6 +283,59 @@ class PseudoLabelsRecord(TypedDict):
     n: Whole
     hash: Text
     checksums: NotRequired[dict[str, str]]
+
+
+# ---------------------------------------------------------------- last.ckpt
+
+
+@with_config(_STATE)
+class EpochRow(TypedDict):
+    """Of an epoch, see `saltseg.training.callbacks.EpochLog`."""
+
+    epoch: int
+    train_loss: float
+    valid_loss: float
+    valid_frame_accuracy: float
+    learning_rate: float
+    seconds: float
+    images_per_second: float
+
+
+@with_config(_STATE)
+class LogState(TypedDict):
+    """Of the log."""
+
+    rows: list[EpochRow]
+    pseudo_labels_hash: NotRequired[str]
+
+
+@with_config(_STATE)
+class StoppingState(TypedDict):
+    """Of Lightning's early stopping."""
+
+    wait_count: int
+    stopped_epoch: int
+
+
+@with_config(_STATE)
+class Callbacks(TypedDict):
+    """Under the names that `saltseg.training.trainer` reads them by."""
+
+    EpochLog: LogState
+    EarlyStopping: StoppingState
+
+
+@with_config(_STATE)
+class LastCheckpoint(TypedDict):
+    """What a training goes on from; the rest is Lightning's."""
+
+    callbacks: Callbacks
+    state_dict: dict[str, Any]
+    optimizer_states: list[Any]
+    lr_schedulers: list[Any]
+    loops: dict[str, Any]
+    epoch: int
+    global_step: int
 
 
 # ---------------------------------------------------------------- the reader

@@ -107,7 +107,7 @@ def test_what_has_changed_in_the_dataset_is_named(trained: Trained) -> None:
     table.write_text(text.replace("10201", "10200"))  # the masks of the full tiles, d0 to d2
     with pytest.raises(InputError, match=r"\(train.csv, row d0: sha256 \w+, now sha256 \w+; train.csv, row d1: .*\)"):
         trained.workspace.root(trained.run)
-    table.write_text(text.replace("a", "e"))  # all ids and rows of section a, and their images
+    table.write_text(text.replace("\na", "\ne"))  # all ids and rows of section a, and their images
     for number in range(3):
         (trained.root / "train" / "images" / f"a{number}.png").rename(trained.root / f"train/images/e{number}.png")
     with pytest.raises(InputError, match=r" and \d+ more\); restore it or train a new run"):

@@ -17,6 +17,7 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
+from saltseg import schemas
 from saltseg.config import Config
 from saltseg.errors import InputError, reason
 from saltseg.io import atomic_path
@@ -73,7 +74,7 @@ def fit(
     # A training of fixed length stops early only where its loss is not finite.
     patience = train.early_stopping_patience if train.checkpoint == "best" else train.epochs
     state = _read_last(directory) if directory.last.is_file() else None
-    begun = {"rows": []} if state is None else state["callbacks"][log.state_key]
+    begun = {"rows": []} if state is None else state["callbacks"]["EpochLog"]
     rows = begun["rows"]
     if begun.get("pseudo_labels_hash", pseudo_labels_hash) != pseudo_labels_hash:
         way_out = f"remove {directory.path.parent} and train again"  # all folds: one teacher for one score
@@ -179,17 +180,20 @@ def _require_finite(rows: list[Row], settings: Config, title: str) -> list[Row]:
 
 
 def _read_last(directory: FoldDir) -> dict:
+    """The checkpoint to go on from, with the state of each callback by the name of its class."""
+    way_out = f"delete {directory.path} and train again"
     try:
-        return torch.load(directory.last, map_location="cpu", weights_only=True)
+        state = torch.load(directory.last, map_location="cpu", weights_only=True)
     except Exception as error:
-        raise InputError(
-            f"{directory.last} cannot be read ({reason(error)}); delete {directory.path} and train again"
-        ) from None
+        raise InputError(f"{directory.last} cannot be read ({reason(error)}); {way_out}") from None
+    if isinstance(state, dict) and isinstance(callbacks := state.get("callbacks"), dict):
+        state = state | {"callbacks": {str(key).partition("{")[0]: value for key, value in callbacks.items()}}
+    return schemas.check(directory.last, state, schemas.LastCheckpoint, way_out)
 
 
 def _trained(state: dict, epochs_done: int, epochs: int, patience: int) -> bool:
     """Whether the checkpoint is of a finished training, which was killed before or during prediction."""
-    stopping = next(s for key, s in state["callbacks"].items() if key.startswith("EarlyStopping"))
+    stopping = state["callbacks"]["EarlyStopping"]
     diverged = stopping["stopped_epoch"] > 0  # or out of patience
     return epochs_done >= epochs or stopping["wait_count"] >= patience or diverged
 
