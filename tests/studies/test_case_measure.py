@@ -107,7 +107,7 @@ def test_tuned_errors_are_those_of_the_masks() -> None:
     true = (rng.random((12, 9, 9)) < rng.choice([0, 0.3, 0.6], 12)[:, None, None]).astype(np.uint8)
     probabilities = np.clip(rng.normal(90 + 70 * true, 50), 0, 255).astype(np.uint8)
     group = np.arange(12) % 3
-    fitted = threshold_search.cross_fit(probabilities, true, group).per_group
+    fitted = threshold_search.cross_fit_areas(areas(probabilities, true), group).per_group
     masks = np.concatenate([fitted[name].apply(probabilities[group == name]) for name in fitted])
     true_of = np.concatenate([true[group == name] for name in fitted])
     marked, salt = masks.any(axis=(1, 2)), true_of.any(axis=(1, 2))
@@ -147,7 +147,7 @@ def test_the_mean_of_folds_is_scored_on_images_that_trained_none_of_them(trained
     assert tuned["gain"] == pytest.approx(tuned["together"] - tuned["alone"])
     mean = np.full(true.shape, 140, np.uint8)  # of 26, 153 and 242 255ths
     parts = threshold_search.random_parts(len(unseen))
-    assert tuned["together"] == threshold_search.cross_fit(mean, true, parts).score
+    assert tuned["together"] == threshold_search.cross_fit_areas(areas(mean, true), parts).average_precision.mean()
 
     trained.write_settings(trained.settings)  # the folds have seen all images between them, and selected their epochs
     assert measure.ensemble(trained.run, trained.workspace) is None

@@ -134,7 +134,7 @@ def test_scores_and_gains_are_those_of_the_runs_and_of_compare(base) -> None:
     found = {result.variant: result for result in results.compare_all(of, results.read(of))}
     for name, result in found.items():
         (record,), run = result.records, of.run_dir(name, 0)
-        scores = compare.scores_postprocessed(run, workspace)
+        scores = np.array([float(row[POSTPROCESSED]) for row in compare.image_scores(run, workspace)])
         assert (record.scores[POSTPROCESSED], record.n, record.run) == (scores.mean(), 40, run.name)
         assert record.images(POSTPROCESSED) == pytest.approx(scores)
         assert run.report.is_file()

@@ -30,7 +30,7 @@ def test_a_diverged_training_that_was_killed_while_it_predicted_does_not_train_o
     ):
         train(tmp_path / "killed" / "fold_0", *DIVERGES)
     found = schemas.read(train(tmp_path / "killed" / "fold_0", *DIVERGES)[0].metrics)
-    measured = {"seconds", "predict_seconds", "images_per_second", "peak_memory_mb", "finished"}
+    measured = {"seconds", "predict_seconds", "images_per_second", "peak_memory_mb", "finished", "git_commit"}
     assert {k: v for k, v in found.items() if k not in measured} == {
         k: v for k, v in expected.items() if k not in measured
     }

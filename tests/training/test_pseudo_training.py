@@ -182,8 +182,8 @@ def test_a_network_that_teaches_itself_ends_with_the_same_weights_when_interrupt
     ("change", "message"),
     [
         ("train.ema_decay=0", r"train.ema_decay is 0.0; it must be above 0 with pseudo.images: the average teaches"),
-        ("pseudo.drop_fraction=0.5", r"pseudo.drop_fraction does not go with this pseudo"),
-        ("pseudo.teacher=other", r"pseudo.teacher does not go with this pseudo"),
+        ("pseudo.drop_fraction=0.5", r"pseudo.images has no drop_fraction; it belongs to pseudo.teacher"),
+        ("pseudo.teacher=other", r"pseudo.teacher and pseudo.images exclude each other"),
         ("pseudo.ramp_up_fraction=1", r"pseudo.ramp_up_fraction is 1; it must be below 1"),
         (
             "pseudo.ramp_up_fraction=0.9",

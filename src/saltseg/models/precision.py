@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from saltseg.config import Config
+from saltseg.config import Config, Runtime
 from saltseg.errors import InputError
 from saltseg.models.losses import binary_cross_entropy
 from saltseg.models.salt_network import outputs
@@ -126,20 +126,21 @@ def resolved(settings: Config, provenance: Mapping[str, Any]) -> Config:
     return replace(settings, train=replace(settings.train, precision=provenance.get("precision") or before))
 
 
-def trained_config(run: RunDir) -> Config:
-    """The configuration of a run with the precision that it is trained in, to predict with its networks."""
-    return resolved(run.read_config(), run.read_provenance())
+def trained_config(run: RunDir, runtime: Runtime | None = None) -> Config:
+    """The configuration of a run with the precision that it is trained in, to predict with its networks.
+
+    runtime: how this machine computes; None: the defaults.
+    """
+    return replace(resolved(run.read_config(), run.read_provenance()), runtime=runtime or Runtime())
 
 
 def autocast(settings: Config, device: torch.device) -> torch.autocast:
-    """The context to predict in: ``runtime.predict_precision``, or the precision of the training.
+    """The context to predict in: the precision of the training.
 
     settings: `resolved`. A CPU computes in float32 what was trained in fp16.
     """
-    precision = settings.runtime.predict_precision
-    if precision == "train":
-        assert settings.train.precision != "auto", "not resolved"
-        precision = settings.train.precision
+    precision = settings.train.precision
+    assert precision != "auto", "not resolved"
     enabled = precision == "bf16" or (precision == "fp16" and device.type == "cuda")
     return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16, enabled=enabled)
 

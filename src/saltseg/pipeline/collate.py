@@ -1,6 +1,7 @@
 """Folds → the ``oof.npz`` and ``test.npz`` of a run."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,9 @@ from saltseg.pipeline.workspace import Workspace, drop_submission
 from saltseg.runs import FoldDir, RunDir
 
 
-def collate_run(run: RunDir, workspace: Workspace, tta: tuple[str, ...] | None = None) -> tuple[int, int]:
+def collate_run(
+    run: RunDir, workspace: Workspace, tta: tuple[str, ...] | None = None, runtime: config.Runtime | None = None
+) -> tuple[int, int]:
     """Collate the finished folds: every out-of-fold image once, the mean over folds of the test images.
 
     Fold predictions that are missing are made from the checkpoint. A run that was trained on pseudo-labels of all
@@ -21,6 +24,7 @@ def collate_run(run: RunDir, workspace: Workspace, tta: tuple[str, ...] | None =
         run: with at least one finished fold.
         workspace: where its dataset and its fold table are.
         tta: names of views; all folds are predicted again with these instead of the configuration's.
+        runtime: how this machine computes; None: the defaults.
 
     Returns:
         Number of finished folds, number of folds in the table.
@@ -29,7 +33,7 @@ def collate_run(run: RunDir, workspace: Workspace, tta: tuple[str, ...] | None =
         InputError: the data or the folds have changed since the training; folds were predicted with different views;
             an id is missing, foreign or twice.
     """
-    settings, root = run.read_config(), workspace.root(run)
+    settings, root = replace(run.read_config(), runtime=runtime or config.Runtime()), workspace.root(run)
     finished = run.trained_folds()
     table_path = folds.table_path(workspace.output_dir, root.name, settings.folds)
     table = folds.read_table(table_path, competition.train_ids(root))

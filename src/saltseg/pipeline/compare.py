@@ -38,15 +38,6 @@ def image_scores(run: RunDir, workspace: Workspace) -> list[dict[str, Any]]:
     ]
 
 
-def scores_postprocessed(run: RunDir, workspace: Workspace) -> np.ndarray:
-    """``score_postprocessed_cv`` of every out-of-fold image: float64 (N,) in [0, 1], in id order.
-
-    Raises InputError for a run without an out-of-fold score.
-    """
-    run.require_oof_score("nothing to score: use {teacher}")
-    return step_selection.cross_fit(with_truth(_sorted(run), competition.read_train(workspace.root(run))))
-
-
 def compare(one: RunDir, other: RunDir, workspace: Workspace) -> dict[str, Any]:
     """Paired difference of two runs (``other`` minus ``one``) on the images that both predicted out of fold.
 

@@ -5,6 +5,7 @@ from typing import Any
 from tqdm import tqdm
 
 from saltseg import predictions
+from saltseg.config import Runtime
 from saltseg.data import competition, duplicates
 from saltseg.errors import InputError
 from saltseg.metrics import average_precision, bootstrap, pixels
@@ -14,7 +15,7 @@ from saltseg.postprocessing.parameters import THRESHOLD_HALF
 from saltseg.runs import RunDir
 
 
-def evaluate(run: RunDir, workspace: Workspace, dataset: str) -> dict[str, Any]:
+def evaluate(run: RunDir, workspace: Workspace, dataset: str, runtime: Runtime | None = None) -> dict[str, Any]:
     """Score the mean over a run's folds on another dataset.
 
     Returns:
@@ -34,7 +35,7 @@ def evaluate(run: RunDir, workspace: Workspace, dataset: str) -> dict[str, Any]:
         raise InputError(
             f"{run.name} was trained on {dataset}; its score there is the out-of-fold one (saltseg leaderboard)"
         )
-    settings, finished = precision.trained_config(run), run.trained_folds()
+    settings, finished = precision.trained_config(run, runtime), run.trained_folds()
     root = competition.dataset_root(workspace.input_dir, dataset)
     labeled = competition.read_train(root)
     trained = competition.read_train(workspace.root(run))

@@ -20,7 +20,7 @@ from torch import nn
 from tqdm import tqdm
 
 from saltseg import __version__, io, runs
-from saltseg.config import Config
+from saltseg.config import Config, Runtime, change
 from saltseg.data import competition, image_files
 from saltseg.data.transforms import TileTransform
 from saltseg.errors import InputError, reason
@@ -35,7 +35,14 @@ TILE_HEIGHT, TILE_WIDTH = competition.SHAPE
 NAMED = 20  # images in a message
 
 
-def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+def predict_folder(
+    run: runs.RunDir,
+    images_dir: Path,
+    target: Path,
+    *,
+    tta: tuple[str, ...] | None = None,
+    runtime: Runtime | None = None,
+) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Predict every image of a folder with the mean of a run's folds, under the run's post-processing.
 
     Writes ``<id>_mask.png`` (uint8, 255 is salt), ``<id>_probability.png`` (uint8, 255ths) and ``masks.csv``. The
@@ -47,6 +54,8 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> tuple[li
         images_dir: PNG, JPG, TIF and BMP files, see `image_files.read_folder`.
         target: a new folder, made completely or not at all. Until then probabilities wait in the hidden folder
             ``.<target>.done``.
+        tta: names of views; None: those of the run's configuration.
+        runtime: how this machine computes; None: the defaults.
 
     Returns:
         The rows of ``masks.csv``: id, height, width, salt_share, emptied (1 where post-processing removed all salt
@@ -61,7 +70,9 @@ def predict_folder(run: runs.RunDir, images_dir: Path, target: Path) -> tuple[li
     if target.exists():
         io.remove(done)  # of a process that was killed when it had finished
         raise InputError(f"{target} exists; choose another --to or remove it")
-    finished, settings = run.trained_folds(), precision.trained_config(run)
+    finished, settings = run.trained_folds(), precision.trained_config(run, runtime)
+    if tta:
+        settings = change(settings, {"predict.tta": list(tta)})
     paths, left_out = image_files.list_folder(images_dir)
     postprocessing = tune.postprocessing_of(run)
     networks = [network for fold in finished for network in checkpoints.load_networks(settings, fold)]

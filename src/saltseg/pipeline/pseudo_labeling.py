@@ -7,6 +7,7 @@ import numpy as np
 from tqdm import tqdm
 
 from saltseg import io, predictions, schemas
+from saltseg.config import Runtime
 from saltseg.data import unlabeled
 from saltseg.errors import InputError
 from saltseg.inference import predict
@@ -17,7 +18,7 @@ from saltseg.runs import RunDir
 from saltseg.training.pseudo_labels import checksum, intact, most_confident
 
 
-def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
+def label(run: RunDir, folder: Path, limit: int | None = None, runtime: Runtime | None = None) -> int:
     """Predict the images of ``folder`` with every finished fold, each into its own ``pseudo.npz``.
 
     ``pseudo.json`` records which images these are and a checksum of each fold's labels, so that no others are used by
@@ -27,6 +28,7 @@ def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
         run: with at least one finished fold.
         folder: of tiles, or of sections to cut into tiles, see `unlabeled.read`.
         limit: use only the first tiles by file name.
+        runtime: how this machine computes; None: the defaults.
 
     Returns:
         Number of tiles.
@@ -37,7 +39,7 @@ def label(run: RunDir, folder: Path, limit: int | None = None) -> int:
     finished = run.trained_folds()
     run.require_oof_score(LEAKAGE)
     images = unlabeled.read(folder, limit)
-    settings = precision.trained_config(run)
+    settings = precision.trained_config(run, runtime)
     record: dict[str, Any] = {"folder": str(folder), "limit": limit, "n": len(images.ids)}
     record |= {"hash": unlabeled.fingerprint(images), "checksums": {}}
     with run.locked():

@@ -43,23 +43,6 @@ class FittedWeights:
     equal: NDArray[np.float64]
 
 
-def select(stacks: Sequence[Stack], true: ArrayLike, progress: Progress | None = None) -> Counts:
-    """Find the weights with the highest score, as counts without a common divisor.
-
-    Args:
-        stacks: M members' probabilities, each uint8 (N, H, W) in 255ths, all in one order of images.
-        true: (N, H, W), values 0 and 1.
-        progress: called with (steps done, steps in all).
-
-    Returns:
-        M counts, 0 or more.
-
-    Raises:
-        InputError: as `areas`.
-    """
-    return _select_each(stacks, true, [np.ones(len(stacks[0]), bool)], progress)[0]
-
-
 def cross_fit(
     stacks: Sequence[Stack], true: ArrayLike, group: ArrayLike, progress: Progress | None = None
 ) -> FittedWeights:
@@ -99,7 +82,10 @@ def cross_fit(
 def _select_each(
     stacks: Sequence[Stack], true: ArrayLike, samples: Sequence[NDArray[np.bool_]], progress: Progress | None
 ) -> list[Counts]:
-    """`select` on each of several samples of the images, side by side: they share most of the counting."""
+    """The weights with the highest score on each of several samples of the images, as counts without a common divisor.
+
+    The samples are searched side by side: they share most of the counting.
+    """
     members = len(stacks)
     rounds = min(4 * members, MOST_ROUNDS)
     scores: list[dict[Counts, float]] = [{} for _ in samples]

@@ -5,8 +5,8 @@ predicted area is smaller, which changes its score by a known amount; cumulative
 give the whole surface of 255 x (H W + 1) scores. Scores are summed as numbers of IoU thresholds passed. They are whole,
 so sums are exact, and the surface of some images is that of all minus that of the others.
 
-Tuned values are scored twice: on the images they were tuned on, and cross-fitted (`cross_fit`). The other steps of
-post-processing are selected in `saltseg.postprocessing.step_selection`.
+Tuned values are scored twice: on the images they were tuned on, and cross-fitted (`cross_fit_areas`). The other
+steps of post-processing are selected in `saltseg.postprocessing.step_selection`.
 """
 
 from collections.abc import Collection
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from saltseg.errors import InputError
-from saltseg.metrics import average_precision, bootstrap
+from saltseg.metrics import average_precision
 from saltseg.postprocessing.areas import Areas, areas
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 
@@ -47,11 +47,6 @@ class Search:
     smoothed_argmax_score: float
     thresholds_passed: NDArray[np.int32]
 
-    @property
-    def surface(self) -> NDArray[np.float64]:
-        """Scores float64 (255, H W + 1): threshold 1 ... 255 down, minimum area 0 ... H W across."""
-        return self.thresholds_passed / (10 * self.n)
-
     def curve_threshold(self, min_area: int) -> NDArray[np.float64]:
         """Scores (255,) at thresholds 1 ... 255 for one minimum area."""
         return self.thresholds_passed[:, min_area] / (10 * self.n)
@@ -59,7 +54,7 @@ class Search:
 
 @dataclass(frozen=True)
 class CrossFit:
-    """Result of `cross_fit`: every image scored with values fitted without its group.
+    """Result of `cross_fit_areas`: every image scored with values fitted without its group.
 
     Attributes:
         average_precision: float64 (N,), in the order of the images.
@@ -69,21 +64,11 @@ class CrossFit:
     average_precision: NDArray[np.float64]
     per_group: dict[int, Postprocessing]
 
-    @property
-    def score(self) -> float:
-        """Mean over the images."""
-        return float(self.average_precision.mean())
-
-    @property
-    def interval(self) -> tuple[float, float]:
-        """95 % bootstrap interval of the mean."""
-        return bootstrap.bootstrap_interval(self.average_precision)
-
 
 def search(probabilities: ArrayLike, true: ArrayLike) -> Search:
     """Score every threshold and minimum area, and choose one pair; see `smoothed_argmax`.
 
-    All scores of the result are optimistic: the images are those that the values were tuned on. See `cross_fit`.
+    All scores of the result are optimistic: the images are those that the values were tuned on. See `cross_fit_areas`.
 
     Args:
         probabilities: (N, H, W), uint8 in 255ths or float in [0, 1].
@@ -113,25 +98,16 @@ def search_areas(counted: Areas, min_area: bool = True) -> Search:
     return Search(n, score(THRESHOLD_HALF), best, score(best), smoothed, score(smoothed), passed)
 
 
-def cross_fit(probabilities: ArrayLike, true: ArrayLike, group: ArrayLike) -> CrossFit:
+def cross_fit_areas(counted: Areas, group: ArrayLike) -> CrossFit:
     """Score each group with values fitted on all other groups: an honest score of tuned values.
 
     Args:
-        probabilities: (N, H, W), uint8 in 255ths or float in [0, 1].
-        true: (N, H, W), values 0 and 1.
+        counted: N images.
         group: (N,) whole numbers, usually the fold.
 
-    Returns:
-        `CrossFit`.
-
     Raises:
-        InputError: as `areas`; a group array that does not fit; fewer than two groups (see `random_parts`).
+        InputError: a group array that does not fit; fewer than two groups (see `random_parts`).
     """
-    return cross_fit_areas(areas(probabilities, true), group)
-
-
-def cross_fit_areas(counted: Areas, group: ArrayLike) -> CrossFit:
-    """`cross_fit` on counted areas."""
     groups = as_groups(group, len(counted.true))
     names = np.unique(groups).tolist()
     fitted = fit_without(counted, groups, names)
@@ -163,7 +139,7 @@ def fit_without(
 
 
 def as_groups(group: ArrayLike, n: int) -> NDArray:
-    """Check the groups (n,) to cross-fit over; raises InputError as `cross_fit`."""
+    """Check the groups (n,) to cross-fit over; raises InputError as `cross_fit_areas`."""
     groups = np.asarray(group)
     if groups.shape != (n,) or groups.dtype.kind not in "ui":
         raise InputError(

@@ -11,17 +11,17 @@ from saltseg.errors import InputError, reason
 from saltseg.reporting import caveats, page, plots, run_summary
 from saltseg.reporting.run_summary import RunSummary
 
-# Kaggle's private leaderboard of 2018, 3,219 teams: rank, score, name.
+# Kaggle's private leaderboard of 2018, 3,219 teams: score, name.
 LINES_2018 = (
-    (1, 0.8964, "1st place"),
-    (16, 0.89097, "gold"),
-    (160, 0.87163, "silver"),
-    (321, 0.85918, "bronze"),
-    (1610, 0.81665, "median"),
+    (0.8964, "1st place"),
+    (0.89097, "gold"),
+    (0.87163, "silver"),
+    (0.85918, "bronze"),
+    (0.81665, "median"),
 )
 ORIENTATION = (
     "For orientation, Kaggle's private leaderboard of 2018 (3,219 teams): "
-    + ", ".join(f"{name} {score}" for _, score, name in LINES_2018)
+    + ", ".join(f"{name} {score}" for score, name in LINES_2018)
     + ". It was scored on other images, with ensembles; out-of-fold scores of single networks do not compare with it."
 )
 HEADER = (

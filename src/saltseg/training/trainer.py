@@ -181,7 +181,8 @@ def _require_finite(rows: list[Row], settings: Config, title: str) -> list[Row]:
 
 def _read_last(directory: FoldDir) -> dict:
     """The checkpoint to go on from, with the state of each callback by the name of its class."""
-    way_out = f"delete {directory.path} and train again"
+    older = f"if an older version trained this run: python scripts/migrate.py {directory.path.parent}"
+    way_out = f"delete {directory.path} and train again; {older}"
     try:
         state = torch.load(directory.last, map_location="cpu", weights_only=True)
     except Exception as error:
