@@ -100,7 +100,8 @@ def _ladders(published: Path) -> Iterator[tuple[Sweep, Record]]:
             if "changes" in stage:
                 changed = _changed(experiments.named(stage["experiment"]), stage["changes"])
                 _require_same(path, changed, sweep, name)
-                settings = {key: config.flat(changed)[key] for key in results.PLACES if key in config.flat(changed)}
+                flat = config.flat(changed)
+                settings = {key: flat[key] for key in results.NOT_COMPARED if key in flat}
             old = stage | {
                 "variant": name, "seed": 0, AT_HALF: stage["score_at_half"], "whole_rule": stage["score"],
                 "tenths_whole_rule": stage["tenths"], "dataset": whole["data"], "settings": settings,
@@ -141,7 +142,7 @@ def _changed(base: Config, lines: list[str]) -> Config:
 def _require_same(path: Path, changed: Config, sweep: Sweep, variant: str) -> None:
     """Whether an old record, its seed aside, is of the settings that the study has today."""
     lines = config.differences(changed, sweep.settings(variant, 0))
-    if lines := [line for line in lines if line.split(":")[0] not in results.PLACES]:
+    if lines := [line for line in lines if line.split(":")[0] not in results.NOT_COMPARED]:
         raise InputError(f"{path}, {variant}: {json.dumps(lines, ensure_ascii=False)}; nothing is migrated")
 
 

@@ -236,6 +236,7 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
         "postprocessing_source.json",
         "config.yaml",
         "provenance.json",
+        "dataset.json",
         "fold_0",
         "fold_1",
     }

@@ -12,10 +12,14 @@ from unittest import mock
 
 import in_process
 import pytest
+from tiny_run import Trained
 
 from saltseg.cli import app
 from saltseg.cli.command import OUTPUT, VERBS, numbers
+from saltseg.config import Runtime
 from saltseg.errors import InputError
+from saltseg.models import precision
+from saltseg.pipeline import collate, folder
 from saltseg.training.processes import CHILD
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
@@ -183,6 +187,21 @@ def test_help_of_everything_is_quick_and_scripts_are_verbs() -> None:
     seconds, heavy = last.split(maxsplit=1)
     assert heavy == "set()"
     assert float(seconds) < 1
+
+
+# Settings of the machine
+
+
+def test_settings_of_the_machine_reach_every_prediction(trained: Trained) -> None:
+    runtime = Runtime(predict_batch_size=3)
+    words = ["--set", "runtime.predict_batch_size=3", "--output", str(trained.output)]
+    with mock.patch.object(folder, "predict_folder", return_value=([], ())) as predicted:
+        assert in_process.call("predict", "tiny-run", "--images", "a", "--tta", "identity", *words) == 0
+    assert predicted.call_args.kwargs == {"tta": ("identity",), "runtime": runtime}
+    with mock.patch.object(collate, "collate_run", return_value=(3, 3)) as collated:
+        assert in_process.call("predict", "tiny-run", *words) == 0
+    assert collated.call_args.args[-1] == runtime
+    assert precision.trained_config(trained.run, runtime).runtime == runtime
 
 
 # The next command

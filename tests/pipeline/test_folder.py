@@ -212,7 +212,10 @@ def test_what_has_changed_since_the_kill_is_predicted_again(
     assert probability.max() == {"image": 5, "networks": 248, "settings": 250}[change]
 
 
-@pytest.mark.parametrize("error", [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError()])
+@pytest.mark.parametrize(
+    "error",
+    [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError(), InputError("DefaultCPU: 3 NaN of 9")],
+)
 def test_an_image_too_large_for_the_memory_is_named_and_the_others_are_kept(
     error: Exception, trained: Trained, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

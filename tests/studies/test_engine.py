@@ -10,14 +10,16 @@ from unittest import mock
 import in_process
 import numpy as np
 import pytest
+import study_records
 from tiny_run import salt, write_table
 
 from saltseg import config, io, runs
 from saltseg.data.image_files import write_png
+from saltseg.errors import InputError
 from saltseg.metrics import rle
 from saltseg.pipeline import compare
 from saltseg.pipeline.workspace import Workspace
-from saltseg.studies import benchmark, results, self_training
+from saltseg.studies import benchmark, engine, label_efficiency, results, self_training
 from saltseg.studies.records import POSTPROCESSED
 from saltseg.studies.sweep import Study, Sweep
 from saltseg.synthetic.dataset import write_dataset
@@ -148,7 +150,9 @@ def test_scores_and_gains_are_those_of_the_runs_and_of_compare(base) -> None:
     assert [record.n_pseudo for record in records] == [0, 0, 0, 0, 20, 20, None]
     assert [record.n_train for record in records] == [16] * 6 + [None]
     assert {record.transduction for record in records} == {False}
-    assert len({record.unlabeled_hash for record in records}) == 1
+    assert {record.precision for record in records} == {"32", None}
+    hashed = [result.variant for result in found.values() if result.records[0].unlabeled_hash]
+    assert hashed == ["pretrained", "student1", "student2"]
     pretraining = io.read_json(of.pretraining("pretrained", 0)[0] / "provenance.json")
     assert (pretraining["method"], pretraining["images"]) == ("masked", 20)
     assert of.run_dir("blend", 0).members() == [of.run_dir(name, 0).name for name in ("longer", "student1", "student2")]
@@ -273,6 +277,35 @@ def test_folds_of_one_training_run_side_by_side(tmp_path) -> None:
     assert list(started.call_args.args[0]) == ["fold_0", "fold_1"]
     run = runs.RunDir(tmp_path / "output" / "studies" / "case_study-tiny-tiny" / "base-0")
     assert len(run.finished_folds()) == 2
+
+
+def test_what_trainings_share_is_made_before_they_start_side_by_side(tmp_path, capsys) -> None:
+    write_dataset(tmp_path / "input" / "tiny", n_train=20, n_test=1, seed=3)
+    of, calls = sweep(tmp_path, label_efficiency.STUDY), []
+
+    def started(commands, parallel, logs):
+        calls.append(list(commands))
+        return dict.fromkeys(commands, 0)
+
+    def prepared(_, training):
+        calls.append(training[0])
+        if training[0] == "synthetic_300":
+            raise InputError("no")
+
+    pending = [(name, 0) for name in ("synthetic_100", "synthetic_300", "synthetic_1000", "synthetic_all")]
+    with mock.patch.object(engine, "_prepare", prepared), mock.patch.object(processes, "run", started):
+        failed = engine.run(of, pending, 2, ["study"])
+    # of 20 images 12 train, not 16
+    assert calls == ["synthetic_100", "synthetic_300", "synthetic_all", ["synthetic_100-0", "synthetic_all-0"]]
+    assert list(failed) == ["synthetic_1000-0", "synthetic_300-0"]
+    assert "synthetic_1000-0 cannot be trained: folds.train_images is 16" in capsys.readouterr().err
+
+
+def test_a_record_alone_is_not_enough_to_learn_from(tmp_path) -> None:
+    of = sweep(tmp_path)
+    study_records.write(of, study_records.record(of, "longer"))
+    with pytest.raises(InputError, match="student1 needs the run of longer, of which only the record is here; copy"):
+        engine.run(of, [("student1", 0)], 1, [])
 
 
 def test_mistakes_are_told_before_anything_is_trained(tmp_path, capsys) -> None:

@@ -10,7 +10,7 @@ from study_records import record, sweep, write
 from saltseg import io
 from saltseg.errors import InputError
 from saltseg.metrics.bootstrap import bootstrap_interval
-from saltseg.studies import benchmark, records, results, self_training
+from saltseg.studies import ablations, benchmark, records, results, self_training
 from saltseg.studies.records import POSTPROCESSED, TUNED
 
 PUBLISHED = Path(__file__).parents[2] / "output" / "published" / "studies"
@@ -108,9 +108,13 @@ def test_what_does_not_compare_is_refused_in_one_line(tmp_path) -> None:
 
     with pytest.raises(InputError, match=r"no records in .*; train with: saltseg study ablations --data fake --budget"):
         results.compare_all(of, {})
+    other = sweep(tmp_path, ablations.STUDY.with_base("recipe_lite0"))
+    with pytest.raises(InputError, match="train with: saltseg study ablations --experiment recipe_lite0 --data fake"):
+        results.compare_all(other, {})
     focal = record(of, "focal")
     refused("base and focal in .* differ in folds_hash", replace(focal, folds_hash="other"))
     refused("differ in device", replace(focal, device="gpu"))
+    refused(r"differ in precision \(32, bf16\)", replace(focal, precision="bf16"))
     refused("differ in n ", replace(focal, n=1, passed={"score_tuned_cv": "5"}))
     settings = focal.settings | {"train.learning_rate": 0.5}
     refused(
@@ -138,6 +142,15 @@ def test_an_option_that_did_not_exist_had_its_defaults_effect_and_places_do_not_
     }
     of_today = write(of, replace(student, settings=settings | {"name": "x", "pseudo.teacher": "elsewhere"}))
     assert list(results.read(of_today)) == ["student1"]
+
+
+def test_a_record_without_a_precision_is_in_float32_whatever_its_settings_say(tmp_path) -> None:
+    of = write(sweep(tmp_path), record(sweep(tmp_path)))
+    path = of.record_path("base", 0)
+    entries = io.read_json(path)
+    assert entries.pop("precision") == entries["settings"]["train.precision"] == "32"
+    io.write_json_lines(path, entries | {"settings": entries["settings"] | {"train.precision": "auto"}})
+    assert results.read(of)["base"][0].precision == "32"
 
 
 def test_a_damaged_record_is_one_line(tmp_path) -> None:

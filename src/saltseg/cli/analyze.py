@@ -8,13 +8,14 @@ from typer import Argument, Option
 from saltseg.cli.command import INPUT, OUTPUT, InputDir, OutputDir, Result, Run, verb
 from saltseg.errors import InputError
 
-SHOWN = 20  # reasons for a refusal
+SHOWN = 20  # reasons for a refusal, printed without --all
 
 
 @verb("score")
 def score(
     submission: Annotated[Path, Argument(metavar="SUBMISSION", help="the CSV file to score: id,rle_mask")],
     solution: Annotated[Path, Argument(metavar="SOLUTION", help="the true masks: id,rle_mask and optionally usage")],
+    every: Annotated[bool, Option("--all", help="list every reason for a refusal")] = False,
 ) -> Result:
     """Score a submission against known masks, as on Kaggle.
 
@@ -30,12 +31,12 @@ def score(
     if not refused:
         refused = [("submission", problem) for problem in submissions.check(submission, table.ids).problems]
     if refused:  # Kaggle shows the first alone
-        for kind, problem in refused[:SHOWN]:
+        first = refused if every else refused[:SHOWN]
+        for kind, problem in first:
             print(f"{kind}: {problem}")
-        if len(refused) > SHOWN:
-            print(f"and {len(refused) - SHOWN:,} more")
         file = solution if refused[0][0] == "solution" else submission
-        raise InputError(f"{file} is refused for {len(refused):,} reasons, listed above; correct it")
+        listed = "" if len(first) == len(refused) else f", the first {len(first)} are listed (--all lists every one)"
+        raise InputError(f"{file} is refused for {len(refused):,} reason{'s' * (len(refused) > 1)}{listed}; correct it")
 
     result = submissions.score(submission, solution)
     for name, value, count in (
@@ -50,7 +51,7 @@ def score(
         number = int(row["coverage_class"])
         label = "no salt" if number == 0 else f"{10 * (number - 1)}-{10 * number} %"
         print(f"{label:<25} {row['n']:>7}  {row['score']:.4f}")
-    return ["saltseg", "leaderboard"]
+    return 0
 
 
 @verb("report")
@@ -146,7 +147,7 @@ def compare(
             f"  {title:<18} {part[first.name]:.4f} → {part[second.name]:.4f}  "
             f"{part['difference']:+.4f} ({low:+.4f} to {high:+.4f})  {verdict}"
         )
-    return ["saltseg", "leaderboard"]
+    return ["saltseg", "leaderboard"] if runs.all_runs(output_dir) else 0  # both may be published only
 
 
 @verb("publish")

@@ -10,7 +10,7 @@ import typer
 from saltseg.errors import InputError
 
 if TYPE_CHECKING:
-    from saltseg.config import Config
+    from saltseg.config import Config, Runtime
 
 # What a verb returns: an exit code (None: 0), or the command to type next, word by word.
 Result = int | Sequence[str] | None
@@ -27,6 +27,10 @@ Experiment = Annotated[
 Changes = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="KEY=VALUE", help="change a setting (`saltseg settings`); may be repeated"),
+]
+RuntimeChanges = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="runtime.KEY=VALUE", help="how this machine computes; may be repeated"),
 ]
 Parallel = Annotated[int, typer.Option(min=1, metavar="N", help="trainings at a time, each a process")]
 
@@ -73,3 +77,15 @@ def configured(experiment: str, changes: list[str] | None, holdout: float | None
     if holdout is None:
         return settings
     return config.change(settings, {"folds.scheme": "holdout", "folds.holdout": holdout})
+
+
+def runtime(changes: list[str] | None) -> "Runtime":
+    """How this machine computes, from ``--set runtime.KEY=VALUE``; InputError for any other setting."""
+    from saltseg import config
+
+    for change in changes or []:
+        if not change.strip().startswith("runtime."):
+            raise InputError(
+                f"--set {change}: only settings of runtime apply here, such as runtime.predict_batch_size=16"
+            )
+    return config.override(config.Config(), changes or []).runtime

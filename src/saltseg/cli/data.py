@@ -9,7 +9,7 @@ from typer import Argument, Option
 from saltseg.cli.command import INPUT, OUTPUT, InputDir, OutputDir, Result, progress_bar, verb
 from saltseg.errors import InputError
 
-PLACES = 10  # that are printed of each problem
+PLACES = 10  # where each problem was found, printed without --all
 
 if TYPE_CHECKING:
     from saltseg.data.check import Problem
@@ -62,6 +62,7 @@ def prepare(
 @verb("check")
 def check(
     dataset: Annotated[str, Argument(metavar="DATASET", help="name under input/, or the path of a folder")],
+    every: Annotated[bool, Option("--all", help="list every place of every problem")] = False,
     input_dir: InputDir = INPUT,
 ) -> Result:
     """List everything that is wrong with a dataset, each problem with its fix.
@@ -81,14 +82,14 @@ def check(
     elif not root.is_dir():
         root = competition.dataset_root(input_dir, dataset)
     with progress_bar(desc="checking", unit="file", delay=2, leave=False) as progress:
-        every = check.check_dataset(root, progress)
-    problems, notes = ([p for p in every if p.is_note == is_note] for is_note in (False, True))
+        found = check.check_dataset(root, progress)
+    problems, notes = ([p for p in found if p.is_note == is_note] for is_note in (False, True))
     count = sum(len(problem.places) for problem in problems)
     print(f"{root}: {f'{count:,}' if count else 'no'} problem{'s' * (count != 1)}")
     if not problems:
         _print_statistics(statistics.statistics(root))
-    _print_problems(problems, "fix")
-    _print_problems(notes, "note, fix")
+    _print_problems(problems, "fix", every)
+    _print_problems(notes, "note, fix", every)
     if problems:
         return 2
     if root.parent.resolve() == input_dir.resolve():
@@ -96,19 +97,19 @@ def check(
     return ["saltseg", "prepare", "--source", str(root)]
 
 
-def _print_problems(problems: "list[Problem]", label: str) -> None:
-    """Print each cause with its fix and where it was found, the rarest first; of what concerns names one example."""
+def _print_problems(problems: "list[Problem]", label: str, every: bool) -> None:
+    """Print each cause with its fix and where it was found, the rarest first; without ``every`` the first places."""
     from saltseg.data import names
 
     for problem in sorted(problems, key=lambda problem: len(problem.places)):
         print(f"\n{len(problem.places):,} x  {label}: {problem.fix}")
         about_names = problem.is_note or problem.fix in names.FIXES.values()
-        shown = problem.places[: 1 if about_names else PLACES]
+        shown = problem.places if every else problem.places[: 1 if about_names else PLACES]
         width = min(60, max(len(where) for where, _ in shown))
         for where, what in shown:
             print(f"  {where:<{width}}  {what}")
         if len(problem.places) > len(shown):
-            print(f"  and {len(problem.places) - len(shown):,} more")
+            print(f"  and {len(problem.places) - len(shown):,} more; --all lists them")
 
 
 def _print_statistics(counts: "Statistics") -> None:
@@ -178,8 +179,8 @@ def find_sections(
 ) -> Result:
     """Find the tiles that were cut from one seismic section, by matching the edges of tiles.
 
-      saltseg find-sections tgs                                       labeled and test tiles
-      saltseg find-sections tgs --images input/tgs/unlabelled/images  further tiles close gaps between them
+      saltseg find-sections tgs                    labeled and test tiles
+      saltseg find-sections tgs --images FOLDER    further tiles close gaps between them
 
     Random folds put tiles of one section on both sides of a split, so that a score flatters for a new survey. With the
     sections found, --set folds.scheme=grouped keeps them in one fold, and intervals resample sections.
@@ -208,4 +209,5 @@ def find_sections(
     print(f"{path}: {np.count_nonzero(sizes):,} sections of {len(labeled.ids):,} labeled tiles")
     print(f"  {sizes[sizes > 1].sum():,} labeled tiles share a section with another, the largest has {sizes.max()}")
     print(f"  {loops:,} loops of four tiles were found, {open_loops} of them do not close")
-    return ["saltseg", "train", "unet", "--data", dataset, "--set", "folds.scheme=grouped"]
+    grouped = ["--set", "folds.scheme=grouped", "--name", f"{dataset}-unet-grouped"]
+    return ["saltseg", "train", "unet", "--data", dataset, *grouped]

@@ -6,7 +6,19 @@ from typing import Annotated, Any, Literal
 
 from typer import Argument, Option
 
-from saltseg.cli.command import INPUT, OUTPUT, Dataset, InputDir, OutputDir, Result, Run, progress_bar, verb
+from saltseg.cli.command import (
+    INPUT,
+    OUTPUT,
+    Dataset,
+    InputDir,
+    OutputDir,
+    Result,
+    Run,
+    RuntimeChanges,
+    progress_bar,
+    runtime,
+    verb,
+)
 from saltseg.errors import InputError
 
 
@@ -23,6 +35,7 @@ def predict(
         Path | None,
         Option(metavar="DIR", help="new folder for --images (default: output/predictions/RUN/DIR)", show_default=False),
     ] = None,
+    changes: RuntimeChanges = None,
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,
 ) -> Result:
@@ -31,19 +44,25 @@ def predict(
       saltseg predict tgs-unet                       collate the folds: out-of-fold and mean test predictions
       saltseg predict tgs-unet --tta identity        predict again with other test-time augmentation
       saltseg predict tgs-unet --images my_section   any folder of images: masks as PNG and CSV
+      saltseg predict tgs-unet --set runtime.predict_batch_size=8    with less memory
 
     Writes oof.npz and test.npz: probabilities at the tiles' own 101x101 pixels together with their ids. --images takes
     PNG, JPG, TIF and BMP files, gray, 8 or 16 bit, up to 4 megapixels each. Gray values are not stretched.
+
+    The same command goes on after an interruption. With --images it predicts only the images that are missing.
     """
     from saltseg import runs
     from saltseg.pipeline import collate, workspace
 
-    source = runs.existing_run(output_dir, run)
+    source, machine = runs.existing_run(output_dir, run), runtime(changes)
+    views = tuple(tta.split(",")) if tta else None
+    if to and not images:
+        raise InputError(f"--to {to} is for --images; give --images DIR, or leave --to out")
     if images:
         from saltseg.pipeline import folder
 
         target = to or output_dir / "predictions" / source.name / images.resolve().name
-        rows, left_out = folder.predict_folder(source, images, target)
+        rows, left_out = folder.predict_folder(source, images, target, tta=views, runtime=machine)
         if left_out:
             print(f"{len(left_out)} files are no images and left out: {', '.join(map(ascii, left_out[:9]))}")
         for row in rows:
@@ -51,8 +70,7 @@ def predict(
                 print(f"warning: {row['id']}: post-processing removed all salt that threshold 0.5 finds")
         print(f"{len(rows)} images predicted: {target}/masks.csv, *_mask.png, *_probability.png")
         return 0
-    views = tuple(tta.split(",")) if tta else None
-    finished, total = collate.collate_run(source, workspace.Workspace(input_dir, output_dir), views)
+    finished, total = collate.collate_run(source, workspace.Workspace(input_dir, output_dir), views, machine)
     teacher = source.pseudo_labels_from_all_folds()
     if teacher:
         print(f"{finished} of {total} folds: {source.test}")
@@ -210,7 +228,13 @@ def _print_weights(found: dict[str, Any]) -> None:
 
 
 @verb("evaluate")
-def evaluate(run: Run, data: Dataset, input_dir: InputDir = INPUT, output_dir: OutputDir = OUTPUT) -> Result:
+def evaluate(
+    run: Run,
+    data: Dataset,
+    changes: RuntimeChanges = None,
+    input_dir: InputDir = INPUT,
+    output_dir: OutputDir = OUTPUT,
+) -> Result:
     """Score a run on the labeled images of another dataset.
 
       saltseg evaluate synthetic-unet --data tgs      trained on simulated tiles, evaluated on real ones
@@ -221,7 +245,7 @@ def evaluate(run: Run, data: Dataset, input_dir: InputDir = INPUT, output_dir: O
     from saltseg.pipeline import evaluate, workspace
 
     source = runs.existing_run(output_dir, run)
-    found = evaluate.evaluate(source, workspace.Workspace(input_dir, output_dir), data)
+    found = evaluate.evaluate(source, workspace.Workspace(input_dir, output_dir), data, runtime(changes))
     target = source.path / f"on_{data}.json"
     io.write_json(target, found)
     print(json.dumps(found, indent=2))

@@ -15,7 +15,9 @@ from saltseg.cli.command import (
     OutputDir,
     Result,
     Run,
+    RuntimeChanges,
     configured,
+    runtime,
     verb,
 )
 from saltseg.errors import InputError
@@ -78,6 +80,7 @@ def pretrain(
     _check_method(method, tiles, images, limit, data)
     runs.run_dir(output_dir, name)  # refuses a bad name before anything heavy is imported
 
+    from saltseg.data import competition
     from saltseg.training import pretraining
 
     directory = pretraining.directory(output_dir, name)
@@ -91,7 +94,10 @@ def pretrain(
         print(f"{name} is finished already; skipped")
     losses = [row["valid_loss"] for row in schemas.read(directory.log) if math.isfinite(row["valid_loss"])]
     print(f"validation loss {losses[0]:.6g} → {losses[-1]:.6g}; weights: {directory.weights}")
-    again = ["saltseg", "train", experiment, "--data", data or "tgs", "--name", name]
+    datasets = [data] if data else competition.list_datasets(input_dir)
+    if not datasets:
+        return 0
+    again = ["saltseg", "train", experiment, "--data", datasets[0], "--name", name]
     for change in [*changes, f"train.init_from=file:{directory.weights}"]:
         again += ["--set", change] if change.startswith(("model.", "data.", "train.init_from")) else []
     return again
@@ -135,6 +141,7 @@ def pseudo_label(
     run: Run,
     images: Annotated[Path, Option(metavar="DIR", help="images without labels")],
     limit: Limit = None,
+    changes: RuntimeChanges = None,
     output_dir: OutputDir = OUTPUT,
 ) -> Result:
     """Self-training, first half: each fold of a run labels images that have no labels.
@@ -156,16 +163,18 @@ def pseudo_label(
     networks that saw the validation images, so that run has no out-of-fold score and cannot be a teacher: it is for a
     final submission only. Writes output/runs/RUN/fold_K/pseudo.npz.
     """
+    from saltseg.config import MeanTeacher
     from saltseg.pipeline import pseudo_labeling
     from saltseg.training import pseudo_labels
 
-    teachers = pseudo_labels.members(output_dir, run)
+    teachers, machine = pseudo_labels.members(output_dir, run), runtime(changes)
     for teacher in teachers:
-        count = pseudo_labeling.label(teacher, images, limit)
+        count = pseudo_labeling.label(teacher, images, limit, machine)
         folds = len(teacher.finished_folds())
         print(f"{count} tiles labeled by each of {folds} folds: {teacher.path}/fold_*/pseudo.npz")
         every, half = pseudo_labeling.empty_shares(teacher)
         print(f"without salt: {every:.0%} of the tiles, {half:.0%} with pseudo.drop_fraction=0.5")
-    experiment, dataset = teachers[0].read_config().name, teachers[0].read_provenance()["dataset"]
-    student = ["--set", f"pseudo.teacher={run}", "--name", f"{run}-student"]
-    return ["saltseg", "train", experiment, "--data", dataset, *student]
+    words = ["saltseg", "train", str(teachers[0].config), "--data", teachers[0].read_provenance()["dataset"]]
+    if isinstance(teachers[0].read_config().pseudo, MeanTeacher):
+        words += ["--set", "pseudo=null"]  # pseudo.images and pseudo.teacher exclude each other
+    return [*words, "--set", f"pseudo.teacher={run}", "--name", f"{run}-student"]

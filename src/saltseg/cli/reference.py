@@ -8,6 +8,7 @@ from typing import Annotated, Any
 from typer import Argument, Option
 
 from saltseg.cli.command import Result, verb
+from saltseg.errors import InputError, unknown_name
 
 INTRODUCTION = """# Settings
 
@@ -37,8 +38,13 @@ def experiments() -> Result:
 
     Bases are case_study, the defaults, and pretrained, what experiments with an ImageNet encoder share.
     """
-    from saltseg.experiments import EXPERIMENTS
+    from saltseg.experiments import BASE_CHANGES, EXPERIMENTS
 
+    for name, changes in BASE_CHANGES.items():
+        print(f"base {name}: {'what it changes in the defaults' if changes else 'the defaults (saltseg settings)'}")
+        for key, value in changes.items():
+            print(f"  {key}={_text(value)}")
+    print()
     for name, experiment in EXPERIMENTS.items():
         print(f"{name}: {experiment.why}")
         print(f"  base: {experiment.base}")
@@ -63,6 +69,9 @@ def settings(
     if markdown:
         print(markdown_page(), end="")
         return 0
+    known = {name: None for _, rows in groups() for row in rows for name in (row.name.rpartition(".")[0], row.name)}
+    if section and not any(f"{name}.".startswith(f"{section}.") for name in known):
+        raise InputError(unknown_name("setting", section, filter(None, known)))
     for title, rows in groups():
         chosen = [row for row in rows if f"{row.name}.".startswith(f"{section}." if section else "")]
         if chosen:
@@ -79,7 +88,8 @@ def markdown_page() -> str:
         lines += [f"## {title}\n", "| setting | default | values | meaning |", "|---|---|---|---|"]
         for row in rows:
             default = f"`{row.default}`" if row.default else "must be given"
-            lines.append(f"| `{row.name}` | {default} | {row.values} | {row.meaning} |")
+            cells = (f"`{row.name}`", default, row.values, row.meaning)
+            lines.append("| " + " | ".join(cell.replace("|", "\\|") for cell in cells) + " |")
         lines.append("")
     return "\n".join(lines)
 

@@ -53,7 +53,7 @@ def study(
       ablations         what each setting of a recipe gains
       benchmark         from the handwritten U-Net to a blend of self-trained networks
       self_training     ways to learn from images without labels
-      label_efficiency  what first weights are worth with 100, 300, 1,000 and all labels
+      label_efficiency  what initial weights gain with 100, 300, 1,000 and all labels
       case_study        the questions of the case study about its U-Net
 
     Budgets: cpu takes hours on two cores; gpu is full length, gpu_offline the same without a model hub; tiny is for

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 from typer import Option
@@ -165,15 +166,19 @@ def run_all(
     settings = configured(experiment, changes, holdout)
     run = runs.run_dir(output_dir, name or runs.default_name(data, settings.name, holdout))
     teacher = settings.pseudo_labels_from_all_folds
-    where = (input_dir, output_dir)
+    machine = [change for change in changes or [] if change.strip().startswith("runtime.")]
+    where: dict[str, Path] = {"input_dir": input_dir, "output_dir": output_dir}
     steps: dict[str, Callable[[], Result]] = {
-        "train": lambda: train(experiment, data, folds, holdout, changes, run.name, parallel, devices, False, *where),
-        "predict": lambda: predict.predict(run.name, None, None, None, *where),
-        "tune": lambda: predict.tune(run.name, *where),
-        "submit": lambda: predict.submit(run.name, teacher or None, *where),
-        "report": lambda: analyze.report(run.name, None, *where),
-        "leaderboard": lambda: analyze.leaderboard(output_dir),
-    }
+        "train": lambda: train(
+            experiment, data, folds=folds, holdout=holdout, changes=changes, name=run.name, parallel=parallel,
+            devices=devices, **where,
+        ),
+        "predict": lambda: predict.predict(run.name, changes=machine, **where),
+        "tune": lambda: predict.tune(run.name, **where),
+        "submit": lambda: predict.submit(run.name, postprocessing_from=teacher or None, **where),
+        "report": lambda: analyze.report(run.name, **where),
+        "leaderboard": lambda: analyze.leaderboard(output_dir=output_dir),
+    }  # fmt: skip
     wanted = ["train", "predict", "submit"] if teacher else list(steps)
     for number, step in enumerate(wanted, start=1):
         print(f"\n[{number}/{len(wanted)}] {step}", flush=True)

@@ -89,8 +89,8 @@ def predict_folder(
                 if not probability_path.is_file():
                     with io.atomic_path(probability_path) as beside:
                         image_files.write_png(beside, _predict(networks, image, settings))
-            except (RuntimeError, MemoryError) as error:  # too large for the memory, or a size that networks refuse
-                failed.append(f"{path.name} of {height}x{width} pixels ({reason(error)})")
+            except (InputError, RuntimeError, MemoryError) as error:  # too large for the memory; NaN
+                failed.append(f"{path.name} of {height}x{width} pixels ({reason(error, 160)})")
                 continue
             probability = image_files.read_gray(probability_path)
             mask = postprocess(probability, postprocessing)

@@ -84,6 +84,7 @@ STUDY = Study(
                 "train.batch_size": 16,
                 "train.schedule.warmup_epochs": 1,
                 "train.val_every_n_epochs": 8,
+                "train.precision": "32",
                 "predict.tta": ["identity"],
             }
         ),

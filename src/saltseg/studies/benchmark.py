@@ -46,6 +46,7 @@ BUDGETS = {
             "folds.train_images": 500,
             "train.epochs": 10,
             "train.batch_size": 16,
+            "train.precision": "32",
             "train.schedule.warmup_epochs": 1,
             "train.ema_decay": 0.98,  # of 300 steps; 0.99 would hold 4 % of the first one's weights
         },
@@ -66,6 +67,7 @@ BUDGETS = {
             "folds.train_images": 16,
             "train.epochs": 2,
             "train.batch_size": 8,
+            "train.precision": "32",
             "train.learning_rate": 0.01,
             "train.schedule.warmup_epochs": 0,
             "train.ema_decay": 0.5,

@@ -3,6 +3,7 @@
 A study may take hours: it goes on where it was stopped, and a variant that fails stops no other.
 """
 
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -71,16 +72,19 @@ def run(sweep: Sweep, pending: Sequence[Training], parallel: int, command: Seque
         command: Python command line of this sweep; it takes --only, --seeds and --folds.
 
     Raises:
-        InputError: a training needs another that is neither pending nor recorded, or images that are not there or
-            others than before.
+        InputError: a training needs another that is neither pending nor recorded, or whose run is not here; or images
+            that are not there or others than before.
     """
     _check_before(sweep, pending)
-    waiting, failed = list(pending), dict[str, str]()
+    failed = _too_few_labels(sweep, pending)
+    for name, reason in failed.items():
+        sys.stderr.write(f"{name} cannot be trained: {reason}\n")
+    waiting = [training for training in pending if _name(training) not in failed]
     while waiting:
         ready = [training for training in waiting if not _lacking(sweep, training)]
         if not ready:
             return failed | {_name(left): f"it needs {_lacking(sweep, left)[0]}" for left in waiting}
-        failed |= _train_each(sweep, ready, parallel, command, last=len(waiting) == 1)
+        failed |= _train_each(sweep, ready, parallel, command)
         waiting = [training for training in waiting if training not in ready]
     return failed
 
@@ -90,15 +94,32 @@ def _name(training: Training) -> str:
 
 
 def _lacking(sweep: Sweep, training: Training) -> list[str]:
-    """What a training needs and has no record."""
+    """The variants that a training needs and that are not recorded, or whose runs are not here."""
     name, seed = training
-    return [need for need in sweep.study.variants[name].needs if not sweep.record_path(need, seed).is_file()]
+    needs = [(need, seed) for need in sweep.study.variants[name].needs]
+    return [need[0] for need in needs if not (sweep.record_path(*need).is_file() and _run_is_here(sweep, need))]
+
+
+def _run_is_here(sweep: Sweep, training: Training) -> bool:
+    """Whether all folds of a training are here, or the predictions of a blend, and not only its record."""
+    run = sweep.run_dir(*training)
+    if sweep.study.variants[training[0]].members:
+        return run.oof.is_file() and run.test.is_file()
+    folds = sweep.settings(*training).folds
+    numbers = sweep.budget.folds or range(1 if folds.scheme == "holdout" else folds.count)
+    return all(run.fold(number).finished() for number in numbers)
 
 
 def _check_before(sweep: Sweep, pending: Sequence[Training]) -> None:
     """Refuse what would fail after hours."""
     for training in pending:
         for need in _lacking(sweep, training):
+            path = sweep.record_path(need, training[1])
+            if path.is_file():
+                raise InputError(
+                    f"{training[0]} needs the run of {need}, of which only the record is here; copy it to "
+                    f"{sweep.run_dir(need, training[1]).path}, or remove {path} and rerun to train it again"
+                )
             if (need, training[1]) not in pending:
                 raise InputError(
                     f"{training[0]} needs {need}, which is not finished; add it to --only, or leave --only out"
@@ -109,36 +130,62 @@ def _check_before(sweep: Sweep, pending: Sequence[Training]) -> None:
         raise InputError(f"the study {sweep.study.name} learns from images without labels; give --images FOLDER")
     given = _unlabeled_hash(sweep.images, sweep.budget.unlabeled)
     for record in (record for own in results.read(sweep).values() for record in own):
-        if record.unlabeled_hash not in (None, given):
+        if sweep.study.variants[record.variant].unlabeled and record.unlabeled_hash not in (None, given):
             raise InputError(
                 f"{record.variant} was trained with other images without labels than those of {sweep.images}; give the "
                 f"same folder, or remove its record from {sweep.folder}"
             )
 
 
+def _too_few_labels(sweep: Sweep, pending: Sequence[Training]) -> dict[str, str]:
+    """The trainings that ask for more labeled images than a fold has, by name, and the reason."""
+    from saltseg.training import run_training
+
+    root, reasons = competition.dataset_root(sweep.input_dir, sweep.data), dict[str, str]()
+    for training in pending:
+        if sweep.study.variants[training[0]].members:
+            continue
+        settings = sweep.settings(*training)
+        table = run_training.fold_table(settings, root, sweep.output_dir)
+        try:
+            for number in sweep.budget.folds or table.numbers:
+                table.split(number, settings.folds)
+        except InputError as error:
+            reasons[_name(training)] = str(error)
+    return reasons
+
+
 def _unlabeled_hash(folder: Path, limit: int | None) -> str:
     return unlabeled.fingerprint(unlabeled.read(folder, limit))
 
 
-def _train_each(
-    sweep: Sweep, ready: Sequence[Training], parallel: int, command: Sequence[str], last: bool
-) -> dict[str, str]:
-    """Each in a process of its own, so that none inherits another's memory; returns those that failed, and why."""
+def _train_each(sweep: Sweep, ready: Sequence[Training], parallel: int, command: Sequence[str]) -> dict[str, str]:
+    """Each in a process of its own, so that none inherits another's memory; returns those that failed, and why.
+
+    What trainings share is made here, before they start: side by side each would lock it for itself.
+    """
     from saltseg.training import processes
 
-    if len(ready) == 1 and (parallel > 1 or last):
+    failed, child = dict[str, str](), processes.is_child()
+    for training in ready if not child else ():
+        try:
+            _prepare(sweep, training)
+        except InputError as error:
+            failed[_name(training)] = str(error)
+    ready = [training for training in ready if _name(training) not in failed]
+    if len(ready) == 1 and (parallel > 1 or child):
         try:
             train(sweep, ready[0], parallel, command)
         except InputError as error:
-            return {_name(ready[0]): str(error)}
-        return {}
+            failed[_name(ready[0])] = str(error)
+        return failed
     commands = {_name((v, seed)): [*command, "--only", v, "--seeds", str(seed)] for v, seed in ready}
     codes = processes.run(commands, parallel, sweep.logs)
-    return {name: "" for name, code in codes.items() if code}
+    return failed | {name: "" for name, code in codes.items() if code}
 
 
 def train(sweep: Sweep, training: Training, parallel: int = 1, command: Sequence[str] = ()) -> None:
-    """Train one variant with one seed and write its record."""
+    """Train one variant with one seed, whose sources are there, and write its record."""
     from saltseg.training import processes, run_training
 
     (name, seed), run = training, sweep.run_dir(*training)
@@ -148,17 +195,15 @@ def train(sweep: Sweep, training: Training, parallel: int = 1, command: Sequence
 
         io.remove(run.path)  # of earlier members
         blend.blend_runs([sweep.run_dir(member, seed) for member in members], run, workspace)
+    elif parallel > 1:
+        job = (sweep.settings(name, seed), sweep.data, run, sweep.input_dir, sweep.output_dir, sweep.budget.folds)
+        folds, _ = run_training.prepare_run(*job)
+        own = [*command, "--only", name, "--seeds", str(seed), "--folds"]
+        codes = processes.run({f"fold_{k}": [*own, str(k)] for k in folds}, parallel, run.path / "logs")
+        if failed := [fold for fold, code in codes.items() if code]:
+            raise InputError(f"{', '.join(failed)} failed; fix what {run.path / 'logs'} says and rerun")
     else:
-        _prepare(sweep, training)
-        if parallel > 1:
-            job = (sweep.settings(name, seed), sweep.data, run, sweep.input_dir, sweep.output_dir, sweep.budget.folds)
-            folds, _ = run_training.prepare_run(*job)
-            own = [*command, "--only", name, "--seeds", str(seed), "--folds"]
-            codes = processes.run({f"fold_{k}": [*own, str(k)] for k in folds}, parallel, run.path / "logs")
-            if failed := [fold for fold, code in codes.items() if code]:
-                raise InputError(f"{', '.join(failed)} failed; fix what {run.path / 'logs'} says and rerun")
-        else:
-            train_folds(sweep, training, sweep.budget.folds)
+        train_folds(sweep, training, sweep.budget.folds)
     if sweep.study.complete:
         _finish(run, workspace)
     records.write(sweep.record_path(name, seed), record(sweep, training))
@@ -177,6 +222,8 @@ def _prepare(sweep: Sweep, training: Training) -> None:
     """Make what a training learns from beside its labels: the weights of a pretraining, labels of a teacher."""
     name, seed = training
     spec, run = sweep.study.variants[name], sweep.run_dir(*training)
+    if spec.members:
+        return
     sources = [sweep.run_dir(need, seed) for need in spec.needs]
     if spec.pretraining:
         sources.append(_pretrain(sweep, training))
@@ -227,7 +274,8 @@ def _finish(run: RunDir, workspace: Workspace) -> None:
 def record(sweep: Sweep, training: Training) -> Record:
     """The record of a finished run or blend."""
     (name, seed), run = training, sweep.run_dir(*training)
-    blend = bool(sweep.study.variants[name].members)
+    spec = sweep.study.variants[name]
+    blend, further = bool(spec.members), sweep.images if spec.unlabeled else None
     workspace = Workspace(sweep.input_dir, sweep.output_dir)
     oof = predictions.load_predictions(run.oof) if blend else predictions.collate_folds(run.finished_folds())
     oof = predictions.reorder(oof, np.sort(oof.ids))
@@ -247,7 +295,7 @@ def record(sweep: Sweep, training: Training) -> Record:
         dataset=sweep.data,
         dataset_hash=origin["dataset_hash"],
         folds_hash=origin["folds_hash"],
-        unlabeled_hash=_unlabeled_hash(sweep.images, sweep.budget.unlabeled) if sweep.images else None,
+        unlabeled_hash=_unlabeled_hash(further, sweep.budget.unlabeled) if further else None,
         transduction=provenance.transduction(run),
         n=len(oof.ids),
         n_train=None if blend else folds[0]["n_train"],
@@ -266,4 +314,5 @@ def record(sweep: Sweep, training: Training) -> Record:
         changes=[] if blend else sweep.changes(name),
         settings={} if blend else config.flat(run.read_config()),
         details=details(run, workspace, oof, images, sweep.record_path(name, seed)) if details else {},
+        precision=None if blend else origin.get("precision") or "32",
     )

@@ -1,4 +1,4 @@
-"""Label efficiency: what each kind of first weights is worth with 100, 300, 1,000 and all labels.
+"""Label efficiency: what each kind of initial weights gains with 100, 300, 1,000 and all labels.
 
 One fold validates 0.4 of the images. All trainings have about as many steps. What is pretrained here is measured over a
 longer training, which spends the steps of the pretraining on labeled tiles.

@@ -6,7 +6,7 @@ without the runs.
 
 from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +26,7 @@ class Record:
 
     Attributes:
         run: the name of its run or blend.
-        unlabeled_hash: of the images without labels that the study was given.
+        unlabeled_hash: of the images without labels that it learns from.
         transduction: whether images of the test set helped to train it.
         n, n_train, n_pseudo: images that are scored; of the first fold, that it trains on with and without labels.
         scores: mean over images, by `KINDS`, see `saltseg.postprocessing.step_selection.scores`.
@@ -38,6 +38,7 @@ class Record:
         changes: what it changes in the base on the budget.
         settings: its configuration, as `saltseg.config.flat`; {} for a blend.
         details: what only one study records.
+        precision: that it is trained in. Records without it are older than training in bf16 on a CPU.
     """
 
     study: str
@@ -67,6 +68,7 @@ class Record:
     changes: list[str]
     settings: dict[str, Any]
     details: dict[str, Any]
+    precision: Literal["32", "bf16", "fp16"] | None = "32"
 
     def images(self, kind: str) -> NDArray[np.float64]:
         """The score of each image, float64 (n,) in [0, 1], in id order."""

@@ -15,9 +15,9 @@ from saltseg.studies import records
 from saltseg.studies.records import KINDS, POSTPROCESSED, TUNED, Record
 from saltseg.studies.sweep import Sweep
 
-# Settings that name a run or a folder, which differ between machines.
-PLACES = ("name", "pseudo.images", "pseudo.teacher", "pseudo.transduction", "train.init_from")
-ALIKE = ("dataset_hash", "folds_hash", "device", "n")  # or records do not compare
+# Names of runs and folders differ between machines; `Record.precision` holds what train.precision=auto has become.
+NOT_COMPARED = ("name", "pseudo.images", "pseudo.teacher", "pseudo.transduction", "train.init_from", "train.precision")
+ALIKE = ("dataset_hash", "folds_hash", "device", "precision", "n")  # or records do not compare
 
 
 @dataclass(frozen=True)
@@ -132,12 +132,14 @@ def _require_current(sweep: Sweep, record: Record, path: Path) -> None:
     if path != sweep.record_path(record.variant, record.seed) or record.dataset != sweep.data:
         raise InputError(f"{path} is the record of {name} of {record.study} on {record.dataset}; remove it")
     if record.settings:
-        known = {key: value for key, value in record.settings.items() if key not in PLACES or key == "pseudo.teacher"}
+        known = {
+            key: value for key, value in record.settings.items() if key not in NOT_COMPARED or key == "pseudo.teacher"
+        }
         if "pseudo.images" in record.settings:
             known["pseudo.images"] = record.settings["pseudo.images"]
         then = config.change(config.Config(), known)
         lines = config.differences(then, sweep.settings(record.variant, record.seed))
-        if lines := [line for line in lines if line.split(":")[0] not in PLACES]:
+        if lines := [line for line in lines if line.split(":")[0] not in NOT_COMPARED]:
             raise InputError(
                 f"{path} was trained with other settings than the study has now ({'; '.join(lines[:3])}); "
                 "remove it and rerun"
@@ -178,8 +180,8 @@ def compare_all(sweep: Sweep, of_variant: Mapping[str, Sequence[Record]], agains
         InputError: there is no record, or none of ``against``.
     """
     if not of_variant:
-        command = f"saltseg study {sweep.study.name} --data {sweep.data} --budget {sweep.budget_name}"
-        raise InputError(f"no records in {sweep.folder}; train with: {command}")
+        command = f"saltseg study {sweep.study.arguments or sweep.study.name} --data {sweep.data}"
+        raise InputError(f"no records in {sweep.folder}; train with: {command} --budget {sweep.budget_name}")
     if against and against not in of_variant:
         raise InputError(unknown_name("variant with a record", against, of_variant))
     found = []

@@ -1,8 +1,4 @@
-"""What a study is: variants of an experiment and budgets as data, and their expansion to configurations.
-
-A `Study` says what each variant changes and how much a training may cost on each budget. A `Sweep` is a study on one
-dataset with one budget. `saltseg.studies.engine` trains and records it.
-"""
+"""Studies as data: variants of an experiment, budgets, and the configuration of each training."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -97,6 +93,7 @@ class Study:
         complete: whether its runs lie under output/runs, with a submission and a report like any other; a run that
             others learn from must.
         chart: "gains", or "labels" for scores over the number of labeled images.
+        arguments: of `saltseg study`, where they are more than the name.
         details: further entries of a record, see `saltseg.studies.case_study.measure.details`.
     """
 
@@ -109,6 +106,7 @@ class Study:
     shared: tuple[str, ...] = ()
     complete: bool = False
     chart: Literal["gains", "labels"] = "gains"
+    arguments: str = ""
     details: Callable[..., dict[str, Any]] | None = None
 
     def with_base(self, experiment: str) -> "Study":
@@ -120,7 +118,8 @@ class Study:
                 "give an experiment with train.checkpoint=last"
             )
         budgets = {name: replace(budget, experiment="") for name, budget in self.budgets.items()}
-        return replace(self, name=f"{self.name}_{base.name}", base=base, budgets=budgets, parent="", shared=())
+        name, arguments = f"{self.name}_{base.name}", f"{self.name} --experiment {experiment}"
+        return replace(self, name=name, base=base, budgets=budgets, parent="", shared=(), arguments=arguments)
 
     def reference_of(self, variant: str) -> str:
         """The variant that the gain of ``variant`` is measured over; "" for none."""

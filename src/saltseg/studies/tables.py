@@ -91,7 +91,8 @@ def _notes(sweep: Sweep, results: Sequence[VariantResult], noise: float | None, 
     yield "Post-processed: with all steps that raise this score, fitted on other images."
     yield "Gains are paired image by image; intervals are over images alone, without the noise between trainings."
     if costs:
-        yield "Epoch: its steps alone, a ratio to the base's times the base's fastest."
+        yield "Epoch: seconds of an epoch's training steps, estimated from the ratio to the reference"
+        yield "measured side by side."
     if any(result.records[0].seconds is not None for result in results):
         yield "Minutes: training of all folds, without pretraining and predictions."
     if noise is not None:

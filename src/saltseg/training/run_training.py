@@ -49,7 +49,7 @@ def prepare_run(
             data, other folds or another number of devices, which would change batch norm.
     """
     root = competition.dataset_root(input_dir, dataset)
-    table = _folds(settings, root, output_dir)
+    table = fold_table(settings, root, output_dir)
     numbers = table.numbers if wanted is None else list(dict.fromkeys(wanted))
     for number in numbers:
         table.split(number, settings.folds)
@@ -140,7 +140,7 @@ def train_run(
 
     settings = precision.resolved(settings, run.read_provenance())
     root = competition.dataset_root(input_dir, dataset)
-    table = _folds(settings, root, output_dir)
+    table = fold_table(settings, root, output_dir)
     labeled = competition.read_train(root)
     no_images = Images((), np.empty((0, *competition.SHAPE), np.uint8))
     test = competition.read_test(root) if predict_test or settings.pseudo else no_images
@@ -193,7 +193,7 @@ def _start_run(settings: Config, inputs: dict[str, Any], output_dir: Path) -> Ru
     return start[0]
 
 
-def _folds(settings: Config, root: Path, output_dir: Path) -> folds.Folds:
+def fold_table(settings: Config, root: Path, output_dir: Path) -> folds.Folds:
     path, ids = folds.table_path(output_dir, root.name, settings.folds), competition.train_ids(root)
     if path.is_file():
         return folds.read_table(path, ids)

@@ -22,7 +22,6 @@ from saltseg.studies.records import Record
 
 RATIOS = (1 / 10, 1 / 3, 1.0, 3.0, 10.0)  # cost of a salt pixel missed, in salt pixels invented
 NEAR, FAR = 2, 10  # pixels from the true boundary
-HALF = THRESHOLD_HALF.threshold
 THRESHOLDS = np.arange(1, 256) / 255  # at 0 all is salt
 COUNTS = ("intersection", "predicted", "missed", "invented")
 
@@ -48,7 +47,7 @@ class ThresholdCurve:
     missed_share: np.ndarray
     invented_share: np.ndarray
 
-    def errors(self, threshold: int = HALF) -> list[float]:
+    def errors(self, threshold: int = THRESHOLD_HALF.threshold) -> list[float]:
         """Precision, recall, missed and invented share at a threshold in 255ths."""
         shares = (self.precision, self.recall, self.missed_share, self.invented_share)
         return [float(share[threshold]) for share in shares]
@@ -189,7 +188,7 @@ def thresholds_figure(curve: ThresholdCurve) -> Figure:
         ("without salt: some marked", curve.invented_share, VERMILION),
     )
     for axes, name, lines in ((per_pixel, "pixels", pixels), (per_image, "images", images)):
-        axes.axvline(HALF / 255, color=MUTED, linewidth=1, linestyle=DASHED)
+        axes.axvline(THRESHOLD_HALF.threshold / 255, color=MUTED, linewidth=1, linestyle=DASHED)
         for label, values, color in lines:
             axes.plot(THRESHOLDS, values[1:], color=color, linewidth=1.8, label=label)
         dress(axes, "", f"share of {name}")
@@ -230,7 +229,7 @@ def precision_recall_figure(curves: Mapping[str, ThresholdCurve]) -> Figure:
     for index, (variant, curve) in enumerate(curves.items()):
         color, label = line_color(index), f"{variant}: area {curve.area:.4f}"
         handles += axes.step(curve.recall, curve.precision, where="post", color=color, linewidth=1.8, label=label)
-        points.append((curve.recall[HALF], curve.precision[HALF]))
+        points.append((curve.recall[THRESHOLD_HALF.threshold], curve.precision[THRESHOLD_HALF.threshold]))
         style.mark(axes, *points[-1], color, clip_on=False)
     start = max(0, np.floor(10 * (np.nanmin(points) - 0.2)) / 10)  # a good curve is near the corner: start near it
     axes.set_xlim(start, 1.005)

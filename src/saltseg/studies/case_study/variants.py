@@ -96,7 +96,13 @@ STUDY = Study(
     {
         # About five minutes per variant, fold and seed on two cores: an eighth of the full work per image and epoch.
         "cpu": Budget(
-            {"data.size": 64, "folds.train_images": 800, "train.epochs": 12, "train.val_every_n_epochs": 2},
+            {
+                "data.size": 64,
+                "folds.train_images": 800,
+                "train.epochs": 12,
+                "train.val_every_n_epochs": 2,
+                "train.precision": "32",
+            },
             folds=(0, 1),
         ),
         "gpu": Budget({"folds.train_images": 2400, "train.epochs": 50}, seeds=(0, 1), without=("images_double",)),
@@ -108,6 +114,7 @@ STUDY = Study(
                 "folds.count": 3,
                 "folds.train_images": 24,
                 "train.epochs": 4,
+                "train.precision": "32",
                 "train.val_every_n_epochs": 2,
             },
             folds=(0, 1),
