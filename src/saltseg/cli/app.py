@@ -21,7 +21,7 @@ GROUPS = (data, train, pretrain, predict, analyze, study, reference)  # each reg
 
 # Errors of the operating system that the user can fix: no space, no rights, a file for a folder.
 FIXABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EACCES, errno.EPERM, errno.EROFS,
+    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS,
     errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
 )  # fmt: skip
 
@@ -31,6 +31,8 @@ def main(*verb: str) -> NoReturn:
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")  # a Windows pipe may lack the minus sign
+    if processes.is_child():
+        processes.end_with_parent()
     raise SystemExit(call([*verb, *sys.argv[1:]]))
 
 

@@ -182,7 +182,7 @@ def find_sections(
       saltseg find-sections tgs                    labeled and test tiles
       saltseg find-sections tgs --images FOLDER    further tiles close gaps between them
 
-    Random folds put tiles of one section on both sides of a split, so that a score flatters for a new survey. With the
+    Random folds put tiles of one section on both sides of a split, so a score is too high for a new survey. With the
     sections found, --set folds.scheme=grouped keeps them in one fold, and intervals resample sections.
 
     Writes input/DATASET.sections.csv (id,section,row,column), beside the dataset and not into it. Edges of 22,000 tiles

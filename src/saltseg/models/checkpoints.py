@@ -1,15 +1,28 @@
 """Reading a fold's networks, and weights for a new one."""
 
+import io as stdio
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import nn
 
 from saltseg.config import Config
 from saltseg.errors import InputError, reason
+from saltseg.io import write_atomic
 from saltseg.models import pretrained_sources, zoo
 from saltseg.models.precision import best_device
 from saltseg.runs import FoldDir
+
+
+def save(path: Path, state: dict[str, Any]) -> None:
+    """Write tensors and plain values atomically.
+
+    By way of memory: torch turns a full disk into an error that does not say so.
+    """
+    buffer = stdio.BytesIO()
+    torch.save(state, buffer)
+    write_atomic(path, buffer.getvalue())
 
 
 def load_networks(settings: Config, fold: FoldDir) -> list[nn.Module]:

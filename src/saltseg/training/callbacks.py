@@ -17,7 +17,8 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from tqdm import tqdm
 
 from saltseg.config import TrainConfig
-from saltseg.io import atomic_path, write_csv
+from saltseg.io import write_csv
+from saltseg.models import checkpoints
 from saltseg.runs import FoldDir
 
 Row = dict[str, float]  # of one epoch
@@ -92,8 +93,7 @@ class KeepWeights(Callback):
     def _save(self, module: Any, path: Path) -> None:
         if module.global_rank == 0:
             state = {"state_dict": module.network.state_dict(), "weights_source": module.weights_source}
-            with atomic_path(path) as temporary:
-                torch.save(state, temporary)
+            checkpoints.save(path, state)
 
     def state_dict(self) -> dict[str, Any]:
         return {"lowest": self.lowest}

@@ -197,6 +197,7 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
             "pseudo_checksums": [] if data.pseudo is None else list(data.pseudo.checksums),
             "epochs": len(rows),
             "devices": distributed.get_world_size() if distributed.is_initialized() else 1,
+            "threads": torch.get_num_threads(),  # the same weights to the bit come from the same number
             "best_epoch": int(saved["epoch"]),
             "best_epoch_chosen_by": CHOSEN_BY[train.checkpoint],
             "diverged_at_epoch": None if math.isfinite(rows[-1]["valid_loss"]) else int(rows[-1]["epoch"]),

@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from saltseg import config, io, provenance, runs, schemas
@@ -163,8 +163,7 @@ def _run(
         trainer.fit(settings, target, target.path.name, make_module, training, validating, images)
         networks = target.networks(settings.train)
         state = pretrained_sources.read(networks[-1])
-        with io.atomic_path(target.weights) as temporary:
-            save_file({name: tensor.contiguous() for name, tensor in state.items()}, temporary)
+        io.write_atomic(target.weights, save({name: tensor.contiguous() for name, tensor in state.items()}))
         for path in (*networks, target.last):  # no longer needed
             path.unlink(missing_ok=True)
     return True

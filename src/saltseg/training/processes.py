@@ -18,6 +18,18 @@ CHILD = "SALTSEG_CHILD"  # environment variable of every process that is started
 TO_END = 30.0  # seconds that a process has after SIGTERM
 
 
+def end_with_parent(interval: float = 2.0) -> None:
+    """Have this process stop, as by SIGTERM, when its parent is gone: one that is killed cannot end its children."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(interval)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, daemon=True).start()
+
+
 def is_child() -> bool:
     """Whether another command started this process; that command reports the result."""
     return CHILD in os.environ

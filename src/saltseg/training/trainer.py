@@ -20,8 +20,7 @@ from tqdm import tqdm
 from saltseg import schemas
 from saltseg.config import Config
 from saltseg.errors import InputError, reason
-from saltseg.io import atomic_path
-from saltseg.models import zoo
+from saltseg.models import checkpoints, zoo
 from saltseg.models.precision import require_gpu
 from saltseg.runs import FoldDir
 from saltseg.training.callbacks import Averaging, EpochLog, KeepWeights, Progress, Row
@@ -161,8 +160,7 @@ class AtomicCheckpoints(TorchCheckpointIO):
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
         """Save ``checkpoint`` at ``path``."""
-        with atomic_path(Path(path)) as temporary:
-            torch.save(checkpoint, temporary)
+        checkpoints.save(Path(path), checkpoint)
 
 
 def workers(settings: Config) -> int:
