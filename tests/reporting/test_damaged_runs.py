@@ -106,7 +106,7 @@ def test_the_verb_succeeds_beside_a_bad_run(make_run, undrawn, capsys):
     fake, bad = make_run("good"), make_run("bad").run
     bad.provenance.write_text("{}")
     assert analyze.leaderboard(fake.output) == ["saltseg", "report", "good"]
-    assert "bad: " in capsys.readouterr().out
+    assert "bad:" in capsys.readouterr().out
 
 
 def test_a_diverged_training_is_named_by_page_and_leaderboard(fake, undrawn):

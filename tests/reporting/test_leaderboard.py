@@ -72,7 +72,7 @@ def test_a_damaged_run_is_left_out_and_named(make_run, undrawn, file):
     board = leaderboard.read(fake.output)
     assert names(board) == ["good"]
     text = leaderboard.table(board)
-    assert re.search(r"left out, because they cannot be read:\n  bad: ", text)
+    assert re.search(r"left out, because they cannot be read:\n  bad:\s", text)
     assert getattr(bad, file).name in text.split("left out")[1].replace("\n      ", "")
     assert "Left out, because it cannot be read: bad: " in leaderboard.html(board)
 
