@@ -102,6 +102,10 @@ def test_what_is_published_is_this_run_alone_and_replaces_no_other_folder(root: 
     (published / "tiny-demo" / "fold_7" / "metrics.json").touch()
     call(root, "publish", "tiny-demo")
     assert {path.relative_to(published) for path in published.rglob("*")} == files
+    call(root, "publish", "tiny-demo", "--predictions")
+    folds = {Path("tiny-demo") / path.parent.name for path in files if path.name == "metrics.json"}
+    more = {fold / name for fold in folds for name in ("oof.npz", "test.npz")}
+    assert {path.relative_to(published) for path in published.rglob("*")} == files | more
     (published / "tiny-demo" / "provenance.json").unlink()
     assert "tiny-demo holds something else than a published run" in call(root, "publish", "tiny-demo", code=2)
     run = root / "output" / "runs" / "tiny-demo"

@@ -151,20 +151,30 @@ def compare(
 
 
 @verb("publish")
-def publish(run: Run, input_dir: InputDir = INPUT, output_dir: OutputDir = OUTPUT) -> Result:
+def publish(
+    run: Run,
+    predictions: Annotated[
+        bool, Option("--predictions", help="also the probabilities of each fold, some MB, to blend with later")
+    ] = False,
+    input_dir: InputDir = INPUT,
+    output_dir: OutputDir = OUTPUT,
+) -> Result:
     """Copy the small files of a run to output/published/RUN, the only results under version control.
 
       saltseg publish tgs-unet
+      saltseg publish tgs-unet --predictions
 
     Configuration, provenance, the fold table's hash, scores per fold and per image (image_scores.csv), logs,
-    post-processing, curves and the submission. No weights, no predictions, no pictures of tiles: the competition's
-    license does not allow sharing those. An earlier publication of the run is replaced. A run with pseudo.all_folds has
+    post-processing, curves and the submission. No weights and no pictures of tiles: the competition's license does not
+    allow sharing those. An earlier publication of the run is replaced. A run with pseudo.all_folds has
     no scores to copy.
     """
     from saltseg import runs
     from saltseg.pipeline import workspace
     from saltseg.reporting import publish
 
-    target = publish.publish(runs.existing_run(output_dir, run), workspace.Workspace(input_dir, output_dir))
+    target = publish.publish(
+        runs.existing_run(output_dir, run), workspace.Workspace(input_dir, output_dir), predictions
+    )
     print(f"{sum(path.is_file() for path in target.rglob('*'))} files in {target}")
     return ["git", "add", str(target)]

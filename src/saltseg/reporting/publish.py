@@ -20,12 +20,14 @@ FILES = (
     "threshold_curve.png",
 )
 FOLD_FILES = ("metrics.json", "log.csv")
+PREDICTIONS = ("oof.npz", "test.npz")
 
 
-def publish(run: RunDir, workspace: Workspace) -> Path:
+def publish(run: RunDir, workspace: Workspace, predictions: bool = False) -> Path:
     """Copy them to ``output/published/RUN``, and score every out-of-fold image there; returns that folder.
 
-    What an earlier publication left is replaced.
+    What an earlier publication left is replaced. ``predictions`` adds the probabilities of each fold, so that blends
+    and comparisons outlive the machine.
 
     Raises:
         InputError: the run has no submission or its post-processing is of other predictions, a file is damaged, or the
@@ -40,7 +42,8 @@ def publish(run: RunDir, workspace: Workspace) -> Path:
         raise InputError(f"{target} holds something else than a published run; give the run another name")
     finished = run.finished_folds()
     sources = [run.path / name for name in FILES]
-    sources += [fold.path / name for fold in finished for name in FOLD_FILES]
+    names = FOLD_FILES + (PREDICTIONS if predictions else ())
+    sources += [fold.path / name for fold in finished for name in names]
     sources += sorted(run.path.glob("on_*.json"))
     scored = not run.pseudo_labels_from_all_folds()
     with io.atomic_dir(target, replace=True) as beside:
