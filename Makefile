@@ -5,7 +5,7 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 SOURCES := src scripts tests benchmarks
 # A worker and a thread for each core: more threads wait for each other.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto --dist worksteal
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
 .DEFAULT_GOAL := help
 
@@ -35,13 +35,13 @@ lint: $(VENV)/installed-test  ## style and types
 	$(BIN)/mypy
 
 test: lint  ## lint, type check and all tests but the slow ones
-	$(PYTEST) -m "not slow"
+	$(PYTEST) --dist worksteal -m "not slow"
 
+# A file's slow tests share what they train, so they stay together and in order.
 test-slow: $(VENV)/installed-test  ## the slow tests
-	$(PYTEST) -m slow
+	$(PYTEST) --dist loadfile -m slow
 
-test-all: lint  ## lint, type check and all tests
-	$(PYTEST)
+test-all: test test-slow  ## lint, type check and all tests
 
 bench: $(VENV)/installed-test  ## speed as ratios; a quarter of an hour with nothing else running
 	$(BIN)/python benchmarks/bench.py
