@@ -131,6 +131,7 @@ class _Check:
         return masks
 
     def check_optional_tables(self, train: Table, sample: Table) -> None:
+        """Add what is wrong with depths.csv, sections.csv and solution.csv, each only where it is there."""
         if (path := self.root / "depths.csv").exists():
             self.check_depths(read_table(path, ("id", "z"), None))
         if (path := competition.sections_path(self.root)).exists():

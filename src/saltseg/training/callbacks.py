@@ -164,6 +164,7 @@ class Progress(Callback):
         self._shown: dict[str, str] = {}
 
     def on_train_start(self, trainer: Trainer, module: LightningModule) -> None:
+        """Open the bar where the last finished epoch left it."""
         self._bar = tqdm(
             disable=not trainer.is_global_zero,
             desc=self.title,

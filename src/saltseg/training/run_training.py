@@ -194,6 +194,7 @@ def _start_run(settings: Config, inputs: dict[str, Any], output_dir: Path) -> Ru
 
 
 def fold_table(settings: Config, root: Path, output_dir: Path) -> folds.Folds:
+    """The fold table of a dataset, created where it is not there yet."""
     path, ids = folds.table_path(output_dir, root.name, settings.folds), competition.train_ids(root)
     if path.is_file():
         return folds.read_table(path, ids)
