@@ -224,7 +224,7 @@ def test_ablations_are_trained_once_left_out_or_refused(tmp_path, capsys) -> Non
 
     code, _, errors = ablate("--only", "base,focal,scse,dice")
     assert code == 0, errors
-    assert "scse is left out: model.attention does not go with this model" in errors
+    assert "scse is left out: model.architecture=unet has no attention" in errors
     folder = tmp_path / "output" / "published" / "studies" / "ablations_mine-tiny-cpu"
     assert {path.name for path in folder.iterdir()} == {
         "base-0.json",
