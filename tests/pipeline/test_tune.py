@@ -21,7 +21,14 @@ def test_tuning_joins_by_id_and_finds_the_threshold(order: tuple[str, ...], trai
     assert tuned["argmax"]["score"] == tuned["cross_fitted"]["score"] == 1
     assert (tuned["selected"], tuned["n"], tuned["folds"]) == ("tuned", 12, [0, 1, 2])
     assert tuned["postprocessing"]["threshold"] <= 100
+    assert tuned["networks"] == 1
     assert io.read_json(trained.run.postprocess) == tuned
+
+
+def test_the_networks_of_a_blend_are_its_members_with_a_weight(trained: Trained) -> None:
+    entries = io.read_json(trained.run.provenance)
+    io.write_json(trained.run.provenance, entries | {"members": ["a", "b", "c"], "weights": [2, 0, 1]})
+    assert tune.networks_averaged(trained.run) == 2
 
 
 def half(trained: Trained) -> dict:

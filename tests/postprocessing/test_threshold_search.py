@@ -133,18 +133,21 @@ def test_what_is_fitted_for_a_group_never_saw_that_group(name: int) -> None:
     assert any(after[other] != before[other] for other in before if other != name)
 
 
-@pytest.mark.parametrize("min_area", [True, False])
-def test_leaving_out_a_group_is_searching_the_others(min_area: bool) -> None:
+@pytest.mark.parametrize("searched", [("threshold", "min_area"), ("threshold",), ("min_area",), ()])
+def test_leaving_out_a_group_is_searching_the_others(searched: tuple[str, ...]) -> None:
     probabilities, true = noisy_predictions(40, 12)
     groups = np.arange(40) % 3
-    fitted = threshold_search.fit_without(areas(probabilities, true), groups, [2, None], min_area)
+    fitted = threshold_search.fit_without(areas(probabilities, true), groups, [2, None], searched)
     assert list(fitted) == [2, None]
     for name, (chosen, score) in fitted.items():
         seen = groups != 2 if name == 2 else groups >= 0
-        result = threshold_search.search_areas(areas(probabilities[seen], true[seen]), min_area)
+        result = threshold_search.search_areas(areas(probabilities[seen], true[seen]), searched)
         assert chosen == result.smoothed_argmax
-        assert min_area or chosen.min_area == 0
-        around = result.thresholds_passed[np.ix_(*neighbors(chosen, result.thresholds_passed.shape))]
+        assert "min_area" in searched or chosen.min_area == 0
+        assert "threshold" in searched or chosen.threshold == 128
+        rows, columns = neighbors(chosen, result.thresholds_passed.shape)
+        rows, columns = rows if "threshold" in searched else [127], columns if "min_area" in searched else [0]
+        around = result.thresholds_passed[np.ix_(rows, columns)]
         assert score == pytest.approx(around.mean())
 
 

@@ -150,7 +150,7 @@ def submit(
     submission.csv has exactly the ids and the order of sample_submission.csv; it is read back and compared. Where the
     dataset has a solution (the synthetic one has), it is scored as on Kaggle.
     """
-    from saltseg import runs
+    from saltseg import runs, schemas
     from saltseg.pipeline import submit, tune, workspace
     from saltseg.reporting import caveats
 
@@ -158,6 +158,9 @@ def submit(
     other = runs.existing_run(output_dir, postprocessing_from) if postprocessing_from else None
     score = submit.write_submission(source, workspace.Workspace(input_dir, output_dir), other)
     print(f"submission: {source.submission}")
+    tuned = schemas.read((other or source).postprocess)
+    if tuned["selected"] == "tuned" and "networks" in tuned:
+        print(*caveats.averaging(tuned["networks"], tuned["networks"] * len(tuned["folds"])), sep="\n")
     if other is not None:
         print(f"post-processing of {other.name}: {caveats.describe_postprocessing(tune.postprocessing_of(source))}")
     if score:

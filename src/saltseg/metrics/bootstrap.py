@@ -57,6 +57,14 @@ def paired_difference(first: ArrayLike, second: ArrayLike, groups: ArrayLike | N
     return mean_interval(other - one, groups)
 
 
+def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
+    """Standard error of the mean of ``values`` (N,); with groups (N,) that of whole groups, as `bootstrap_interval`."""
+    sample = np.asarray(values, np.float64)
+    deviations = sample - sample.mean()
+    sums = deviations if groups is None else _group_sums(deviations, np.asarray(groups))[0]
+    return float(np.sqrt((sums**2).sum()) / len(sample))
+
+
 def bootstrap_interval(
     values: ArrayLike, groups: ArrayLike | None = None, level: float = 0.95, repeats: int = 2000, seed: int = 0
 ) -> tuple[float, float]:

@@ -23,7 +23,8 @@ def tune_run(run: RunDir, workspace: Workspace) -> dict[str, Any]:
     submission with another post-processing than the new one is removed.
 
     Returns:
-        As `summary.summarize`, and ``oof_hash``, the fingerprint of the predictions it was tuned on.
+        As `summary.summarize`, and ``oof_hash``, the fingerprint of the predictions it was tuned on, and ``networks``,
+        how many were averaged in each of them.
 
     Raises:
         InputError: there are no out-of-fold predictions, or they hold ids that the dataset lacks.
@@ -53,6 +54,7 @@ def tune_run(run: RunDir, workspace: Workspace) -> dict[str, Any]:
             "per_coverage": pixels.per_coverage(at_half, pixels.coverage_class(true)),
         }
     result["oof_hash"] = oof.fingerprint()
+    result["networks"] = networks_averaged(run)
     before = schemas.read(run.postprocess) if run.postprocess.is_file() else result
     if before["postprocessing"] != result["postprocessing"] and not run.postprocessing_source.is_file():
         drop_submission(run)
@@ -68,6 +70,13 @@ def postprocessing_of(run: RunDir) -> Postprocessing:
     if run.postprocessing_source.is_file():
         return Postprocessing.from_dict(schemas.read(run.postprocessing_source)["postprocessing"])
     return own_postprocessing(run) if run.postprocess.is_file() else THRESHOLD_HALF
+
+
+def networks_averaged(run: RunDir) -> int:
+    """Networks behind each out-of-fold prediction: 1, or the members of a blend. Test predictions average all folds."""
+    entries = run.read_provenance()
+    weights = entries.get("weights", [1] * len(entries.get("members", [run.name])))
+    return sum(weight > 0 for weight in weights)
 
 
 def own_postprocessing(run: RunDir) -> Postprocessing:

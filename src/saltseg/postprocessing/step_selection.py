@@ -1,12 +1,13 @@
 """Forward selection of the steps of post-processing on out-of-fold predictions.
 
-The steps are tried in a fixed order, each on top of those selected before it. A step is selected only if the
-cross-fitted score rises: its own value, the threshold and the minimum area are fitted on the other folds and scored on
-the fold, so a step that merely fits its images does not pass. Which steps are selected is decided on all images by that
-same score; this remaining choice makes the final score slightly optimistic.
+The steps are tried in a fixed order, each on top of those selected before it. A step fits its own parameters, and
+refits those of the selected steps, on the other folds; it is scored on the fold. A parameter of a step that was not
+selected stays at its default, so the gain of a step is its own. A step is selected only if the cross-fitted score rises
+by more than `MARGIN` standard errors of the paired gain. Which steps are selected is decided on all images by that same
+score; this remaining choice makes the final score slightly optimistic.
 """
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -22,15 +23,31 @@ _CHUNK = 1024  # images at once: hole filling and hysteresis hold several copies
 HYSTERESIS_HIGHS = (128, 153, 179, 204, 230)  # 0.5, 0.6 ... 0.9
 PRESENCE_THRESHOLDS = (13, 26, 51, 77, 102, 128, 153, 179, 204)  # 0.05, 0.1, 0.2 ... 0.8
 
-STEPS: dict[str, tuple[dict[str, Any], ...]] = {
-    "threshold": ({},),
-    "minimum area": ({},),
-    "hole filling": ({"fill_holes": True},),
-    "hysteresis": tuple({"hysteresis_high": value} for value in HYSTERESIS_HIGHS),
-    "presence threshold": tuple({"presence_threshold": value} for value in PRESENCE_THRESHOLDS),
+MARGIN = 1.0  # standard errors; benchmarks/postprocessing_of_means.py compares margins
+
+
+@dataclass(frozen=True)
+class Step:
+    """The parameters that a step fits.
+
+    Attributes:
+        options: alternatives for parameters that are tried one by one.
+        searched: those of "threshold" and "min_area" that are searched over all values.
+    """
+
+    options: tuple[dict[str, Any], ...] = ({},)
+    searched: frozenset[str] = frozenset()
+
+
+STEPS: dict[str, Step] = {
+    "threshold": Step(searched=frozenset({"threshold"})),
+    "minimum area": Step(searched=frozenset({"min_area"})),
+    "hole filling": Step(({"fill_holes": True},)),
+    # A pair of thresholds: the high one decides which bodies stay, the low one where they end.
+    "hysteresis": Step(tuple({"hysteresis_high": value} for value in HYSTERESIS_HIGHS), frozenset({"threshold"})),
+    "presence threshold": Step(tuple({"presence_threshold": value} for value in PRESENCE_THRESHOLDS)),
 }
-"""Step -> the parameters it may set, in the order of trying. The threshold is fitted in every step, the minimum area in
-its own step and, once selected, in those after it."""
+"""In the order of trying."""
 
 SCORE_KINDS = ("score_at_half", "score_tuned_cv", "score_postprocessed_cv")
 
@@ -88,12 +105,12 @@ class FittedPostprocessing:
     Attributes:
         per_group: group -> parameters fitted on all other groups; None -> fitted on all images.
         average_precision: float64 (N,), each image under the parameters fitted without its group.
-        min_area: whether the minimum area was fitted, too.
+        searched: which of "threshold" and "min_area" were searched over all values.
     """
 
     per_group: dict[int | None, Postprocessing]
     average_precision: NDArray[np.float64]
-    min_area: bool
+    searched: frozenset[str]
 
     @property
     def score(self) -> float:
@@ -103,16 +120,12 @@ class FittedPostprocessing:
 
 @dataclass(frozen=True)
 class StepResult:
-    """A step fitted on top of the steps selected before it (``before``)."""
+    """A step fitted on top of the steps selected before it (``before``), and whether its gain passed the margin."""
 
     step: str
     before: FittedPostprocessing
     fit: FittedPostprocessing
-
-    @property
-    def selected(self) -> bool:
-        """Whether the cross-fitted score rises; compared in whole tenths, so that rounding selects nothing."""
-        return bool(np.rint(10 * self.gain).sum() > 0)
+    selected: bool
 
     @property
     def gain(self) -> NDArray[np.float64]:
@@ -120,41 +133,56 @@ class StepResult:
         return self.fit.average_precision - self.before.average_precision
 
     def to_dict(self, sections: ArrayLike | None = None) -> dict[str, Any]:
-        """``{"step", "selected", "score", "gain": {"mean", "interval"}}``, ready for JSON; sections: to resample."""
+        """Ready for JSON: ``step``, ``selected``, ``score``, ``gain`` with ``mean`` and ``interval``, and the
+        ``postprocessing`` fitted on all images; sections: to resample."""
         gain = bootstrap.mean_interval(self.gain, sections)
         return {
             "step": self.step,
             "selected": self.selected,
             "score": self.fit.score,
             "gain": {"mean": gain.mean, "interval": gain.interval},
+            "postprocessing": self.fit.per_group[None].to_dict(),
         }
 
 
-def forward_selection(images: OutOfFold, progress: Callable[[], object] = lambda: None) -> list[StepResult]:
+def forward_selection(
+    images: OutOfFold,
+    progress: Callable[[], object] = lambda: None,
+    margin: float = MARGIN,
+    sections: ArrayLike | None = None,
+) -> list[StepResult]:
     """Try every step of `STEPS` in turn; the presence threshold only where there are presence probabilities.
 
     Args:
         images: predictions with their true masks.
         progress: called after each step, also when it was left out.
+        margin: standard errors that the gain of a step must exceed; 0 selects for any gain.
+        sections: (N,) labels; the standard error is over sections. None: over images.
 
     Returns:
         The steps that were tried, in order.
     """
     names = np.unique(images.groups).tolist()
     at_half = images.areas(THRESHOLD_HALF).average_precision(THRESHOLD_HALF)
-    selected = FittedPostprocessing(dict.fromkeys([*names, None], THRESHOLD_HALF), at_half, min_area=False)
+    selected = FittedPostprocessing(dict.fromkeys([*names, None], THRESHOLD_HALF), at_half, frozenset())
     results = []
-    for step, options in STEPS.items():
-        if step != "presence threshold" or images.presence_probability is not None:
-            min_area = selected.min_area or step == "minimum area"
-            results.append(StepResult(step, selected, fit_step(images, selected.per_group, options, min_area)))
-            selected = results[-1].fit if results[-1].selected else selected
+    for name, step in STEPS.items():
+        if name != "presence threshold" or images.presence_probability is not None:
+            fit = fit_step(images, selected.per_group, step.options, selected.searched | step.searched)
+            gain = fit.average_precision - selected.average_precision
+            # 1e-9: gains are sums of tenths, so that rounding selects nothing
+            passed = gain.mean() > margin * bootstrap.standard_error(gain, sections) + 1e-9
+            results.append(StepResult(name, selected, fit, bool(passed)))
+            selected = fit if passed else selected
         progress()
     return results
 
 
 def fit_step(
-    images: OutOfFold, before: dict[int | None, Postprocessing], options: Iterable[dict[str, Any]], min_area: bool
+    images: OutOfFold,
+    before: dict[int | None, Postprocessing],
+    options: Iterable[dict[str, Any]],
+    searched: Collection[str],
 ) -> FittedPostprocessing:
     """Add a step to each group's parameters, with the option that scores highest on the other groups.
 
@@ -162,10 +190,10 @@ def fit_step(
         images: predictions with their true masks.
         before: group -> parameters so far; None: those for all images.
         options: parameters to set, one alternative each.
-        min_area: whether to fit the minimum area, too; otherwise it is 0.
+        searched: which of "threshold" and "min_area" to fit; the others keep their defaults.
 
     Returns:
-        For each group the option and the threshold with the highest smoothed score (`smoothed_argmax`).
+        For each group the option, threshold and minimum area with the highest smoothed score (`smoothed_argmax`).
     """
     groups_of: dict[Postprocessing, list[int | None]] = {}  # groups with the same filters share their counts
     for option in options:
@@ -177,7 +205,7 @@ def fit_step(
     held_out = np.empty(len(images.groups))
     for candidate, names in groups_of.items():
         counted = images.areas(candidate)
-        for name, (fitted, score) in threshold_search.fit_without(counted, images.groups, names, min_area).items():
+        for name, (fitted, score) in threshold_search.fit_without(counted, images.groups, names, searched).items():
             if score > best.get(name, -1):
                 best[name] = score
                 per_group[name] = replace(candidate, threshold=fitted.threshold, min_area=fitted.min_area)
@@ -185,12 +213,13 @@ def fit_step(
                     own = images.groups == name
                     held_out[own] = counted.take(own).average_precision(fitted)
         images.drop_cache_except([*before.values(), *per_group.values()])
-    return FittedPostprocessing(per_group, held_out, min_area)
+    return FittedPostprocessing(per_group, held_out, frozenset(searched))
 
 
-def cross_fit(images: OutOfFold) -> NDArray[np.float64]:
+def cross_fit(images: OutOfFold, margin: float = MARGIN) -> NDArray[np.float64]:
     """Score each image (N,) under the steps that `forward_selection` selects, fitted on the other groups."""
-    selected = [result.fit.average_precision for result in forward_selection(images) if result.selected]
+    results = forward_selection(images, margin=margin)
+    selected = [result.fit.average_precision for result in results if result.selected]
     return selected[-1] if selected else images.areas(THRESHOLD_HALF).average_precision(THRESHOLD_HALF)
 
 

@@ -12,7 +12,13 @@ from saltseg.metrics import bootstrap, pixels
 from saltseg.postprocessing import threshold_search
 from saltseg.postprocessing.areas import Areas, areas, log_loss
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing, as_quantized
-from saltseg.postprocessing.step_selection import FittedPostprocessing, OutOfFold, forward_selection
+from saltseg.postprocessing.step_selection import (
+    MARGIN,
+    FittedPostprocessing,
+    OutOfFold,
+    fit_step,
+    forward_selection,
+)
 
 
 def summarize(
@@ -36,15 +42,16 @@ def summarize(
         sections: (N,) labels; the intervals resample whole sections. None: images.
 
     Returns:
-        Plain values, ready for JSON. "Tuned" has the steps that raised the cross-fitted score; where none did, it is
-        threshold and minimum area.
+        Plain values, ready for JSON. "Tuned" has the steps that were selected; where none was, it is threshold and
+        minimum area.
 
         - postprocessing: the parameters in use; selected: "tuned" if any step was selected, else "half" (0.5).
         - n, by (what the intervals resample, "image" or "section"), folds, cross_fit_groups ("folds" or "random
           parts"), score_at_half.
         - argmax, smoothed_argmax: tuned on all images, with the (optimistic) score on the same images; cross_fitted:
           score, interval and parameters per group; curve: score by threshold, minimum area as in smoothed_argmax.
-        - tuning_gain: cross-fitted score minus score at one half, paired by image; steps: see `StepResult`.
+        - tuning_gain: cross-fitted score minus score at one half, paired by image; steps: see `StepResult`; margin: see
+          `forward_selection`.
         - log_loss; pixel: scores at one half, to compare with published ones; per_coverage: scores of the
           parameters in use, cross-fitted if they are tuned.
 
@@ -59,9 +66,9 @@ def summarize(
     groups = threshold_search.as_groups(threshold_search.folds_or_parts(np.asarray(fold)), n)
     cache = {Postprocessing(): counted}
     images = OutOfFold(as_quantized(probabilities), true, groups, presence_probability, cache)
-    results = forward_selection(images, progress)
+    results = forward_selection(images, progress, sections=sections)
     selected = [result.fit for result in results if result.selected]
-    fit = selected[-1] if selected else next(result.fit for result in results if result.step == "minimum area")
+    fit = selected[-1] if selected else fit_step(images, results[0].before.per_group, ({},), threshold_search.SEARCHED)
     at_half = counted.average_precision(THRESHOLD_HALF)
     classes = pixels.coverage_class_from_areas(counted.true, counted.pixels)
     gain = bootstrap.paired_difference(at_half, fit.average_precision, sections)
@@ -75,6 +82,7 @@ def summarize(
         "score_at_half": float(at_half.mean()),
         **_tuned(fit, images, sections),
         "tuning_gain": {"mean": gain.mean, "interval": gain.interval},
+        "margin": MARGIN,
         "steps": [result.to_dict(sections) for result in results],
         "log_loss": log_loss(counted),
         "pixel": _pixel_scores(counted),
@@ -85,7 +93,7 @@ def summarize(
 def _tuned(fit: FittedPostprocessing, images: OutOfFold, sections: ArrayLike | None) -> dict[str, Any]:
     """What `summarize` reports about the tuned parameters."""
     tuned = fit.per_group[None]
-    search = threshold_search.search_areas(images.areas(tuned), fit.min_area)
+    search = threshold_search.search_areas(images.areas(tuned), fit.searched)
 
     def complete(fitted: Postprocessing) -> dict[str, int]:
         return replace(tuned, threshold=fitted.threshold, min_area=fitted.min_area).to_dict()

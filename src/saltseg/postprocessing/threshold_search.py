@@ -20,6 +20,7 @@ from saltseg.metrics import average_precision
 from saltseg.postprocessing.areas import Areas, areas
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 
+SEARCHED = ("threshold", "min_area")  # the parameters that are searched over all their values
 THRESHOLD_REACH = 8  # 255ths to either side: 0.03 in probability
 AREA_REACH = 3  # pixels to either side, plus a tenth of the area itself
 _CHUNK = 512  # images whose scores at all thresholds are held at once
@@ -83,13 +84,14 @@ def search(probabilities: ArrayLike, true: ArrayLike) -> Search:
     return search_areas(areas(probabilities, true))
 
 
-def search_areas(counted: Areas, min_area: bool = True) -> Search:
-    """`search` on counted areas; without ``min_area`` over thresholds alone (surface of one column)."""
-    passed = surface(counted)[:, : None if min_area else 1]
-    rows, columns = np.nonzero(passed == passed.max())
-    nearest = np.lexsort((columns, np.abs(rows + 1 - THRESHOLD_HALF.threshold)))[0]
-    best = Postprocessing(rows[nearest] + 1, columns[nearest])
-    smoothed, _ = smoothed_argmax(passed)
+def search_areas(counted: Areas, searched: Collection[str] = SEARCHED) -> Search:
+    """`search` on counted areas, over those of threshold and minimum area that are ``searched``."""
+    passed = surface(counted)
+    first, part = _part(passed, searched)
+    rows, columns = np.nonzero(part == part.max())
+    nearest = np.lexsort((columns, np.abs(rows + first - THRESHOLD_HALF.threshold)))[0]
+    best = Postprocessing(rows[nearest] + first, columns[nearest])
+    smoothed, _ = smoothed_argmax(part, first)
     n = len(counted.true)
 
     def score(chosen: Postprocessing) -> float:
@@ -119,7 +121,7 @@ def cross_fit_areas(counted: Areas, group: ArrayLike) -> CrossFit:
 
 
 def fit_without(
-    counted: Areas, groups: NDArray, without: Collection[int | None], min_area: bool = True
+    counted: Areas, groups: NDArray, without: Collection[int | None], searched: Collection[str] = SEARCHED
 ) -> dict[int | None, tuple[Postprocessing, float]]:
     """Fit threshold and minimum area on all images but those of one group, for several groups.
 
@@ -127,15 +129,24 @@ def fit_without(
         counted: N images.
         groups: (N,) whole numbers.
         without: the groups to leave out, one at a time; None leaves out no image.
-        min_area: False keeps the minimum area at 0.
+        searched: which of the two to fit; the others stay at one half and at 0.
 
     Returns:
         group left out -> what `smoothed_argmax` returns for the others.
     """
-    columns = slice(None if min_area else 1)
-    own = {name: surface(counted.take(groups == name))[:, columns] for name in np.unique(groups).tolist()}
-    total = np.sum(list(own.values()), axis=0)
-    return {name: smoothed_argmax(total if name is None else total - own[name]) for name in without}
+    names = np.unique(groups).tolist()
+    own = {name: _part(surface(counted.take(groups == name)), searched) for name in names}
+    first, total = own[names[0]][0], np.sum([part for _, part in own.values()], axis=0)
+    return {name: smoothed_argmax(total if name is None else total - own[name][1], first) for name in without}
+
+
+def _part(scores: NDArray, searched: Collection[str]) -> tuple[int, NDArray]:
+    """The first threshold, and the part of a surface (255, A), of the parameters that are searched."""
+    columns = slice(None if "min_area" in searched else 1)
+    if "threshold" in searched:
+        return 1, scores[:, columns]
+    half = THRESHOLD_HALF.threshold
+    return half, scores[half - 1 : half, columns]
 
 
 def as_groups(group: ArrayLike, n: int) -> NDArray:
@@ -161,7 +172,7 @@ def folds_or_parts(fold: NDArray) -> NDArray:
     return fold if len(np.unique(fold)) > 1 else random_parts(len(fold))
 
 
-def smoothed_argmax(scores: NDArray) -> tuple[Postprocessing, float]:
+def smoothed_argmax(scores: NDArray, first: int = 1) -> tuple[Postprocessing, float]:
     """Threshold and minimum area with the highest score averaged over their neighbors.
 
     Neighbors are thresholds within 8/255 and minimum areas within 3 pixels plus a tenth; those outside of the grid are
@@ -169,14 +180,18 @@ def smoothed_argmax(scores: NDArray) -> tuple[Postprocessing, float]:
     middle.
 
     Args:
-        scores: (255, A), thresholds 1 ... 255 down, minimum areas 0 ... A - 1 across, in any unit.
+        scores: (T, A), thresholds down, minimum areas 0 ... A - 1 across, in any unit.
+        first: the threshold of the first row, in 255ths.
 
     Returns:
         The parameters, and their mean over the neighbors in the unit of ``scores``.
     """
     thresholds, columns = np.arange(scores.shape[0]), np.arange(scores.shape[1])
     reach = AREA_REACH + columns // 10
-    top, bottom = np.maximum(thresholds - THRESHOLD_REACH, 0), np.minimum(thresholds + THRESHOLD_REACH, 254) + 1
+    top, bottom = (
+        np.maximum(thresholds - THRESHOLD_REACH, 0),
+        np.minimum(thresholds + THRESHOLD_REACH, len(scores) - 1) + 1,
+    )
     left, right = np.maximum(columns - reach, 0), np.minimum(columns + reach, scores.shape[1] - 1) + 1
     total = np.zeros((scores.shape[0] + 1, scores.shape[1] + 1), np.result_type(scores, np.int64))
     np.cumsum(scores, axis=0, out=total[1:, 1:])
@@ -194,7 +209,7 @@ def smoothed_argmax(scores: NDArray) -> tuple[Postprocessing, float]:
     wide = np.flatnonzero(tied[row])
     middle = np.sqrt((wide[0] + 1.0) * (wide[-1] + 1.0)) - 1
     column = wide[np.abs(wide - middle).argmin()]
-    return Postprocessing(row + 1, column), float(mean[row, column])
+    return Postprocessing(row + first, column), float(mean[row, column])
 
 
 def surface(counted: Areas) -> NDArray[np.int32]:

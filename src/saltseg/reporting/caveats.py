@@ -173,16 +173,20 @@ def _postprocessing(summary: RunSummary) -> list[str]:
     return sentences
 
 
-def _ensemble(summary: RunSummary) -> list[str]:
-    """Post-processing is fitted on out-of-fold images, which fewer networks predict than test images."""
-    fitted, submitted = summary.networks_per_fold, summary.networks
-    if not summary.tuned or submitted <= fitted:
+def averaging(fitted: int, submitted: int) -> list[str]:
+    """What it means that post-processing fitted on means of some networks is applied to means of others."""
+    if fitted == submitted:
         return []
     return [
         f"The post-processing was fitted on predictions of {fitted} network{'s' * (fitted != 1)} per image, and the "
         f"submission averages {submitted}. Averaging changes the probabilities, so the gain of the post-processing on "
         "test images may be smaller, or a loss."
     ]
+
+
+def _ensemble(summary: RunSummary) -> list[str]:
+    """Post-processing is fitted on out-of-fold images, which fewer networks predict than test images."""
+    return averaging(summary.networks_per_fold, summary.networks) if summary.tuned else []
 
 
 def _folds(summary: RunSummary) -> list[str]:
