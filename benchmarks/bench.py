@@ -35,8 +35,8 @@ def plan(quick: bool) -> dict[str, Plan]:
     import tried
 
     gpu = torch.cuda.is_available()
-    count, batch, repeats = (16, 8, 1) if quick else (4096, 64, 5) if gpu else (160, 32, 4)
-    tiles, masks = (100, 300) if quick else (4000, 18_000)
+    count, batch, repeats = (8, 8, 1) if quick else (4096, 64, 5) if gpu else (160, 32, 4)
+    tiles, masks = (30, 60) if quick else (4000, 18_000)
     return {
         "training": [
             ("epochs against bare steps", lambda: training.epochs("unet", count, batch, repeats)),
@@ -47,6 +47,7 @@ def plan(quick: bool) -> dict[str, Plan]:
         "prediction": [
             ("two views", lambda: prediction.two_views("unet", count, repeats)),
             ("two views of a recipe", lambda: prediction.two_views("recipe_lite0", count, repeats)),
+            ("windows of a recipe", lambda: prediction.in_windows("recipe_lite0", count, repeats)),
             ("reading", lambda: prediction.reading(tiles, repeats)),
             ("memory", lambda: prediction.memory(masks)),
         ],

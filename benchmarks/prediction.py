@@ -4,16 +4,18 @@ import subprocess
 import sys
 import tempfile
 import tracemalloc
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import torch
+from torch import nn
 
 from harness import Row, in_turn, rates
 from saltseg import config
 from saltseg.data import competition, image_files
-from saltseg.inference import predict
+from saltseg.inference import predict, windows
 from saltseg.metrics.rle import TILE_SHAPE
 from saltseg.models import precision, zoo
 from saltseg.models.salt_network import outputs
@@ -24,10 +26,38 @@ from training import settings, synchronize
 
 def two_views(experiment: str, count: int, repeats: int) -> Row:
     """Images per second with flip TTA, from uint8 tiles to stored probabilities, against two bare forward passes."""
+    images = np.random.default_rng(0).integers(0, 256, (count, *TILE_SHAPE)).astype(np.uint8)
+
+    def ours(network: nn.Module, chosen: config.Config) -> None:
+        predict.probabilities([network], images, chosen, out=np.uint8)
+
+    return _against_bare(f"prediction of `{experiment}`, 2 views", "images/s", experiment, count, repeats, ours, 0.95)
+
+
+def in_windows(experiment: str, count: int, repeats: int) -> Row:
+    """Windows per second of images of four windows each, with flip TTA, against two bare forward passes."""
+    images = np.random.default_rng(0).integers(0, 256, (count // 4, 151, 140)).astype(np.uint8)
+
+    def ours(network: nn.Module, chosen: config.Config) -> None:
+        for _ in windows.predict_images([network], images, chosen):
+            pass
+
+    return _against_bare(f"windows of `{experiment}`, 2 views", "windows/s", experiment, count, repeats, ours, 0.9)
+
+
+def _against_bare(
+    name: str,
+    unit: str,
+    experiment: str,
+    count: int,
+    repeats: int,
+    ours: Callable[[nn.Module, config.Config], None],
+    target: float,
+) -> Row:
+    """A prediction of ``count`` tiles or windows with two views against as many bare forward passes."""
     chosen = config.change(settings(experiment, 16, 2), {"predict.tta": ["identity", "hflip"]})
     device = precision.best_device()
     network = zoo.build(chosen.model).eval().to(device, memory_format=torch.channels_last)
-    images = np.random.default_rng(0).integers(0, 256, (count, *TILE_SHAPE)).astype(np.uint8)
     size, batch = chosen.data.size, min(count, chosen.runtime.predict_batch_size)
     tile = torch.rand(batch, chosen.model.in_channels, size, size, device=device)
     tile = tile.contiguous(memory_format=torch.channels_last)
@@ -35,17 +65,13 @@ def two_views(experiment: str, count: int, repeats: int) -> Row:
     @torch.inference_mode()
     def bare() -> None:
         with precision.autocast(chosen, device):
-            for _ in range(2 * (count // batch)):
-                outputs(network, tile)
+            for start in range(0, count, batch):
+                for _ in range(2):
+                    outputs(network, tile[: count - start])
         synchronize()
 
-    def ours() -> None:
-        predict.probabilities([network], images[: count // batch * batch], chosen, out=np.uint8)
-
-    pairs = in_turn(ours, bare, repeats)
-    return rates(
-        f"prediction of `{experiment}`, 2 views", "2 bare forward passes", "images/s", pairs, count, target=0.95
-    )
+    pairs = in_turn(lambda: ours(network, chosen), bare, repeats)
+    return rates(name, "2 bare forward passes", unit, pairs, count, target=target)
 
 
 def reading(count: int, repeats: int) -> Row:

@@ -24,7 +24,7 @@ def test_every_part_measures_what_its_name_says(tmp_path: Path) -> None:
     found = json.loads((tmp_path / "bench.json").read_text())
     assert found["quick"]
     assert [row["name"].replace(",", "").split()[0] for row in found["rows"]] == [
-        *["epoch"] * 2, *["step"] * 4, *["prediction"] * 2, "reading", "arrays",
+        *["epoch"] * 2, *["step"] * 4, *["prediction"] * 2, "windows", "reading", "arrays",
         *["metric"] * 2, "threshold", *["RLE"] * 2,
     ]  # fmt: skip
     for row in found["rows"]:

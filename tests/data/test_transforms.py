@@ -138,7 +138,7 @@ def test_the_extreme_sizes_can(size: int) -> None:
     np.testing.assert_array_equal(transform.inverse(transform.forward(noise(101, 101)), 101, 101), noise(101, 101))
 
 
-# ---------------------------------------------------------------- masks and sections
+# ---------------------------------------------------------------- masks
 
 
 def test_a_resized_mask_is_salt_from_one_half_on() -> None:
@@ -162,10 +162,3 @@ def test_masks_stay_masks_and_follow_the_image(transform: TileTransform) -> None
     picture = transform.forward(masks.astype(np.float32))
     assert set(np.unique(found)) == {0, 1}
     assert np.abs(found - picture).max() <= 0.5 + 1e-6  # the nearest of 0 and 1, hence never shifted
-
-
-def test_a_section_is_seen_at_the_scale_of_tiles() -> None:
-    assert TileTransform.section("resize", 128, 202, 50) == TileTransform("resize", 256, 63)  # 50 * 128 / 101 = 63.4
-    assert TileTransform.section("resize", 128, 101, 101) == TileTransform.square("resize", 128)
-    assert TileTransform.section("resize", 16, 1, 2) == TileTransform("resize", 1, 1)  # never nothing
-    assert TileTransform.section("pad", 112, 300, 40) == TileTransform("pad", 300, 40)  # pixels as they are

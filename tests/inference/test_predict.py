@@ -1,4 +1,4 @@
-"""Probabilities of networks whose answer is known: at the tiles' own size, over views, networks and any image."""
+"""Probabilities of networks whose answer is known: at the tiles' own size, over views and networks."""
 
 import os
 import pickle
@@ -154,41 +154,6 @@ def test_images_of_another_type_or_shape_are_refused(images: np.ndarray) -> None
 def test_no_images_no_predictions() -> None:
     found = predict.probabilities([Known()], np.zeros((0, 101, 101), np.uint8), PAD, out=np.uint8)
     assert (found.shape, found.dtype) == ((0, 101, 101), np.uint8)
-
-
-# ---------------------------------------------------------------- any size
-
-
-@pytest.mark.parametrize("size", [(20, 33), (101, 101), (250, 90), (9, 400)])
-def test_an_image_of_any_size_at_its_own_pixels(size: tuple[int, int]) -> None:
-    """Padding never scales; the mean over two networks, each pixel by hand."""
-    [image] = noise(1, *size)
-    found = predict.predict_image([Known(), Known(-2.0, 1.0)], image, PAD)
-    gray = image / 255
-    np.testing.assert_allclose(found, 255 * (sigmoid(8 * gray - 3) + sigmoid(1 - 2 * gray)) / 2, atol=0.51)
-    assert found.dtype == np.uint8
-
-
-@pytest.mark.parametrize(("size", "seen"), [((101, 101), (128, 128)), ((202, 50), (256, 63)), ((400, 30), (507, 38))])
-def test_a_section_is_enlarged_as_tiles_are(size: tuple[int, int], seen: tuple[int, int]) -> None:
-    network = Known()
-    found = predict.predict_image([network], np.full(size, 102, np.uint8), RESIZE)
-    assert network.seen == [(1, 1, *seen)]  # size * 128 / 101
-    assert found.shape == size
-    assert (found == round(255 / (1 + np.exp(3 - 8 * 0.4)))).all()
-
-
-def test_an_image_too_large_to_see_whole_is_refused_before_memory_is_full() -> None:
-    huge = np.broadcast_to(np.uint8(0), (2001, 2000))
-    with pytest.raises(InputError, match=r"image of 2001x2000 pixels is too large to see whole; cut it"):
-        predict.predict_image([Known()], huge, PAD)
-
-
-@pytest.mark.parametrize("settings", [PAD, RESIZE], ids=["pad", "resize"])
-def test_a_tile_as_a_section_gets_the_tiles_answer(settings: config.Config) -> None:
-    [image] = noise(1)
-    as_tile = predict.probabilities([Known()], image[None], settings, out=np.uint8)[0]
-    assert np.abs(predict.predict_image([Known()], image, settings).astype(int) - as_tile).max() <= 1
 
 
 # ---------------------------------------------------------------- checkpoints

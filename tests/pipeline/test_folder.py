@@ -1,7 +1,7 @@
 """A folder of images: files and table, and what becomes of small bodies in images larger than a tile."""
 
 import csv
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from tiny_run import Trained, postprocess
 
 from saltseg import config, io
 from saltseg.errors import InputError
-from saltseg.inference import predict
+from saltseg.inference import predict, windows
 from saltseg.metrics import rle
 from saltseg.models import checkpoints, precision, zoo
 from saltseg.pipeline import folder
@@ -45,6 +45,14 @@ def images(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 def write(path: Path, pixels: np.ndarray) -> None:
     Image.fromarray(pixels.astype(np.uint8)).save(path)
+
+
+def postprocessed(probability: np.ndarray, postprocessing: Postprocessing) -> np.ndarray:
+    """The mask of one image, which is the same between others of its size."""
+    [mask] = folder.postprocess(probability[None], postprocessing)
+    others = np.stack([np.full_like(probability, 255), probability, np.zeros_like(probability)])
+    assert np.array_equal(folder.postprocess(others, postprocessing)[1], mask)
+    return mask
 
 
 def tuned(trained: Trained, threshold: int, min_area: int) -> None:
@@ -103,12 +111,12 @@ def test_of_an_image_larger_than_a_tile_each_small_body_goes(trained: Trained) -
     probability[1:4, 1:4] = 200
     probability[10:14, 10:12] = 200
     probability[30:33, 30:33] = probability[33, 33] = 200
-    assert folder.postprocess(probability, Postprocessing(128, 10)).sum() == 10
-    assert folder.postprocess(probability, Postprocessing(128, 9)).sum() == 19
+    assert postprocessed(probability, Postprocessing(128, 10)).sum() == 10
+    assert postprocessed(probability, Postprocessing(128, 9)).sum() == 19
     for min_area in (0, 1, 8):
-        assert folder.postprocess(probability, Postprocessing(128, min_area)).sum() == 27
-    assert folder.postprocess(probability, Postprocessing(201, 0)).sum() == 0
-    everything = folder.postprocess(np.full((300, 40), 200, np.uint8), Postprocessing(128, 12_000))
+        assert postprocessed(probability, Postprocessing(128, min_area)).sum() == 27
+    assert postprocessed(probability, Postprocessing(201, 0)).sum() == 0
+    everything = postprocessed(np.full((300, 40), 200, np.uint8), Postprocessing(128, 12_000))
     assert everything.all()
 
 
@@ -118,7 +126,7 @@ def test_a_tile_is_post_processed_as_in_tuning() -> None:
     probability[1:4, 1:4] = probability[50:53, 50:53] = 200
     for min_area, area in ((18, 18), (19, 0)):
         postprocessing = Postprocessing(128, min_area)
-        mask = folder.postprocess(probability, postprocessing)
+        mask = postprocessed(probability, postprocessing)
         assert mask.sum() == area
         assert np.array_equal(mask, postprocessing.apply(probability[None])[0])
 
@@ -130,7 +138,7 @@ def test_a_section_keeps_its_body_under_an_area_tuned_on_tiles() -> None:
     speckles = np.zeros(section.mask.shape, bool)
     speckles[5:300:40, 5:400:40] = True
     probability = np.where(section.mask.astype(bool) | speckles, 200, 20).astype(np.uint8)
-    mask = folder.postprocess(probability, Postprocessing(128, 600, presence_threshold=100))
+    mask = postprocessed(probability, Postprocessing(128, 600, presence_threshold=100))
     union = (mask | section.mask).sum()
     assert (mask & section.mask).sum() / union > 0.99
     assert mask.sum() - (mask & section.mask).sum() <= 8  # speckles that touch the body
@@ -143,10 +151,9 @@ def test_a_folder_is_written_whole_or_not_at_all(trained: Trained, images: Path)
         folder.predict_folder(trained.run, images, target)
     assert not target.exists()
     (images / "z.png").unlink()
-    answers = [np.zeros((202, 101), np.uint8)]  # for the first image only
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(predict, "predict_image", lambda *_: answers.pop())
-        with pytest.raises(IndexError, match="pop from empty list"):
+        patch.setattr(windows, "predict_images", die_at(2, windows.predict_images, []))
+        with pytest.raises(Dies):
             folder.predict_folder(trained.run, images, target)
     assert [path.name for path in target.parent.iterdir()] == [".x.done"]
     folder.predict_folder(trained.run, images, target)
@@ -159,16 +166,22 @@ class Dies(BaseException):
     """A kill."""
 
 
-def die_at(number: int, real: Callable[..., np.ndarray], calls: list[tuple[int, ...]]) -> Callable[..., np.ndarray]:
-    """`predict_image` that dies in that call; ``calls`` gets the shapes of the images."""
+Windows = Callable[..., Iterator[np.ndarray]]
 
-    def predict_image(networks: object, image: np.ndarray, settings: object) -> np.ndarray:
-        calls.append(image.shape)
-        if len(calls) == number:
-            raise Dies
-        return real(networks, image, settings)
 
-    return predict_image
+def die_at(number: int, real: Windows, calls: list[tuple[int, ...]]) -> Windows:
+    """`predict_images` that dies at that image; ``calls`` gets the shapes of the images."""
+
+    def predict_images(
+        networks: object, images: Iterable[np.ndarray], settings: object, progress: object
+    ) -> Iterator[np.ndarray]:
+        for image in images:
+            calls.append(image.shape)
+            if len(calls) == number:
+                raise Dies
+            yield from real(networks, [image], settings, progress=progress)
+
+    return predict_images
 
 
 def test_a_killed_prediction_goes_on_image_by_image_with_the_same_result(
@@ -177,8 +190,8 @@ def test_a_killed_prediction_goes_on_image_by_image_with_the_same_result(
     write(images / "b.png", np.random.default_rng(0).integers(0, 256, (50, 60)))
     tuned(trained, threshold=100, min_area=600)
     rows, _ = folder.predict_folder(trained.run, images, trained.output / "whole")
-    target, calls, real = trained.output / "killed", [], predict.predict_image
-    monkeypatch.setattr(predict, "predict_image", die_at(3, real, calls))
+    target, calls = trained.output / "killed", []
+    monkeypatch.setattr(windows, "predict_images", die_at(3, windows.predict_images, calls))
     with pytest.raises(Dies):
         folder.predict_folder(trained.run, images, target)
     assert not target.exists()
@@ -194,8 +207,7 @@ def test_what_has_changed_since_the_kill_is_predicted_again(
     change: str, trained: Trained, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     calls: list[tuple[int, ...]] = []
-    real = predict.predict_image
-    monkeypatch.setattr(predict, "predict_image", die_at(2, real, calls))
+    monkeypatch.setattr(windows, "predict_images", die_at(2, windows.predict_images, calls))
     with pytest.raises(Dies):
         folder.predict_folder(trained.run, images, trained.output / "x")
     if change == "image":
@@ -212,40 +224,76 @@ def test_what_has_changed_since_the_kill_is_predicted_again(
     assert probability.max() == {"image": 5, "networks": 248, "settings": 250}[change]
 
 
-@pytest.mark.parametrize(
-    "error",
-    [RuntimeError("DefaultCPUAllocator: can't allocate memory"), MemoryError(), InputError("DefaultCPU: 3 NaN of 9")],
-)
-def test_an_image_too_large_for_the_memory_is_named_and_the_others_are_kept(
-    error: Exception, trained: Trained, images: Path, monkeypatch: pytest.MonkeyPatch
+def test_half_a_file_of_a_killed_machine_is_predicted_again(
+    trained: Trained, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = predict.predict_image
-
-    def out_of_memory(networks: object, image: np.ndarray, settings: object) -> np.ndarray:
-        if image.size > 20_000:
-            raise error
-        return real(networks, image, settings)
-
-    monkeypatch.setattr(predict, "predict_image", out_of_memory)
-    message = (
-        rf"^1 images: a.png of 202x101 pixels \({'MemoryError' if isinstance(error, MemoryError) else 'DefaultCPU'}.*"
-        r"cut them into parts .* and rerun: the other 1 images are predicted and kept$"
-    )
-    with pytest.raises(InputError, match=message):
+    calls: list[tuple[int, ...]] = []
+    monkeypatch.setattr(windows, "predict_images", die_at(2, windows.predict_images, calls))
+    with pytest.raises(Dies):
         folder.predict_folder(trained.run, images, trained.output / "x")
-    (images / "a.png").unlink()
-    monkeypatch.setattr(predict, "predict_image", lambda *_: pytest.fail("it is predicted"))
+    [stored] = (trained.output / ".x.done").iterdir()
+    stored.write_bytes(stored.read_bytes()[:-20])
+    folder.predict_folder(trained.run, images, trained.output / "x")
+    assert calls[2:] == [(202, 101), (40, 60)]
+
+
+def test_another_batch_size_predicts_only_what_is_missing(
+    trained: Trained, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is the way out where memory is short."""
+    calls: list[tuple[int, ...]] = []
+    monkeypatch.setattr(windows, "predict_images", die_at(2, windows.predict_images, calls))
+    with pytest.raises(Dies):
+        folder.predict_folder(trained.run, images, trained.output / "x")
+    folder.predict_folder(trained.run, images, trained.output / "x", runtime=config.Runtime(predict_batch_size=1))
+    assert calls[2:] == [(40, 60)]
+
+
+def test_an_image_that_the_networks_answer_with_nan_is_named_and_those_before_it_are_kept(
+    trained: Trained, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Diverges(Bright):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            half_dark = image.mean(dim=(1, 2, 3), keepdim=True) > 0.15  # of line.png a quarter is bright
+            return super().forward(image) + torch.where(half_dark, torch.nan, 0)
+
+    monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: Diverges())
+    with pytest.raises(InputError, match=r"line.png: probabilities hold .* NaN .*; take it out of the folder and rer"):
+        folder.predict_folder(trained.run, images, trained.output / "x")
+    (images / "line.png").unlink()
+    monkeypatch.setattr(Diverges, "forward", lambda *_: pytest.fail("it is predicted"))
     rows, _ = folder.predict_folder(trained.run, images, trained.output / "x")
-    assert [row["id"] for row in rows] == ["line"]
+    assert [row["id"] for row in rows] == ["a"]
+
+
+def test_batches_are_filled_across_images_and_equal_images_are_predicted_once(
+    trained: Trained, images: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """a.png has 4 windows, line.png one, nine tiles one each of which three are equal: 12 windows."""
+    seen: list[int] = []
+
+    class Counts(Bright):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(len(image))
+            return super().forward(image)
+
+    monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: Counts())
+    for number in range(9):
+        write(images / f"tile{number}.png", np.full((101, 101), 20 * min(number, 6)))
+    rows, _ = folder.predict_folder(
+        trained.run, images, trained.output / "x", runtime=config.Runtime(predict_batch_size=6)
+    )
+    assert len(rows) == 11
+    assert seen == [6] * 6  # of three networks
+    for number in range(9):
+        probability = np.array(Image.open(trained.output / "x" / f"tile{number}_probability.png"))
+        assert set(probability.flat) == {round(255 / (1 + np.exp(4 - 8 * 20 * min(number, 6) / 255)))}
 
 
 def test_every_image_is_checked_before_the_first_is_predicted(
     trained: Trained, images: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(predict, "predict_image", lambda *_: pytest.fail("it is predicted"))
-    monkeypatch.setattr(predict, "LARGEST", 30_000)
-    write(images / "big.png", np.zeros((300, 101)))
-    write(images / "wide.png", np.zeros((2, 15_001)))
+    monkeypatch.setattr(windows, "predict_images", lambda *_, **__: pytest.fail("it is predicted"))
     write(images / "line.bmp", np.zeros((20, 20)))
     (images / "damaged.png").write_bytes(b"no picture")
     (images / "no\udcffutf8.png").write_bytes((images / "line.png").read_bytes())
@@ -253,7 +301,6 @@ def test_every_image_is_checked_before_the_first_is_predicted(
     with pytest.raises(InputError) as refused:
         folder.predict_folder(trained.run, images, trained.output / "x")
     text = str(refused.value)
-    assert "2 images: 'big.png' of 300x101, 'wide.png' of 2x15001; they are seen whole, up to 30,000 pixels" in text
     assert "'line.png' has the name of 'line.bmp'; rename them" in text
     assert "damaged.png" in text
     assert r"'no\udcffutf8.png'" in text
@@ -275,26 +322,25 @@ def test_at_most_twenty_images_are_named(trained: Trained, images: Path) -> None
     assert "20.png" not in str(refused.value)
 
 
-@pytest.mark.parametrize(
-    ("model", "small"),
-    [(config.UNetConfig(filters=1), {"dot": (1, 1), "line": (2, 300)}),
-     (config.SmpConfig(architecture="smp.PAN", encoder="resnet18"), {"dot": (1, 1), "flat": (64, 500)})],
-)  # fmt: skip
-def test_images_too_small_for_the_network_are_named_before_the_first_is_predicted(
-    model: config.ModelConfig, small: dict[str, tuple[int, int]], trained: Trained, monkeypatch: pytest.MonkeyPatch
+PAN = config.SmpConfig(architecture="smp.PAN", encoder="resnet18")
+
+
+@pytest.mark.parametrize("model", [config.UNetConfig(filters=1), pytest.param(PAN, marks=pytest.mark.slow)])
+def test_every_network_predicts_images_of_any_size(
+    model: config.ModelConfig, trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    trained.write_settings(replace(trained.settings, model=model))
+    """Also those that accept no input of the image's own size."""
+    settings = replace(trained.settings, model=model, data=config.DataConfig(resize_mode="pad", size=128))
+    trained.write_settings(settings)
     network = zoo.build(model, pretrained=False).eval()
     monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: network)
-    monkeypatch.setattr(predict, "predict_image", lambda *_: pytest.fail("it is predicted"))
     images = trained.input / "images"
     images.mkdir()
-    for name, shape in (small | {"tile": (101, 101), "section": (150, 230)}).items():
+    sizes = {"dot": (1, 1), "flat": (64, 500), "line": (2, 300), "section": (150, 230), "tile": (101, 101)}
+    for name, shape in sizes.items():
         write(images / f"{name}.png", np.zeros(shape))
-    named = ", ".join(f"'{name}.png' of {height}x{width}" for name, (height, width) in sorted(small.items()))
-    message = rf"^2 images: {named}; they are too small for {model.architecture}: enlarge them$"
-    with pytest.raises(InputError, match=message):
-        folder.predict_folder(trained.run, images, trained.output / "x")
+    rows, _ = folder.predict_folder(trained.run, images, trained.output / "x")
+    assert {row["id"]: (row["height"], row["width"]) for row in rows} == sizes
 
 
 @pytest.mark.parametrize("shape", [(1, 1), (1, 300), (2, 3)])
@@ -304,25 +350,29 @@ def test_the_smallest_images_are_predicted(shape: tuple[int, int], trained: Trai
     assert np.array(Image.open(trained.output / "x" / "a_probability.png")).tolist() == np.full(shape, 250).tolist()
 
 
-def test_with_row_channels_tiles_are_predicted_as_in_training_and_other_images_refused(
-    trained: Trained, images: Path
+def test_a_run_with_depth_channels_predicts_tiles_as_in_training_and_any_other_image(
+    trained: Trained, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     model = replace(trained.settings.model, extra_channels=("row", "image_x_row"))
     settings = replace(trained.settings, model=model, data=config.DataConfig(resize_mode="resize", size=64))
     trained.write_settings(settings)
-    with pytest.raises(
-        InputError,
-        match=r"2 images: 'a.png' of 202x101, 'line.png' of 40x60; tiny-run has model.extra_channels.* cut them into "
-        r"tiles of 101x101, or use a run without extra channels$",
-    ):
-        folder.predict_folder(trained.run, images, trained.output / "x")
-    assert not (trained.output / "x").exists()
-    for path in images.iterdir():
-        path.unlink()
-    tile = np.random.default_rng(0).integers(0, 256, (101, 101), dtype=np.uint8)
-    write(images / "tile.png", tile)
+    torch.manual_seed(0)
+    networks = [zoo.build(model).eval() for _ in range(3)]
+    loaded = iter(networks)
+    monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: next(loaded))
+    images = trained.input / "images"
+    images.mkdir()
+    pixels = np.random.default_rng(0).integers(0, 256, (202, 151), dtype=np.uint8)
+    for name, image in {"line": pixels[:40, :60], "section": pixels, "tile": pixels[:101, :101]}.items():
+        write(images / f"{name}.png", image)
     folder.predict_folder(trained.run, images, trained.output / "x")
-    expected = predict.predictions(
-        [Bright()] * 3, ("tile",), tile[None], precision.trained_config(trained.run)
-    ).probabilities[0]
-    assert np.array_equal(np.array(Image.open(trained.output / "x" / "tile_probability.png")), expected)
+    found = {name: np.array(Image.open(trained.output / "x" / f"{name}_probability.png")) for name in
+             ("line", "section", "tile")}  # fmt: skip
+    trained_settings = precision.trained_config(trained.run)
+    tile = predict.predictions(networks, ("tile",), pixels[None, :101, :101], trained_settings).probabilities[0]
+    assert np.abs(found["tile"].astype(int) - tile).max() <= 1
+    assert np.ptp(tile) > 5
+    assert found["line"].shape == (40, 60)
+    assert found["section"].shape == (202, 151)
+    # The left upper corner of the section is seen by its first window alone, which is the tile.
+    assert np.abs(found["section"][:50, :50].astype(int) - tile[:50, :50]).max() <= 1

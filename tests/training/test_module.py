@@ -128,7 +128,8 @@ def test_halving_takes_the_mean_of_four_pixels_and_salt_from_one_half_on() -> No
     small, hard = half_resolution(image.expand(1, 3, -1, -1), mask)
     torch.testing.assert_close(small, torch.tensor([[0.3, 0.75]]).expand(1, 3, 1, 2))
     assert hard.tolist() == [[[[1.0, 0.0]]]]  # two of four pixels, one of four
-    assert half_resolution(image, mask, soft=True)[1].tolist() == [[[[0.5, 0.25]]]]
+    both = torch.cat([mask, mask * 0.5])  # a true label beside a teacher's
+    assert half_resolution(torch.cat([image, image]), both, soft=True)[1].tolist() == [[[[1, 0]]], [[[0.25, 0.125]]]]
 
 
 def test_the_first_epochs_learn_at_half_the_size(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

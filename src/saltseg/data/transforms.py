@@ -32,12 +32,6 @@ class TileTransform:
         """For tiles: to size x size."""
         return cls(mode, size, size)
 
-    @classmethod
-    def section(cls, mode: Literal["resize", "pad"], size: int, height: int, width: int) -> "TileTransform":
-        """For an image (height, width) of any size, at the scale that `square(mode, size)` gives a tile."""
-        scale = size / TILE if mode == "resize" else 1.0
-        return cls(mode, max(1, round(height * scale)), max(1, round(width * scale)))
-
     def forward(self, images: np.ndarray) -> np.ndarray:
         """Map images (N, H, W) to (N, height, width) in the same range; float32, when padding of the same dtype.
 

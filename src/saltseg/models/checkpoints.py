@@ -8,9 +8,9 @@ import torch
 from torch import nn
 
 from saltseg.config import Config
-from saltseg.errors import InputError, reason
+from saltseg.errors import InputError, raise_if_of_machine, reason
 from saltseg.io import write_atomic
-from saltseg.models import pretrained_sources, zoo
+from saltseg.models import pretrained_sources, tensor_files, zoo
 from saltseg.models.precision import best_device
 from saltseg.runs import FoldDir
 
@@ -33,18 +33,17 @@ def load_networks(settings: Config, fold: FoldDir) -> list[nn.Module]:
 def load_network(settings: Config, path: Path) -> nn.Module:
     """The network that ``settings`` describes with the weights of a checkpoint, in evaluation mode.
 
-    Only tensors are read (``weights_only=True``): a checkpoint from a stranger cannot run code.
-
     Raises:
         InputError: there is no checkpoint, it is damaged, or its tensors hold NaN or do not fit the network.
     """
     network = zoo.build(settings.model, pretrained=False)
     try:
-        state = torch.load(path, map_location="cpu", weights_only=True)["state_dict"]
+        state = tensor_files.load(path)["state_dict"]
         network.load_state_dict(state)
     except FileNotFoundError:
         raise InputError(f"no checkpoint at {path}; train the fold first with saltseg train") from None
     except Exception as error:  # torch raises a dozen kinds for a damaged file, all with many lines
+        raise_if_of_machine(error)
         raise InputError(f"{path} cannot be loaded ({reason(error)}); delete the fold and train it again") from None
     if name := pretrained_sources.not_finite(state):
         raise InputError(
@@ -56,7 +55,7 @@ def load_network(settings: Config, path: Path) -> nn.Module:
 
 def weights_source(path: Path) -> str:
     """The line about pretrained weights in a checkpoint that `load_network` can read; "random" where it has none."""
-    return torch.load(path, map_location="cpu", weights_only=True).get("weights_source", "random")
+    return tensor_files.load(path).get("weights_source", "random")
 
 
 def load_weights(network: nn.Module, path: Path) -> str:
@@ -69,6 +68,8 @@ def load_weights(network: nn.Module, path: Path) -> str:
         InputError: the file cannot be read as tensors, or one of them does not fit. Then nothing is copied.
     """
     state, own = pretrained_sources.read(path), network.state_dict()
+    for tensors in (state, own):
+        tensors.pop("row", None)  # `SaltNetwork.number_rows`: a new training has numbers of its own
     for name in (*own, *state):
         if name not in state:
             problem = f"no {name}, which the network has"

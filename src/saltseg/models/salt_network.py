@@ -52,6 +52,7 @@ class SaltNetwork(nn.Module):
     network: Any  # with the encoder, decoder and segmentation_head that an option needs
     mean: Tensor
     std: Tensor
+    row: Tensor | None  # see `number_rows`
 
     def __init__(
         self,
@@ -67,6 +68,7 @@ class SaltNetwork(nn.Module):
         # Buffers, not constants: they travel with the weights, so a trained network needs no pretrained file again.
         self.register_buffer("mean", torch.tensor(mean).view(-1, 1, 1))
         self.register_buffer("std", torch.tensor(std).view(-1, 1, 1))
+        self.register_buffer("row", None)
         self._levels: list[Tensor] = []
         self.hypercolumn = self.side = self.presence = None
         if not isinstance(config, SmpConfig):
@@ -89,7 +91,7 @@ class SaltNetwork(nn.Module):
         """Float (N, C, H, W) in [0, 1] → `Outputs`; side outputs in training mode only."""
         height, width = image.shape[-2:]
         x = pad_to_multiple(image, 32)
-        x = torch.cat([(x - self.mean) / self.std, *extra(self.extra_channels, x)], dim=1)
+        x = torch.cat([(x - self.mean) / self.std, *extra(self.extra_channels, x, self._row(image))], dim=1)
         if self.upsample_input:
             x = functional.interpolate(x, scale_factor=2.0, mode="bilinear", align_corners=False)
         self._levels.clear()
@@ -116,6 +118,29 @@ class SaltNetwork(nn.Module):
         result = Outputs(resized(logits), tuple(resized(head(level)) for head, level in side), presence)
         self._levels.clear()
         return result
+
+    def number_rows(self, row: Tensor) -> None:
+        """Say which row of the tile each row of the input shows, float (H,) from -1 (top) to 1 (bottom).
+
+        Without this, the rows of the input are numbered from -1 to 1, which is right where tiles are resized to it.
+        The numbers travel with the weights. So networks trained before 2026-11-30, whose weights have none, go on to
+        see the numbers that they were trained with: -1 to 1 over the whole input, the padding included.
+        """
+        self.row = row if self.extra_channels else None
+
+    def _row(self, image: Tensor) -> Tensor | None:
+        """The rows' numbers (N, 1, H, W) for an image (N, C, H, W), padded as the image is; None without."""
+        if self.row is None:
+            return None
+        row = self.row[None, None]
+        if row.shape[-1] != image.shape[-2]:  # training at half the resolution
+            row = functional.interpolate(row, image.shape[-2], mode="linear", align_corners=False)
+        return pad_to_multiple(row[..., None].expand_as(image[:, :1]), 32)
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, *rest: Any) -> None:
+        saved = state_dict.get(f"{prefix}row")
+        self.row = None if saved is None else torch.empty_like(saved, device=self.mean.device)
+        super()._load_from_state_dict(state_dict, prefix, *rest)
 
     def _record_levels(self, config: SmpConfig) -> list[int]:
         """Make every block of the decoder append its output to ``_levels``; returns their numbers of channels."""
@@ -163,13 +188,16 @@ class Hypercolumn(nn.Module):
         return self.head(torch.cat([*enlarged, levels[-1]], dim=1))
 
 
-def extra(names: Sequence[str], image: Tensor) -> list[Tensor]:
+def extra(names: Sequence[str], image: Tensor, row: Tensor | None = None) -> list[Tensor]:
     """Further input channels (N, 1, H, W) from the image (N, C, H, W) in [0, 1].
 
     ``row`` is -1 in the uppermost row and 1 in the lowest; it tells the network the depth within the tile.
     ``image_x_row`` is the image's first channel times that. Together they are the competition's "depth channels".
+
+    row: (N, 1, H, W); None: the image has no padding, so the numbers follow from its height.
     """
-    row = torch.linspace(-1, 1, image.shape[-2], device=image.device, dtype=image.dtype)[:, None]
+    if row is None:
+        row = torch.linspace(-1, 1, image.shape[-2], device=image.device, dtype=image.dtype)[:, None]
     channels = {"row": lambda: row.expand_as(image[:, :1]), "image_x_row": lambda: image[:, :1] * row}
     return [channels[name]() for name in names]
 

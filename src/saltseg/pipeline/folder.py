@@ -1,15 +1,15 @@
 """Predict a folder of images of any size that belong to no dataset: masks as PNG files and one CSV.
 
-Every image is checked before the first is predicted. What is predicted stays: a call that was killed, or that found
-images too large for the memory, is repeated with the same result and predicts only what is missing.
+Every image is checked before the first is predicted. What is predicted stays: a call that was interrupted is repeated
+and predicts only what is missing. Other batches than before may change a probability by 1/255 then.
 """
 
-import copy
 import hashlib
 import shutil
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from functools import cache
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -19,42 +19,57 @@ import torch
 from torch import nn
 from tqdm import tqdm
 
-from saltseg import __version__, io, runs
-from saltseg.config import Config, Runtime, change
+from saltseg import __version__, config, io
+from saltseg.config import Config, Runtime
 from saltseg.data import competition, image_files
-from saltseg.data.transforms import TileTransform
-from saltseg.errors import InputError, reason
-from saltseg.inference import predict
+from saltseg.errors import InputError
+from saltseg.inference import engines, windows
 from saltseg.metrics import rle
-from saltseg.models import checkpoints, precision
-from saltseg.models.salt_network import outputs
-from saltseg.pipeline import tune
+from saltseg.pipeline import trained
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
+from saltseg.releases import ModelDir
+from saltseg.runs import RunDir
 
 TILE_HEIGHT, TILE_WIDTH = competition.SHAPE
 NAMED = 20  # images in a message
+TOGETHER = 2_000_000  # pixels that are post-processed at once
+
+
+@dataclass(frozen=True)
+class _Image:
+    """An image of the folder.
+
+    Attributes:
+        height, width: pixels.
+        stored: where its probabilities wait until all are predicted, named by what they depend on.
+    """
+
+    path: Path
+    height: int
+    width: int
+    stored: Path
 
 
 def predict_folder(
-    run: runs.RunDir,
+    source: RunDir | ModelDir,
     images_dir: Path,
     target: Path,
     *,
     tta: tuple[str, ...] | None = None,
     runtime: Runtime | None = None,
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
-    """Predict every image of a folder with the mean of a run's folds, under the run's post-processing.
+    """Predict every image of a folder with the mean of a run's folds, or a released model, and its post-processing.
 
     Writes ``<id>_mask.png`` (uint8, 255 is salt), ``<id>_probability.png`` (uint8, 255ths) and ``masks.csv``. The
     minimum area was tuned on tiles; in a larger image it applies to each body, see `postprocess`. The presence
     threshold is not applied: it is about whole tiles.
 
     Args:
-        run: with at least one finished fold.
+        source: a run with at least one finished fold, or a model.
         images_dir: PNG, JPG, TIF and BMP files, see `image_files.read_folder`.
         target: a new folder, made completely or not at all. Until then probabilities wait in the hidden folder
             ``.<target>.done``.
-        tta: names of views; None: those of the run's configuration.
+        tta: names of views; None: those of the run or the model.
         runtime: how this machine computes; None: the defaults.
 
     Returns:
@@ -63,100 +78,47 @@ def predict_folder(
 
     Raises:
         InputError: ``target`` exists or another process is making it; the run has no finished fold; images that cannot
-            be read or predicted, all of them named. Those that are too large for the memory are named when all others
-            are predicted.
+            be read, all of them named; an image that the networks answer with NaN.
     """
     done = target.with_name(f".{target.name}.done")
     if target.exists():
         io.remove(done)  # of a process that was killed when it had finished
         raise InputError(f"{target} exists; choose another --to or remove it")
-    finished, settings = run.trained_folds(), precision.trained_config(run, runtime)
-    if tta:
-        settings = change(settings, {"predict.tta": list(tta)})
     paths, left_out = image_files.list_folder(images_dir)
-    postprocessing = tune.postprocessing_of(run)
-    networks = [network for fold in finished for network in checkpoints.load_networks(settings, fold)]
-    _check(paths, run, networks[0], settings)
-    identity, rows, failed = _identity(networks, settings), [], []
+    settings, networks, postprocessing = trained.load(source, tta, runtime)
+    images = _check(paths, _identity(networks, settings), done)
     with io.atomic_dir(target) as new:
-        for path in (bar := tqdm(paths, desc="predicting", unit="img", mininterval=1)):
-            image, id_ = image_files.read_gray(path), path.stem
-            height, width = image.shape
-            # Shown before it is predicted where that may take long, or be the end: the system kills without a word.
-            bar.set_postfix_str(f"{path.name}, {height}x{width}", refresh=image.size > TILE_HEIGHT * TILE_WIDTH)
-            probability_path = done / f"{_key(identity, image)}.png"
-            try:
-                if not probability_path.is_file():
-                    with io.atomic_path(probability_path) as beside:
-                        image_files.write_png(beside, _predict(networks, image, settings))
-            except (InputError, RuntimeError, MemoryError) as error:  # too large for the memory; NaN
-                failed.append(f"{path.name} of {height}x{width} pixels ({reason(error, 160)})")
-                continue
-            probability = image_files.read_gray(probability_path)
-            mask = postprocess(probability, postprocessing)
-            image_files.write_png(new / f"{id_}_mask.png", mask * np.uint8(255))
-            shutil.copyfile(probability_path, new / f"{id_}_probability.png")
-            emptied = not mask.any() and probability.max() >= THRESHOLD_HALF.threshold
-            size = {"id": id_, "height": height, "width": width}
-            share = f"{mask.mean():.4f}"
-            rows.append({**size, "salt_share": share, "emptied": int(emptied), "rle_mask": rle.encode(mask)})
-        if failed:
-            raise InputError(
-                f"{_named(failed)} cannot be predicted; cut them into parts or take them out of {images_dir} and "
-                f"rerun: the other {len(rows)} images are predicted and kept"
-            )
+        _predict_missing(images, networks, settings)
+        rows = [row for part in _parts(images) for row in _write(part, new, postprocessing)]
         io.write_csv(new / "masks.csv", rows)
     io.remove(done)
     return rows, left_out
 
 
-def _check(paths: Sequence[Path], run: runs.RunDir, network: nn.Module, settings: Config) -> None:
+def _check(paths: Sequence[Path], identity: Callable[[], Any], done: Path) -> list[_Image]:
     """Read every image; raise InputError with those that cannot be used, and why."""
-    problems: dict[str, list[str]] = {}
+    images: list[_Image] = []
+    unreadable: list[str] = []
+    same_name: list[str] = []
     path_of_id: dict[str, Path] = {}
-    shapes_only = copy.deepcopy(network).to("meta")
-
-    @cache
-    def too_small(height: int, width: int) -> bool:
-        return min(height, width) < TILE_HEIGHT and not _accepts(shapes_only, settings, height, width)
-
-    for path in paths:
+    for path in tqdm(paths, desc="reading", unit="img", mininterval=1, leave=False):
         other = path_of_id.setdefault(path.stem, path)
         if other != path:
-            problems.setdefault("rename them", []).append(f"{path.name!a} has the name of {other.name!a}")
+            same_name.append(f"{path.name!a} has the name of {other.name!a}")
         try:
-            height, width = image_files.read_gray(path).shape
+            pixels = image_files.read_gray(path)
         except InputError as error:
-            problems.setdefault("", []).append(str(error))
+            unreadable.append(str(error))
             continue
-        size = f"{path.name!a} of {height}x{width}"
-        if height * width > predict.LARGEST:
-            way_out = f"they are seen whole, up to {predict.LARGEST:,} pixels: cut them into parts of 2000x2000"
-            problems.setdefault(way_out, []).append(size)
-        elif settings.model.extra_channels and (height, width) != competition.SHAPE:
-            way_out = (
-                f"{run.name} has model.extra_channels, which number the rows of a tile: cut them into tiles of "
-                f"{TILE_HEIGHT}x{TILE_WIDTH}, or use a run without extra channels"
-            )
-            problems.setdefault(way_out, []).append(size)
-        elif too_small(height, width):
-            way_out = f"they are too small for {settings.model.architecture}: enlarge them"
-            problems.setdefault(way_out, []).append(size)
+        digest = identity()
+        digest.update(str(pixels.shape).encode() + pixels.tobytes())
+        height, width = pixels.shape
+        images.append(_Image(path, height, width, done / f"{digest.hexdigest()}.png"))
+    problems = [_named(unreadable)] if unreadable else []
+    problems += [f"{_named(same_name)}; rename them"] if same_name else []
     if problems:
-        raise InputError(" | ".join("; ".join(filter(None, (_named(p), way))) for way, p in problems.items()))
-
-
-def _accepts(network: nn.Module, settings: Config, height: int, width: int) -> bool:
-    """Whether a network accepts images of this size. network: on the device "meta", where nothing is computed."""
-    transform = TileTransform.section(settings.data.resize_mode, settings.data.size, height, width)
-    shape = (1, settings.model.in_channels, transform.height, transform.width)
-    try:
-        outputs(network, torch.empty(shape, device="meta"))
-    except NotImplementedError:  # that device lacks an operation of this network, so nothing is known
-        return True
-    except (RuntimeError, ValueError):
-        return False
-    return True
+        raise InputError(" | ".join(problems))
+    return images
 
 
 def _named(problems: Sequence[str]) -> str:
@@ -167,45 +129,86 @@ def _named(problems: Sequence[str]) -> str:
 
 def _identity(networks: Sequence[nn.Module], settings: Config) -> Callable[[], Any]:
     """A hash, to copy, of everything that predictions depend on but the image."""
-    device = next(networks[0].parameters()).device.type
-    digest = hashlib.sha256(f"{__version__} {device} {settings}".encode())
+    device = next(networks[0].parameters()).device
+    engine = engines.describe(settings, device)
+    digest = hashlib.sha256(f"{__version__} windows {engine} {device.type} {config.dump(settings)}".encode())
     for network in networks:
         for tensor in network.state_dict().values():
             digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.copy
 
 
-def _key(identity: Callable[[], Any], image: np.ndarray) -> str:
-    digest = identity()
-    digest.update(str(image.shape).encode() + image.tobytes())
-    return digest.hexdigest()
+def _predict_missing(images: Sequence[_Image], networks: Sequence[nn.Module], settings: Config) -> None:
+    """Store the probabilities of all images that have none yet; two of the same pixels are predicted once."""
+    missing = list({image.stored: image for image in images if _stored(image) is None}.values())
+    total = sum(windows.count_windows(image.height, image.width) for image in missing)
+    with tqdm(desc="predicting", total=total, unit="window", mininterval=1, disable=not missing) as bar:
+        pixels = (image_files.read_gray(image.path) for image in missing)
+        predicted = windows.predict_images(networks, pixels, settings, progress=bar.update)
+        for number, image in enumerate(missing):
+            bar.set_postfix_str(f"{len(images) - len(missing) + number} of {len(images)} images", refresh=False)
+            try:
+                probability = next(predicted)
+            except InputError as error:
+                raise InputError(
+                    f"{image.path}: {error}; take it out of the folder and rerun: the images before it are kept"
+                ) from None
+            image.stored.parent.mkdir(parents=True, exist_ok=True)
+            # Not synced to the disk, which would take longer than predicting a tile: `_stored` finds half a file.
+            beside = image.stored.with_suffix(".part")
+            image_files.write_png(beside, probability)
+            beside.replace(image.stored)
 
 
-def postprocess(probability: np.ndarray, postprocessing: Postprocessing) -> np.ndarray:
-    """Apply a post-processing that was tuned on tiles to an image of any size.
+def _stored(image: _Image) -> np.ndarray | None:
+    """The stored probabilities of an image, uint8 (H, W) in 255ths; None where there are none, or half of them."""
+    with suppress(InputError):
+        return image_files.read_gray(image.stored)
+    return None
+
+
+def _parts(images: Sequence[_Image]) -> Iterator[list[_Image]]:
+    """The images in order, neighbors of one size together: many tiles, or one larger image."""
+    for (height, width), same in groupby(images, key=lambda image: (image.height, image.width)):
+        most, rest = max(1, TOGETHER // (height * width)), list(same)
+        yield from (rest[start : start + most] for start in range(0, len(rest), most))
+
+
+def _write(images: Sequence[_Image], folder: Path, postprocessing: Postprocessing) -> Iterator[dict[str, Any]]:
+    """Write masks and probabilities of predicted images of one size; yields their rows of ``masks.csv``."""
+    probabilities = np.stack([image_files.read_gray(image.stored) for image in images])
+    masks = postprocess(probabilities, postprocessing)
+    for image, probability, mask in zip(images, probabilities, masks, strict=True):
+        id_ = image.path.stem
+        image_files.write_png(folder / f"{id_}_mask.png", mask * np.uint8(255))
+        shutil.copyfile(image.stored, folder / f"{id_}_probability.png")
+        emptied = not mask.any() and probability.max() >= THRESHOLD_HALF.threshold
+        share = f"{mask.mean():.4f}"
+        size = {"id": id_, "height": image.height, "width": image.width}
+        yield {**size, "salt_share": share, "emptied": int(emptied), "rle_mask": rle.encode(mask)}
+
+
+def postprocess(probabilities: np.ndarray, postprocessing: Postprocessing) -> np.ndarray:
+    """Apply a post-processing that was tuned on tiles to images of any size.
 
     The minimum area, in pixels of the image as it is, empties an image up to the size of a tile, as tuned. In a larger
     image it removes each 8-connected body of salt that is smaller.
 
     Args:
-        probability: uint8 (H, W), 255ths.
+        probabilities: uint8 (N, H, W), 255ths.
         postprocessing: its presence threshold is not applied.
 
     Returns:
-        uint8 (H, W), {0, 1}.
+        uint8 (N, H, W), {0, 1}.
     """
     postprocessing = replace(postprocessing, presence_threshold=0)
-    if probability.size <= TILE_HEIGHT * TILE_WIDTH:
-        return postprocessing.apply(probability[None])[0]
-    mask = replace(postprocessing, min_area=0).apply(probability[None])[0]
-    _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
-    large = statistics[:, cv2.CC_STAT_AREA] >= postprocessing.min_area
-    large[0] = False  # the background
-    return large[labels].astype(np.uint8)
-
-
-def _predict(networks: Sequence[nn.Module], image: np.ndarray, settings: Config) -> np.ndarray:
-    """Salt probability, uint8 (H, W) in 255ths."""
-    if settings.model.extra_channels:  # a tile, whose rows these channels number
-        return predict.predictions(networks, ("",), image[None], settings).probabilities[0]
-    return predict.predict_image(networks, image, settings)
+    _, height, width = probabilities.shape
+    if height * width <= TILE_HEIGHT * TILE_WIDTH:
+        return postprocessing.apply(probabilities)
+    masks = replace(postprocessing, min_area=0).apply(probabilities)
+    for mask in masks:
+        _, labels, statistics, _ = cv2.connectedComponentsWithStats(mask, connectivity=8)
+        large = statistics[:, cv2.CC_STAT_AREA] >= postprocessing.min_area
+        large[0] = False  # the background
+        mask[:] = large[labels]
+    return masks

@@ -4,6 +4,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from lightning import LightningModule
 from timm.scheduler.scheduler import Scheduler
@@ -13,9 +14,10 @@ from torch.optim.lr_scheduler import ReduceLROnPlateau
 
 from saltseg.config import Config, MeanTeacher, PlateauSchedule, differences
 from saltseg.data.dataset import UNLABELED
+from saltseg.data.transforms import TileTransform
 from saltseg.errors import InputError
 from saltseg.models import checkpoints, losses, zoo
-from saltseg.models.salt_network import Outputs, outputs
+from saltseg.models.salt_network import Outputs, SaltNetwork, outputs
 from saltseg.models.unet import crop_to
 from saltseg.runs import FoldDir, RunDir
 from saltseg.training import optimizers
@@ -33,10 +35,14 @@ def half_resolution(images: Tensor, masks: Tensor, soft: bool = False) -> Batch:
     Args:
         images: float (N, C, H, W), H and W even.
         masks: float {0, 1} (N, 1, H, W), or probabilities if ``soft``.
-        soft: leave the mean in the masks; else a pixel is salt from one half on.
+        soft: leave the mean in masks that hold a probability besides 0 and 1; else a pixel is salt from one half on.
     """
-    images, masks = functional.avg_pool2d(images, 2), functional.avg_pool2d(masks, 2)
-    return images, masks if soft else (masks >= 0.5).to(masks)
+    means = functional.avg_pool2d(masks, 2)
+    halved = (means >= 0.5).to(masks)
+    if soft:
+        probable = ((masks != 0) & (masks != 1)).any(dim=(1, 2, 3), keepdim=True)  # a true label has none
+        halved = torch.where(probable, means, halved)
+    return functional.avg_pool2d(images, 2), halved
 
 
 class SaltModule(LightningModule):
@@ -73,6 +79,7 @@ class SaltModule(LightningModule):
         self.weights_source: str = getattr(self.network, "weights_source", "random")
         if pretrained and start is not None:
             self._load_start(start)
+        self._number_rows()
         self._losses = [losses.from_text(text) for text in (settings.train.loss, settings.train.second_loss)]
         self._plateau: ReduceLROnPlateau | None = None
         self._plateau_state: dict[str, Any] | None = None
@@ -90,6 +97,14 @@ class SaltModule(LightningModule):
         network = checkpoints.load_network(self.settings, start.networks(other.train)[-1])
         self.network.load_state_dict(network.state_dict())
         self.weights_source = f"all weights from {run.name}, fold {start.number}"
+
+    def _number_rows(self) -> None:
+        """Number the rows of padded tiles: the mirror image of a row around a tile has that row's number."""
+        data, (height, width) = self.settings.data, self.tile
+        if data.resize_mode == "pad" and isinstance(self.network, SaltNetwork):
+            rows = np.repeat(np.linspace(-1, 1, height, dtype=np.float32), width).reshape(1, height, width)
+            padded = TileTransform.square(data.resize_mode, data.size).forward(rows)
+            self.network.number_rows(torch.from_numpy(padded[0, :, 0].copy()))
 
     def configure_optimizers(self) -> Any:
         """The optimizer, and the schedule of its learning rate."""
