@@ -6,7 +6,7 @@ from study_records import case, case_record, case_sweep
 
 from saltseg.reporting.style import BLUE, GREEN, VERMILION
 from saltseg.studies.case_study import pixels, training
-from saltseg.studies.case_study.training import Descent, Stop, descents, stops
+from saltseg.studies.case_study.training import descents, stops
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def test_where_patience_would_have_ended_a_training(record) -> None:
     losses = {2: 0.5, 4: 0.4, 6: 0.45, 8: 0.41, 10: 0.39, 12: 0.6}
     rows = [{"epoch": float(epoch), "valid_loss": loss} for epoch, loss in losses.items()]
     made = record(folds=[3], curves=[rows])
-    assert stops(made, patience=4) == [Stop(3, lowest=10, loss=0.39, last=0.6, stopped=8)]
-    assert stops(made, patience=6) == [Stop(3, lowest=10, loss=0.39, last=0.6, stopped=12)]
+    assert stops(made, patience=4) == [(3, 10, 0.39, 0.6, 8)]
+    assert stops(made, patience=6) == [(3, 10, 0.39, 0.6, 12)]
 
 
 def test_where_a_plateau_lowered_the_rate_and_what_was_kept(record) -> None:
@@ -35,14 +35,7 @@ def test_where_a_plateau_lowered_the_rate_and_what_was_kept(record) -> None:
 
     first = rows((0.5, 1e-3), (0.4, 1e-3), (0.6, 1e-3), (0.3, 1.0000001e-4), (0.35, 1e-4), (0.36, 1e-5))
     found = descents(record(folds=[2, 4], curves=[first, rows((0.5, 1e-3), (0.4, 1e-3))]))
-    assert found == [Descent(2, ((4, 1.0000001e-4), (6, 1e-5)), kept=4, last=6), Descent(4, (), kept=2, last=2)]
-
-
-def test_training_is_dashed_and_validation_solid(record) -> None:
-    losses, rates = training.curves_figure(record()).axes
-    style = {tuple(line.get_ydata()): line.get_linestyle() for line in losses.lines}
-    assert style == {(0.4, 0.4): "--", (0.5, 0.5): "-"}
-    assert [line.get_xydata().tolist() for line in rates.lines] == [[[2, 0.001], [4, 0.001]]] * 2
+    assert found == [(2, [(4, 1.0000001e-4), (6, 1e-5)], 4, 6), (4, [], 2, 2)]
 
 
 def test_the_gap_is_from_validation_to_training(tmp_path) -> None:

@@ -102,7 +102,6 @@ def test_verdicts_in_words() -> None:
     assert verdict(gain, 0.016) == "lower by 0.030 [−0.040, −0.020], within the noise between trainings"
     assert verdict(gain, 0.014) == "worse by 0.030 [−0.040, −0.020]"
     assert (signed(-0.0314), signed(0.5, 1)) == ("−0.031", "+0.5")
-    assert document.points(-0.0123) == "−1.2 percentage points"
     assert (document.percent(0.1234), document.percent(float("nan"))) == ("12.3 %", "–")
     assert (pixels.price(1 / 3), pixels.price(10.0)) == ("1/3", "10")
 

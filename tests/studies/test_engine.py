@@ -19,6 +19,7 @@ from saltseg.errors import InputError
 from saltseg.metrics import rle
 from saltseg.pipeline import compare
 from saltseg.pipeline.workspace import Workspace
+from saltseg.reporting import gallery, plots
 from saltseg.studies import benchmark, engine, label_efficiency, results, self_training
 from saltseg.studies.records import POSTPROCESSED
 from saltseg.studies.sweep import Study, Sweep
@@ -67,6 +68,16 @@ def study(base: Path, *more: str, name: str = "benchmark") -> int:
 
 def sweep(base: Path, of: Study = benchmark.STUDY) -> Sweep:
     return Sweep(of, "tiny", "tiny", base / "input", base / "output")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def undrawn_reports() -> Iterator[None]:
+    """The reports of ten runs are written without pictures, which take most of their time."""
+    with (
+        mock.patch.object(plots, "png", return_value=b"a picture"),
+        mock.patch.object(gallery, "draw", return_value=b"a picture"),
+    ):
+        yield
 
 
 @contextmanager

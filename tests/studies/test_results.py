@@ -158,10 +158,10 @@ def test_a_damaged_record_is_one_line(tmp_path) -> None:
     path = write(of, record(of)).record_path("base", 0)
     good = io.read_json(path)
     for changed, message in (
-        ({"seed": "zero"}, r"base-0.json is no record \(seed: .*\); remove it and rerun the study"),
-        ({"passed": {TUNED: "5x"}}, "no record"),
+        ({"seed": "zero"}, r"base-0.json: seed is .zero.; .*; remove it and rerun the study"),
+        ({"passed": {TUNED: "5x"}}, "passed.score_tuned_cv is .5x.; "),
         ({"n": 11}, r"holds scores of \[10\] images, not 11"),
-        ({"more": 1}, "no record"),
+        ({"more": 1}, "more is 1; "),
     ):
         io.write_json_lines(path, good | changed)
         with pytest.raises(InputError, match=message) as error:

@@ -58,7 +58,7 @@ def learning_curves(
     rates.set_yscale("log")
     rates.yaxis.set_minor_locator(NullLocator())
     rates.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    rates.set_xlim(0.5, max(len(rows) for rows in logs.values()) + 0.5)
+    rates.set_xlim(0.5, max(float(rows[-1]["epoch"]) for rows in logs.values()) + 0.5)
     handles = [
         Line2D([], [], color=MUTED, linewidth=1.8, label="validation"),
         Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHED, label="training"),
@@ -85,7 +85,7 @@ def _learning_curve(
     lowest = int(np.argmin(np.where(validated, valid, np.inf)))
     used = np.flatnonzero(epoch == best_epoch)  # none where there is no best epoch yet, or a log of another training
     best = int(used[0]) if len(used) else lowest
-    mark(losses, epoch[best], valid[best], color, markersize=7)
+    mark(losses, epoch[best], valid[best], color, markersize=7, clip_on=False)
     rates.step(epoch, rate, where="mid", color=color, linewidth=1.5, marker=dot, markersize=3)
 
 

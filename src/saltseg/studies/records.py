@@ -10,10 +10,10 @@ from typing import Annotated, Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from pydantic import ConfigDict, Field, TypeAdapter, ValidationError
+from pydantic import ConfigDict, Field
 from pydantic.dataclasses import dataclass
 
-from saltseg import io
+from saltseg import io, schemas
 from saltseg.errors import InputError
 
 KINDS = AT_HALF, TUNED, POSTPROCESSED = "score_at_half", "score_tuned_cv", "score_postprocessed_cv"
@@ -77,9 +77,6 @@ class Record:
         return np.array([int(digit, 16) for digit in digits]) / 10
 
 
-_ADAPTER = TypeAdapter(Record)
-
-
 def to_digits(scores: NDArray[np.float64]) -> str:
     """Scores of images, each 0.0, 0.1 … 1.0, as tenths: a hexadecimal digit each."""
     return "".join(f"{tenths:x}" for tenths in np.rint(10 * scores).astype(int))
@@ -92,12 +89,7 @@ def write(path: Path, record: Record) -> None:
 
 def read(path: Path) -> Record:
     """Read a record; raises InputError for a damaged one."""
-    try:
-        record = _ADAPTER.validate_python(io.read_json(path))
-    except ValidationError as error:
-        problem = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in problem["loc"])
-        raise InputError(f"{path} is no record ({where}: {problem['msg']}); remove it and rerun the study") from None
+    record = schemas.check(path, io.read_json(path), Record, "remove it and rerun the study")
     lengths = {len(digits) for digits in record.passed.values() if digits is not None}
     if lengths != {record.n}:
         raise InputError(f"{path} holds scores of {sorted(lengths)} images, not {record.n}; remove it and rerun")

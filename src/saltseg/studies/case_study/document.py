@@ -1,7 +1,4 @@
-"""The document of the case study: records in, Markdown and pictures out.
-
-Numbers in it come from the records; its text is document.md.j2. What has no record yet is left out and named.
-"""
+"""The page of the case study: what the records say, filled into Markdown that a person wrote, and its pictures."""
 
 import re
 from collections.abc import Collection, Mapping, Sequence
@@ -12,7 +9,6 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saltseg import io
-from saltseg.config import Config
 from saltseg.metrics.bootstrap import MeanInterval
 from saltseg.reporting.style import png
 from saltseg.studies import charts
@@ -36,11 +32,6 @@ from saltseg.studies.records import AT_HALF, TUNED
 from saltseg.studies.sweep import Sweep
 from saltseg.studies.tables import markdown_table
 
-# Pictures that need no record; they were drawn once.
-EXPLAINED, DOCS = (
-    ("tiles", "unet", "transposed", "pooling", "fields"),
-    Path(__file__).parents[4] / "docs" / "explanation" / "case_study",
-)
 COLUMNS = (
     "variant", "log-loss", "pixel accuracy", "score at 0.5", "gain [95 %]", "score, tuned", "gain [95 %]",
     "parameters", "GFLOP", "ms / image", "s / epoch", "MiB",
@@ -50,10 +41,11 @@ CHANGES = (
     "what changes", "precision", "recall", "precision before at the recall after", "images with all salt missed",
     "images with invented salt", "area under the curve", "calibration error",
 )  # fmt: skip
+TITLE = "# The case study: tables and charts\n"
 
 
 def write(sweep: Sweep, folder: Path) -> tuple[Path, int, list[str]]:
-    """Write case_study.md and its pictures into ``folder``.
+    """Fill what the records say into case_study.md in ``folder``, or write such a page; draw its pictures.
 
     Returns:
         Path of the page, number of pictures, variants of the budget without a record.
@@ -63,36 +55,46 @@ def write(sweep: Sweep, folder: Path) -> tuple[Path, int, list[str]]:
     """
     study = read(sweep)
     predicted, dataset = data.read_tiles(study), data.read_dataset(study)
-    explained = {name: path.read_bytes() for name in EXPLAINED if (path := DOCS / f"{name}.png").is_file()}
-    pictures = explained | draw(study, dataset, predicted)
+    pictures = draw(study, dataset, predicted)
     page = folder / "case_study.md"
     for name, picture in pictures.items():
         io.write_atomic(folder / "case_study" / f"{name}.png", picture)
-    io.write_atomic(page, render(study, dataset, predicted, pictures))
+    text = page.read_text(encoding="utf-8") if page.is_file() else TITLE
+    io.write_atomic(page, fill(text, blocks(study, dataset, predicted, pictures)))
     return page, len(pictures), study.lacking(list(VARIANTS))
+
+
+def fill(page: str, found: Mapping[str, str]) -> str:
+    """The page with each block between ``<!-- records: NAME -->`` and ``<!-- end -->``; others are added at its end."""
+    for name, block in found.items():
+        begin, end = f"<!-- records: {name} -->", "<!-- end -->"
+        filled = f"{begin}\n{block}\n{end}"
+        before, found_begin, rest = page.partition(begin)
+        _, found_end, after = rest.partition(end)
+        if found_begin and found_end:
+            page = f"{before}{filled}{after}"
+        else:
+            page = f"{page}\n## {name.replace('_', ' ').capitalize()}\n\n{filled}\n"
+    return page
 
 
 def draw(study: CaseStudy, dataset: Dataset | None, predicted: Sequence[PredictedTiles]) -> dict[str, bytes]:
     """Every picture that the records, the dataset and the predicted tiles allow: name → PNG bytes."""
-    known, records = study.measured, study.records
+    measured, records = study.measured, study.records
     base = pixels.curve_of(records[BASE])
-    improves = {variant: pixels.curve_of(records[variant]) for variant in known(IMPROVES)}
+    improves = {variant: pixels.curve_of(records[variant]) for variant in measured(IMPROVES)}
     figures = {
-        "curves": training.curves_figure(records[BASE][0]),
-        "gap": training.gap_figure(study, known(GAP)),
+        "gap": training.gap_figure(study, measured(GAP)),
         "thresholds": pixels.thresholds_figure(base),
         "costs": pixels.costs_figure(base),
         "precision_recall": pixels.precision_recall_figure(improves),
         "calibration": pixels.calibration_figure(improves),
-        "boundary": pixels.boundary_figure({v: pixels.boundary_errors(records[v]) for v in known(SKIPS)}),
+        "boundary": pixels.boundary_figure({v: pixels.boundary_errors(records[v]) for v in measured(SKIPS)}),
     }
-    for name, variant in (("overfitting", "images_eighth"), ("plateau", PLATEAU)):
-        if variant in records:
-            figures[name] = training.curves_figure(records[variant][0])
-    if len(known(IMAGES)) > 1:  # a line through one point is left out
-        figures["images"] = training.images_figure(study, known(IMAGES))
-    if len(known(NECESSARY)) > 1:
-        figures["operations"] = training.operations_figure(study, known(NECESSARY))
+    if len(measured(IMAGES)) > 1:  # a line through one point is left out
+        figures["images"] = training.images_figure(study, measured(IMAGES))
+    if len(measured(NECESSARY)) > 1:
+        figures["operations"] = training.operations_figure(study, measured(NECESSARY))
     if predicted:
         figures["predicted"] = data.predicted_figure(predicted)
     if dataset is not None:
@@ -100,56 +102,50 @@ def draw(study: CaseStudy, dataset: Dataset | None, predicted: Sequence[Predicte
         if dataset.depth is not None:
             figures["depth"] = data.depth_figure(dataset)
     pictures = {name: png(figure) for name, figure in figures.items()}
+    for name, variant in (("curves", BASE), ("overfitting", "images_eighth"), ("plateau", PLATEAU)):
+        if variant in records:
+            pictures[name] = training.curves(records[variant][0])
     for name, variants in (("pooling_gains", POOLING), ("skip_gains", SKIPS), ("improve_gains", IMPROVES)):
-        if len(compared := [study.results[variant] for variant in known(variants)]) > 1:
+        if len(compared := [study.results[variant] for variant in measured(variants)]) > 1:
             pictures[name] = charts.gains(study.sweep.study, compared, study.noise)
     return pictures
 
 
-def render(
+def blocks(
     study: CaseStudy, dataset: Dataset | None, predicted: Sequence[PredictedTiles], pictures: Collection[str]
-) -> str:
-    """The document as Markdown; pictures: names of those that lie in case_study/ beside it."""
+) -> dict[str, str]:
+    """Each block of blocks.md.j2 as Markdown, by name; pictures: names of those that lie in case_study/ beside it."""
     environment = Environment(
         loader=PackageLoader("saltseg.studies.case_study", "."),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
-        keep_trailing_newline=True,
     )
-    words = (percent, points, pixels.price, signed, verdict, paired)
+    words = (percent, pixels.price, signed, verdict, paired)
     environment.filters |= {word.__name__: word for word in words} | {"count": "{:,}".format}
-
-    def configured(variant: str) -> Config:
-        return study.sweep.settings(variant, 0)
-
     curves = {variant: pixels.curve_of(records) for variant, records in study.records.items()}
-    text = environment.get_template("document.md.j2").render(
-        study=study,
-        dataset=dataset,
-        predicted=predicted,
-        base=study.records[BASE][0],
-        everything=[record for own in study.records.values() for record in own],
-        settings=configured(BASE),
-        configured=configured,
-        case_study=Config(),
-        questions=QUESTIONS,
-        variants=VARIANTS,
-        curves=curves,
-        calibrations={variant: pixels.calibration(curve) for variant, curve in curves.items()},
-        distances={variant: pixels.boundary_errors(records) for variant, records in study.records.items()},
-        pixels=pixels,
-        training=training,
-        TUNED=TUNED,
-        AT_HALF=AT_HALF,
-        best=lambda variants: max(variants, key=study.score),
-        picture=lambda name, text: f"![{text}](case_study/{name}.png)" if name in pictures else "",
-        table=lambda variants: table(study, variants),
-        before_and_after=lambda variants: before_and_after(study, variants),
-        answers=lambda variants, brief=False: answers(study, variants, brief),
-        missing=lambda variants: missing(study, variants),
-    )
-    return re.sub(r"[ \t]*\n{3,}", "\n\n", text)  # what is left out leaves empty lines
+    settings, base = study.sweep.settings(BASE, 0), study.records[BASE][0]
+    template = environment.get_template("blocks.md.j2")
+    context = template.new_context({
+        "study": study, "sweep": study.sweep, "dataset": dataset, "predicted": predicted, "base": base,
+        "everything": [record for own in study.records.values() for record in own], "settings": settings,
+        "size": settings.data.size, "totals": base.details["totals"], "ensemble": base.details.get("ensemble"),
+        "variants": VARIANTS, "questions": QUESTIONS, "pooling": POOLING, "skips": SKIPS, "necessary": NECESSARY,
+        "gap": GAP, "images": IMAGES, "improves": IMPROVES, "curves": curves, "curve": curves[BASE],
+        "half": pixels.THRESHOLD_HALF.threshold, "TUNED": TUNED, "AT_HALF": AT_HALF,
+        "calibrations": {variant: pixels.calibration(curve) for variant, curve in curves.items()},
+        "distances": {variant: pixels.boundary_errors(records) for variant, records in study.records.items()},
+        "pixels": pixels, "training": training,
+        "picture": lambda name, text: f"![{text}](case_study/{name}.png)" if name in pictures else "",
+        "compared": lambda v: "\n\n".join(filter(None, (table(study, v), answers(study, v), missing(study, v)))),
+        "before_and_after": lambda variants: before_and_after(study, variants),
+        "answers": lambda variants, brief=False: answers(study, variants, brief),
+        "missing": lambda variants: missing(study, variants),
+    })  # fmt: skip
+    texts = {name: "".join(block(context)).strip() for name, block in template.blocks.items()}
+    return {
+        name: re.sub(r"\n{3,}", "\n\n", text) for name, text in texts.items()
+    }  # what is left out leaves empty lines
 
 
 def table(study: CaseStudy, variants: Sequence[str]) -> str:
@@ -236,11 +232,6 @@ def missing(study: CaseStudy, variants: Sequence[str]) -> str:
 def paired(scores: Mapping[str, Any]) -> str:
     """The verdict on the mean of networks against one of them; scores: see `measure.ensemble`."""
     return verdict(MeanInterval(scores["gain"], *scores["interval"]))
-
-
-def points(share: float) -> str:
-    """A difference of shares in percentage points; a dash for what is not defined."""
-    return f"{signed(100 * share, 1)} percentage points" if np.isfinite(share) else "–"
 
 
 def percent(share: float) -> str:

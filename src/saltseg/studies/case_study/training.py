@@ -1,15 +1,14 @@
 """The trainings in the document: losses, early stops, the gap to validation, the number of images, operations."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
-from typing import NamedTuple
 
-import numpy as np
 from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
-from matplotlib.ticker import FixedLocator, FuncFormatter, MaxNLocator, NullLocator
+from matplotlib.ticker import FixedLocator, FuncFormatter, NullLocator
 
 from saltseg.config import Config, FCNConfig
+from saltseg.reporting import plots
 from saltseg.reporting.style import (
     BLUE,
     CHART,
@@ -21,7 +20,6 @@ from saltseg.reporting.style import (
     VERMILION,
     dress,
     legend_outside,
-    line_color,
     log_ticks,
     new_figure,
 )
@@ -30,89 +28,55 @@ from saltseg.studies.case_study.variants import BASE, NARROW
 from saltseg.studies.records import Record
 
 
-class Stop(NamedTuple):
-    """Where a fold's validation loss was lowest (epoch, value), its last value, and where patience would have ended."""
+def stops(
+    record: Record, patience: int = Config().train.early_stopping_patience
+) -> list[tuple[int, int, float, float, int]]:
+    """What an early stop after ``patience`` epochs without a better validation loss would have done.
 
-    fold: int
-    lowest: int
-    loss: float
-    last: float
-    stopped: int
-
-
-def stops(record: Record, patience: int = Config().train.early_stopping_patience) -> list[Stop]:
-    """What an early stop after ``patience`` epochs without a better loss would have done, fold by fold."""
+    Returns:
+        For each fold: its number, the epoch of the lowest loss, that loss, the last loss, the epoch of the stop.
+    """
     found = []
     for fold, rows in zip(record.details["folds"], record.details["curves"], strict=True):
-        lowest = min(rows, key=lambda row: row["valid_loss"])
-        best, since, end = float("inf"), 0.0, rows[-1]["epoch"]
+        lowest, best, end = min(rows, key=_loss), rows[0], rows[-1]
         for row in rows:
-            if row["valid_loss"] < best:
-                best, since = row["valid_loss"], row["epoch"]
-            elif row["epoch"] - since >= patience:
-                end = row["epoch"]
+            if _loss(row) < _loss(best):
+                best = row
+            elif row["epoch"] - best["epoch"] >= patience:
+                end = row
                 break
-        found.append(Stop(fold, int(lowest["epoch"]), lowest["valid_loss"], rows[-1]["valid_loss"], int(end)))
+        found.append((fold, int(lowest["epoch"]), _loss(lowest), _loss(rows[-1]), int(end["epoch"])))
     return found
 
 
-class Descent(NamedTuple):
-    """A fold with a plateau schedule.
+def descents(record: Record) -> list[tuple[int, list[tuple[int, float]], int, int]]:
+    """How a plateau schedule with an early stop went.
 
-    drops: (epoch, learning rate from it on). kept: the epoch with the lowest loss, whose weights predict. last: the
-    last epoch trained.
+    Returns:
+        For each fold: its number, (epoch, learning rate from it on) of each drop, the epoch with the lowest loss, whose
+        weights predict, and the last epoch.
     """
-
-    fold: int
-    drops: tuple[tuple[int, float], ...]
-    kept: int
-    last: int
-
-
-def descents(record: Record) -> list[Descent]:
-    """How the folds of a record with a plateau schedule and an early stop went."""
     found = []
     for fold, rows in zip(record.details["folds"], record.details["curves"], strict=True):
         lowered = (b for a, b in pairwise(rows) if b["learning_rate"] < 0.99 * a["learning_rate"])  # epoch means
-        drops = tuple((int(row["epoch"]), row["learning_rate"]) for row in lowered)
-        kept = min(rows, key=lambda row: row["valid_loss"])
-        found.append(Descent(fold, drops, int(kept["epoch"]), int(rows[-1]["epoch"])))
+        drops = [(int(row["epoch"]), row["learning_rate"]) for row in lowered]
+        found.append((fold, drops, int(min(rows, key=_loss)["epoch"]), int(rows[-1]["epoch"])))
     return found
+
+
+def _loss(row: Mapping[str, float]) -> float:
+    return row["valid_loss"]
 
 
 # ---------------------------------------------------------------- figures
 
 
-def curves_figure(record: Record) -> Figure:
-    """Losses per epoch above (training dashed), learning rate below, one color per fold.
-
-    A peak far above 95 of 100 losses is cut off, so that the others can be told apart.
-    """
-    figure = new_figure((CHART[0], CHART[1] + 0.4))
-    losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    handles = [
-        Line2D([], [], color=MUTED, linewidth=1.8, label="validation"),
-        Line2D([], [], color=MUTED, linewidth=1.3, linestyle=DASHED, label="training"),
-    ]
-    for index, (fold, rows) in enumerate(zip(record.details["folds"], record.details["curves"], strict=True)):
-        line = {"color": line_color(index), "marker": "o" if len(rows) <= 15 else "", "markersize": 3}
-        epoch, train, valid, rate = (
-            [row[key] for row in rows] for key in ("epoch", "train_loss", "valid_loss", "learning_rate")
-        )
-        losses.plot(epoch, train, linestyle=DASHED, linewidth=1.3, **line)
-        losses.plot(epoch, valid, linewidth=1.8, **line)
-        rates.plot(epoch, rate, **line)
-        handles.append(Line2D([], [], color=line_color(index), linewidth=3, label=f"fold {fold}"))
-    every = [row[key] for rows in record.details["curves"] for row in rows for key in ("train_loss", "valid_loss")]
-    usual = float(np.quantile(every, 0.95))
-    if max(every) > 1.5 * usual:
-        losses.set_ylim(0, 1.15 * usual)
-    dress(losses, "", "log-loss")
-    dress(rates, "epoch", "learning rate")
-    rates.xaxis.set_major_locator(MaxNLocator(integer=True, min_n_ticks=1))
-    rates.set_ylim(bottom=0)
-    legend_outside(figure, 4, handles=handles)
-    return figure
+def curves(record: Record) -> bytes:
+    """The learning curves of a training's folds with the epoch whose weights predict; PNG bytes."""
+    best = record.settings["train.checkpoint"] == "best"
+    logs = dict(zip(record.details["folds"], record.details["curves"], strict=True))
+    used = {fold: int((min(rows, key=_loss) if best else rows[-1])["epoch"]) for fold, rows in logs.items()}
+    return plots.learning_curves(logs, used)
 
 
 def gap_figure(study: CaseStudy, variants: Sequence[str]) -> Figure:
