@@ -301,6 +301,12 @@ class Runtime:
 
     workers: Annotated[Int, Field(ge=-1)] = option(-1, "processes that load data; -1: none on a CPU, up to 8 for a GPU")
     predict_batch_size: Positive = option(64, "images predicted at once")
+    engine: Literal["torch", "onnxruntime", "openvino"] = option(
+        "torch", "what computes predictions; onnxruntime and openvino: on the processor"
+    )
+    precision: Annotated[Literal["trained", "32", "bf16"], BeforeValidator(_as_text)] = option(
+        "trained", "of predictions; trained: that of the training, in which a CPU takes 32 for fp16"
+    )
 
 
 @dataclass(frozen=True, config=STRICT)

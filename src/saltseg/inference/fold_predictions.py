@@ -8,7 +8,7 @@ from tqdm import tqdm
 
 from saltseg.config import Config
 from saltseg.data.competition import Images, Labeled
-from saltseg.inference import predict
+from saltseg.inference import engines, predict
 from saltseg.metrics import average_precision, pixels
 from saltseg.models import checkpoints
 from saltseg.postprocessing.areas import areas, log_loss
@@ -38,7 +38,7 @@ def predict_fold(settings: Config, directory: FoldDir, train: Labeled, valid: La
         test: may be empty.
 
     Returns:
-        The fold's part of ``metrics.json``: "tta" and `SCORES`.
+        The fold's part of ``metrics.json``: "tta", "predicted_with" and `SCORES`.
     """
     networks, scored = checkpoints.load_networks(settings, directory), not settings.pseudo_labels_from_all_folds
     chosen = np.random.default_rng(directory.number).permutation(len(train.ids))[:TRAIN_SAMPLE]
@@ -55,7 +55,8 @@ def predict_fold(settings: Config, directory: FoldDir, train: Labeled, valid: La
         if scored:
             scores = _evaluate(predicted, tta, directory, sample, valid)
         save_predictions(directory.test, predicted(test, tta))
-    return {"tta": list(tta), **scores}
+    device = next(networks[0].parameters()).device
+    return {"tta": list(tta), "predicted_with": engines.describe(settings, device), **scores}
 
 
 def _evaluate(

@@ -134,15 +134,23 @@ def trained_config(run: RunDir, runtime: Runtime | None = None) -> Config:
     return replace(resolved(run.read_config(), run.read_provenance()), runtime=runtime or Runtime())
 
 
-def autocast(settings: Config, device: torch.device) -> torch.autocast:
-    """The context to predict in: the precision of the training.
+def of_prediction(settings: Config, device: torch.device) -> Precision:
+    """The precision to predict in: ``runtime.precision``, or that of the training.
 
     settings: `resolved`. A CPU computes in float32 what was trained in fp16.
     """
-    precision = settings.train.precision
-    assert precision != "auto", "not resolved"
-    enabled = precision == "bf16" or (precision == "fp16" and device.type == "cuda")
-    return torch.autocast(device.type, torch.float16 if precision == "fp16" else torch.bfloat16, enabled=enabled)
+    trained, asked = settings.train.precision, settings.runtime.precision
+    if asked != "trained":
+        return asked
+    assert trained != "auto", "not resolved"
+    return "32" if trained == "fp16" and device.type == "cpu" else trained
+
+
+def autocast(settings: Config, device: torch.device) -> torch.autocast:
+    """The context to predict in, see `of_prediction`."""
+    precision = of_prediction(settings, device)
+    dtype = torch.float16 if precision == "fp16" else torch.bfloat16
+    return torch.autocast(device.type, dtype, enabled=precision != "32")
 
 
 def _gpu_has_bf16() -> bool:

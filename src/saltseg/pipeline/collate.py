@@ -100,10 +100,11 @@ def _predict_folds(
     table: folds.Folds,
 ) -> None:
     """Predict these folds, each of which has its metrics by its number; first all are marked as begun."""
-    from saltseg.inference import fold_predictions
+    from saltseg.inference import engines, fold_predictions
     from saltseg.models import checkpoints, precision
 
     settings = precision.resolved(settings, run.read_provenance())
+    engines.check(settings)
     for fold in again:  # before any is marked
         checkpoints.load_networks(settings, fold)
     labeled, test = competition.read_train(root), competition.read_test(root)
