@@ -1,0 +1,1 @@
+"""The page that `saltseg view` serves on this machine."""
