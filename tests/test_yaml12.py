@@ -95,3 +95,9 @@ def test_dumped_values_come_back_with_their_types(value: Any) -> None:
         return [typed(inner) for inner in part] if isinstance(part, list) else (type(part), part)
 
     assert typed(yaml12.parse(yaml12.dump(value))) == typed(value)
+
+
+@pytest.mark.parametrize("text", ["\x85", "a\x85b", "\u2028", "a \u2029 b", "\n\x85"])
+def test_line_ends_of_unicode_come_back(text: str) -> None:
+    assert yaml12.parse(yaml12.dump({"key": text})) == {"key": text}
+    assert yaml12.parse("key: " + yaml12.dump(text).removesuffix("...\n")) == {"key": text}

@@ -38,6 +38,13 @@ class _Dumper(yaml.SafeDumper):
     """Quotes text that PyYAML, or `_Loader`, would read as something else."""
 
 
+def _text(dumper: _Dumper, text: str) -> yaml.ScalarNode:
+    """Double quotes where PyYAML would write a line end of Unicode as it is, and read it as a blank."""
+    style = '"' if re.search("[\x85\u2028\u2029]", text) else None
+    return dumper.represent_scalar("tag:yaml.org,2002:str", text, style)
+
+
+_Dumper.add_representer(str, _text)
 _INT, _FLOAT = "tag:yaml.org,2002:int", "tag:yaml.org,2002:float"
 for _tag, _pattern, _first in (
     ("tag:yaml.org,2002:null", r"null|Null|NULL|~|", ["n", "N", "~", ""]),
