@@ -3,7 +3,7 @@
 PYTHON ?= python3
 VENV   := .venv
 BIN    := $(VENV)/bin
-SOURCES := src scripts tests benchmarks
+SOURCES := src scripts tests benchmarks notebooks
 # A worker and a thread for each core: more threads wait for each other.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n auto
 
@@ -29,6 +29,17 @@ demo: $(VENV)/installed  ## everything on synthetic data: images, U-Net, post-pr
 	$(BIN)/saltseg prepare --source synthetic --train 300 --test 100
 	$(BIN)/saltseg run demo --data synthetic
 
+SURVEY := output/survey
+LINES := 110,135,160,185,210
+
+survey: $(VENV)/installed  ## a simulated survey in SEG-Y: five labeled lines, U-Net, salt of all lines, score, page
+	test -e $(SURVEY)/survey.sgy || $(BIN)/saltseg simulate-survey $(SURVEY)/survey.sgy
+	$(BIN)/saltseg scan $(SURVEY)/survey.sgy
+	$(BIN)/saltseg lines $(SURVEY)/survey.sgy --labels $(SURVEY)/survey_mask.sgy --inlines $(LINES) --step 25
+	$(BIN)/saltseg run demo --data survey --set folds.scheme=grouped
+	test -e $(SURVEY)/salt.sgy || $(BIN)/saltseg predict survey-demo $(SURVEY)/survey.sgy --to $(SURVEY)/salt.sgy
+	$(BIN)/saltseg score-survey $(SURVEY)/salt_mask.sgy $(SURVEY)/survey_mask.sgy --without $(LINES)
+
 lint: $(VENV)/installed-test  ## style and types
 	$(BIN)/ruff check $(SOURCES)
 	$(BIN)/ruff format --check $(SOURCES)
@@ -41,7 +52,10 @@ test: lint  ## lint, type check and all tests but the slow ones
 test-slow: $(VENV)/installed-test  ## the slow tests
 	$(PYTEST) --dist loadfile -m slow
 
-test-all: test test-slow  ## lint, type check and all tests
+fuzz: $(VENV)/installed-test  ## damaged files, 2,000 for each reader: some minutes
+	SALTSEG_FUZZ=2000 $(PYTEST) --dist worksteal tests/test_fuzz_files.py tests/data/test_fuzz.py
+
+test-all: test test-slow fuzz  ## lint, type check and all tests
 
 bench: $(VENV)/installed-test  ## speed as ratios; a quarter of an hour with nothing else running
 	$(BIN)/python benchmarks/bench.py
@@ -49,4 +63,4 @@ bench: $(VENV)/installed-test  ## speed as ratios; a quarter of an hour with not
 clean:  ## remove caches and the environment; data and results stay
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info
 
-.PHONY: help install demo lint test test-slow test-all bench clean
+.PHONY: help install demo survey lint test test-slow test-all fuzz bench clean

@@ -47,7 +47,7 @@ VERBS = (
     "blend tiny-run both --name new",
     "pseudo-label both --images images",
     "evaluate tiny-run --data tiny",
-    "predict tiny-run --images images --to there",
+    "predict tiny-run images --to there",
     "leaderboard",
 )
 

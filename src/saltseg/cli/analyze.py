@@ -32,9 +32,11 @@ def score(
         refused = [("submission", problem) for problem in submissions.check(submission, table.ids).problems]
     if refused:  # Kaggle shows the first alone
         first = refused if every else refused[:SHOWN]
-        for kind, problem in first:
+        for kind, problem in first if len(refused) > 1 else ():
             print(f"{kind}: {problem}")
         file = solution if refused[0][0] == "solution" else submission
+        if len(refused) == 1:
+            raise InputError(f"{file} is refused: {refused[0][1]}; correct it")
         listed = "" if len(first) == len(refused) else f", the first {len(first)} are listed (--all lists every one)"
         raise InputError(f"{file} is refused for {len(refused):,} reason{'s' * (len(refused) > 1)}{listed}; correct it")
 

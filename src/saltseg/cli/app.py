@@ -1,36 +1,33 @@
 """The command ``saltseg``: its verbs, exit codes, and one line for every error that the user can fix."""
 
-import errno
 import functools
 import inspect
 import io
 import os
 import shlex
 import sys
+import threading
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NoReturn
 
 import typer
 
-from saltseg.cli import analyze, data, predict, pretrain, reference, study, train
+from saltseg.cli import analyze, data, export, predict, pretrain, reference, release, study, survey, train, view
 from saltseg.cli.command import INPUT, OUTPUT, VERBS, Verb
-from saltseg.errors import InputError
+from saltseg.errors import InputError, of_machine
 from saltseg.training import processes
 
-GROUPS = (data, train, pretrain, predict, analyze, study, reference)  # each registers its verbs when it is imported
-
-# Errors of the operating system that the user can fix: no space, no rights, a file for a folder.
-FIXABLE = (
-    errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EACCES, errno.EPERM, errno.EROFS,
-    errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG,
-)  # fmt: skip
+# Each registers its verbs when it is imported.
+GROUPS = (data, train, pretrain, predict, release, export, survey, analyze, view, study, reference)
 
 
 def main(*verb: str) -> NoReturn:
     """Run this process's command line, after ``verb`` if given, and leave with its exit code."""
+    _open_standard_streams()
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")  # a Windows pipe may lack the minus sign
+    threading.excepthook = _of_thread
     if processes.is_child():
         processes.end_with_parent()
     raise SystemExit(call([*verb, *sys.argv[1:]]))
@@ -44,28 +41,39 @@ def call(arguments: Sequence[str]) -> int:
         141 where the reader of the output left before the end.
     """
     try:
-        code = _invoke(list(arguments) or ["--help"])
+        code = _answer(list(arguments) or ["--help"])
+    except BrokenPipeError:
+        _drop_output()
+        return 128 + 13  # as after SIGPIPE
+    try:
+        for stream in filter(None, (sys.stdout, sys.stderr)):
+            stream.flush()
+    except BrokenPipeError:  # after the work is done
+        _drop_output()
+    except OSError as error:  # the output goes to a file on a full disk
+        _drop_output()
+        return _fail(of_machine(error))
+    return code
+
+
+def _answer(arguments: list[str]) -> int:
+    """Run the verb; errors that are not ours become a line and an exit code."""
+    try:
+        return _invoke(arguments)
     except InputError as error:
         return _fail(str(error))
     except typer.TyperException as error:
-        verb = f"{arguments[0]} " if arguments and arguments[0] in VERBS else ""
+        verb = f"{arguments[0]} " if arguments[0] in VERBS else ""
         return _fail(f"{error.format_message().removesuffix('.')} (see: saltseg {verb}--help)")
     except KeyboardInterrupt:
         print("\nstopped; the same command goes on from the last finished epoch or step", file=sys.stderr)
         return 130
     except BrokenPipeError:
-        _drop_output()
-        return 128 + 13  # as after SIGPIPE
-    except OSError as error:
-        if error.errno not in FIXABLE:
-            raise  # a missing file that nobody expected to be missing is our mistake
-        return _fail(f"{error}; fix it and rerun")
-    try:
-        if sys.stdout:
-            sys.stdout.flush()
-    except BrokenPipeError:
-        _drop_output()
-    return code
+        raise
+    except Exception as error:
+        if line := of_machine(error):
+            return _fail(line)
+        raise  # our mistake, with its traceback
 
 
 def _invoke(arguments: list[str]) -> int:
@@ -129,6 +137,30 @@ def _fail(message: str) -> int:
     return 2
 
 
+def _of_thread(arguments: threading.ExceptHookArgs) -> None:
+    """No traceback for an error of the machine: TensorBoard's thread hands it to the one that trains, too."""
+    if arguments.exc_value is None or not of_machine(arguments.exc_value):
+        threading.__excepthook__(arguments)
+
+
+def _open_standard_streams() -> None:
+    """Give a process that was started without standard streams empty ones.
+
+    Otherwise the next file that is opened takes the number of one, and what a library writes to standard error lands in
+    that file.
+    """
+    while (descriptor := os.open(os.devnull, os.O_RDWR)) <= 2:  # the lowest number that is free
+        pass
+    os.close(descriptor)
+    for name, number in (("stdout", 1), ("stderr", 2)):
+        if getattr(sys, name) is None:
+            setattr(sys, name, os.fdopen(number, "w", closefd=False))
+
+
 def _drop_output() -> None:
-    """Send what is left to flush nowhere."""
-    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    """Send what is left to flush nowhere: of the streams whose reader is gone or whose disk is full."""
+    for stream in filter(None, (sys.stdout, sys.stderr)):
+        try:
+            stream.flush()
+        except OSError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), stream.fileno())

@@ -20,6 +20,9 @@ INPUT, OUTPUT = Path("input"), Path("output")
 InputDir = Annotated[Path, typer.Option("--input", metavar="DIR", help="datasets")]
 OutputDir = Annotated[Path, typer.Option("--output", metavar="DIR", help="results")]
 Run = Annotated[str, typer.Argument(metavar="RUN", help="a run under output/runs, or a blend under output/blends")]
+RunOrModel = Annotated[
+    str, typer.Argument(metavar="RUN|MODEL", help="a run under output/runs, or the name or folder of a released model")
+]
 Dataset = Annotated[str, typer.Option("--data", metavar="DATASET", help="folder under input/: synthetic, tgs, …")]
 Experiment = Annotated[
     str, typer.Argument(metavar="EXPERIMENT", help="a name that `saltseg experiments` lists, or a config.yaml")

@@ -2,10 +2,11 @@
 
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from typer import Argument, Option
 
+from saltseg.cli import survey
 from saltseg.cli.command import (
     INPUT,
     OUTPUT,
@@ -14,6 +15,7 @@ from saltseg.cli.command import (
     OutputDir,
     Result,
     Run,
+    RunOrModel,
     RuntimeChanges,
     progress_bar,
     runtime,
@@ -21,63 +23,124 @@ from saltseg.cli.command import (
 )
 from saltseg.errors import InputError
 
+if TYPE_CHECKING:
+    from saltseg.config import Runtime
+    from saltseg.releases import ModelDir
+    from saltseg.runs import RunDir
+
 
 @verb("predict")
 def predict(
-    run: Run,
+    run: RunOrModel,
+    source: Annotated[
+        Path | None,
+        Argument(metavar="[IMAGES|SURVEY]", help="folder of images, or SEG-Y file (default: the dataset's tiles)"),
+    ] = None,
     tta: Annotated[
         str | None, Option(metavar="A,B", help="other test-time augmentation than the run's own", show_default=False)
     ] = None,
-    images: Annotated[
-        Path | None, Option(metavar="DIR", help="predict the images of this folder instead", show_default=False)
-    ] = None,
     to: Annotated[
         Path | None,
-        Option(metavar="DIR", help="new folder for --images (default: output/predictions/RUN/DIR)", show_default=False),
+        Option(
+            metavar="PATH",
+            help="new folder for images, new file.sgy for a survey (default: in output/predictions/RUN)",
+            show_default=False,
+        ),
     ] = None,
+    clip: survey.Clip = 99.0,
+    polarity: survey.Polarity = "as-stored",
+    along: Annotated[Literal["both", "inline", "crossline"], Option(help="SEG-Y: direction of the sections")] = "both",
+    depth: Annotated[bool, Option("--depth", help="SEG-Y: samples are meters, not milliseconds")] = False,
+    inline_byte: survey.InlineByte = None,
+    crossline_byte: survey.CrosslineByte = None,
+    as_line: survey.AsLine = False,
     changes: RuntimeChanges = None,
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,
 ) -> Result:
-    """Predict with a trained run.
+    """Predict with a trained run or a released model.
 
+      saltseg predict salt-simulated my_sections     a model of the checkout's folder models/; or give its path
       saltseg predict tgs-unet                       collate the folds: out-of-fold and mean test predictions
       saltseg predict tgs-unet --tta identity        predict again with other test-time augmentation
-      saltseg predict tgs-unet --images my_section   any folder of images: masks as PNG and CSV
+      saltseg predict tgs-unet my_sections           any folder of images: masks as PNG and CSV
+      saltseg predict tgs-unet survey.sgy --to salt.sgy              a survey: probability and mask as SEG-Y
       saltseg predict tgs-unet --set runtime.predict_batch_size=8    with less memory
 
-    Writes oof.npz and test.npz: probabilities at the tiles' own 101x101 pixels together with their ids. --images takes
-    PNG, JPG, TIF and BMP files, gray, 8 or 16 bit, up to 4 megapixels each. Gray values are not stretched.
+    Of the dataset, oof.npz and test.npz are written: probabilities at the tiles' own 101x101 pixels together with their
+    ids.
 
-    The same command goes on after an interruption. With --images it predicts only the images that are missing.
+    IMAGES are PNG, JPG, TIF and BMP files, gray, 8 or 16 bit. Gray values are not stretched.
+
+    Of SURVEY (saltseg scan looks at it first) sections along inlines and crosslines are predicted and averaged.
+    Amplitudes become gray values with one scale, clipped at a percentile. Beside salt.sgy, which has every header byte
+    of the survey, salt_mask.sgy, salt_top.csv (the top of salt of each trace) and salt.html appear.
+
+    The same command goes on after an interruption. It predicts only the images, or the slabs of a survey, that are
+    missing.
     """
-    from saltseg import runs
+    from saltseg import releases
+
+    trained, machine = releases.find(run, output_dir), runtime(changes)
+    views = tuple(tta.split(",")) if tta else None
+    surveys = (clip, polarity, along, depth, inline_byte, crossline_byte, as_line)
+    if (source is None or source.is_dir()) and surveys != (99.0, "as-stored", "both", False, None, None, False):
+        raise InputError(
+            "--clip, --polarity, --along, --depth, --inline-byte, --crossline-byte and --as-line are for a SEG-Y file; "
+            "leave them out, or name one"
+        )
+    if source is None:
+        if to:
+            raise InputError(f"--to {to} is for images or a survey; name them behind {run}, or leave --to out")
+        if isinstance(trained, releases.ModelDir):
+            raise InputError(f"{run} is a model, which has no folds to collate; name images or a survey behind it")
+        return _predict_dataset(trained, views, machine, input_dir, output_dir)
+    if not source.exists():
+        raise InputError(f"no folder of images and no SEG-Y file {source}; check the path")
+    if isinstance(trained, releases.ModelDir) and (line := releases.notice(trained.read_manifest())):
+        print(f"note: {line}")
+    predictions = output_dir / "predictions" / trained.name
+    if source.is_dir():
+        return _predict_images(trained, source, to or predictions / source.resolve().name, views, machine)
+
+    from saltseg.pipeline.survey import Options
+
+    options = Options(clip, polarity == "reversed", along, depth, views)
+    opened = survey.opened(source, inline_byte, crossline_byte, as_line)
+    target = to or predictions / f"{source.stem}.sgy"
+    return survey.predict_survey(trained, opened, target, options, input_dir, machine)
+
+
+def _predict_dataset(
+    run: "RunDir", views: tuple[str, ...] | None, machine: "Runtime", input_dir: Path, output_dir: Path
+) -> Result:
+    """Collate the folds."""
     from saltseg.pipeline import collate, workspace
 
-    source, machine = runs.existing_run(output_dir, run), runtime(changes)
-    views = tuple(tta.split(",")) if tta else None
-    if to and not images:
-        raise InputError(f"--to {to} is for --images; give --images DIR, or leave --to out")
-    if images:
-        from saltseg.pipeline import folder
-
-        target = to or output_dir / "predictions" / source.name / images.resolve().name
-        rows, left_out = folder.predict_folder(source, images, target, tta=views, runtime=machine)
-        if left_out:
-            print(f"{len(left_out)} files are no images and left out: {', '.join(map(ascii, left_out[:9]))}")
-        for row in rows:
-            if row["emptied"]:
-                print(f"warning: {row['id']}: post-processing removed all salt that threshold 0.5 finds")
-        print(f"{len(rows)} images predicted: {target}/masks.csv, *_mask.png, *_probability.png")
-        return 0
-    finished, total = collate.collate_run(source, workspace.Workspace(input_dir, output_dir), views, machine)
-    teacher = source.pseudo_labels_from_all_folds()
+    finished, total = collate.collate_run(run, workspace.Workspace(input_dir, output_dir), views, machine)
+    teacher = run.pseudo_labels_from_all_folds()
     if teacher:
-        print(f"{finished} of {total} folds: {source.test}")
+        print(f"{finished} of {total} folds: {run.test}")
         print(f"no out-of-fold predictions: the labels come from all folds of {teacher}")
-        return ["saltseg", "submit", source.name, "--postprocessing-from", teacher]
-    print(f"{finished} of {total} folds: {source.oof}, {source.test}")
-    return ["saltseg", "tune", source.name]
+        return ["saltseg", "submit", run.name, "--postprocessing-from", teacher]
+    print(f"{finished} of {total} folds: {run.oof}, {run.test}")
+    return ["saltseg", "tune", run.name]
+
+
+def _predict_images(
+    source: "RunDir | ModelDir", images: Path, target: Path, views: tuple[str, ...] | None, machine: "Runtime"
+) -> Result:
+    """Predict a folder."""
+    from saltseg.pipeline import folder
+
+    rows, left_out = folder.predict_folder(source, images, target, tta=views, runtime=machine)
+    if left_out:
+        print(f"{len(left_out)} files are no images and left out: {', '.join(map(ascii, left_out[:9]))}")
+    for row in rows:
+        if row["emptied"]:
+            print(f"warning: {row['id']}: post-processing removed all salt that threshold 0.5 finds")
+    print(f"{len(rows)} images predicted: {target}/masks.csv, *_mask.png, *_probability.png")
+    return 0
 
 
 @verb("tune")
@@ -232,25 +295,29 @@ def _print_weights(found: dict[str, Any]) -> None:
 
 @verb("evaluate")
 def evaluate(
-    run: Run,
+    run: RunOrModel,
     data: Dataset,
     changes: RuntimeChanges = None,
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,
 ) -> Result:
-    """Score a run on the labeled images of another dataset.
+    """Score a run or a released model on the labeled images of another dataset.
 
       saltseg evaluate synthetic-unet --data tgs      trained on simulated tiles, evaluated on real ones
+      saltseg evaluate salt-simulated --data mine     a model, on your own labels
 
-    Writes output/runs/RUN/on_DATASET.json.
+    Writes output/runs/RUN/on_DATASET.json; of a model output/predictions/MODEL/on_DATASET.json.
     """
-    from saltseg import io, runs
+    from saltseg import io, releases
     from saltseg.pipeline import evaluate, workspace
 
-    source = runs.existing_run(output_dir, run)
+    source = releases.find(run, output_dir)
     found = evaluate.evaluate(source, workspace.Workspace(input_dir, output_dir), data, runtime(changes))
-    target = source.path / f"on_{data}.json"
+    is_model = isinstance(source, releases.ModelDir)
+    target = (output_dir / "predictions" / source.name if is_model else source.path) / f"on_{data}.json"
     io.write_json(target, found)
     print(json.dumps(found, indent=2))
+    if not found["compared_with_training"]:
+        print("note: the images were not compared with those of the training, which are not here")
     print(f"written: {target}")
-    return ["saltseg", "leaderboard"]
+    return 0 if is_model else ["saltseg", "leaderboard"]

@@ -46,7 +46,7 @@ def study(
       saltseg study ablations --data tgs --table                  only the table of what is finished
       saltseg study ablations --data tgs --against lovasz_elu     gains over another variant than base
       saltseg study benchmark --data tgs --images DIR --budget gpu --parallel 5
-      saltseg study case_study --data tgs                         what `saltseg case-study` makes a document from
+      saltseg study case_study --data tgs                         what `saltseg case-study` makes a page of
 
     NAME is one of
 
@@ -149,11 +149,11 @@ def case_study(
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,
 ) -> Result:
-    """Answer the case study's questions in a document: tables, verdicts and pictures from the records.
+    """Answer the case study's questions: tables, verdicts and pictures from the records, filled into its page.
 
       saltseg case-study --data tgs                                  docs/explanation/case_study.md and its pictures
-      saltseg case-study --data tgs --budget gpu                     from the records of another budget
-      saltseg case-study --data synthetic --budget tiny --to FOLDER  written to another folder
+      saltseg case-study --data tgs --budget gpu --to FOLDER         records of another budget, a page of its own
+      saltseg case-study --data synthetic --budget tiny --to FOLDER
 
     Trains nothing: the records are those of `saltseg study case_study`. What has no record yet is left out and named.
     Histograms of the data are drawn if input/ holds the dataset of the records. Pictures of single tiles are simulated,

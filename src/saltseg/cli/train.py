@@ -192,7 +192,7 @@ def run_all(
         print(f"report:     {run.report}  (open it in a browser)")
     print(f"submission: {run.submission}")
     if run.solution_score.is_file():
-        return ["saltseg", "predict", run.name, "--images", str(input_dir / data / "test" / "images")]
+        return ["saltseg", "predict", run.name, str(input_dir / data / "test" / "images")]
     return ["saltseg", "publish", run.name]
 
 

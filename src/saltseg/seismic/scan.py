@@ -117,7 +117,7 @@ def scan(
         memory_bytes=INDEX_BYTES * layout.traces + 3 * min(SLAB_BYTES, samples_bytes),
         seconds=None if pixels_per_second is None else pixels / pixels_per_second,
         notes=tuple(_notes(layout, fields, geometry, delays, amplitudes)),
-        problems=tuple(_problems(layout, geometry, amplitudes)),
+        problems=tuple(problems(layout, geometry, amplitudes)),
     )
 
 
@@ -164,7 +164,8 @@ def _notes(
         yield f"spikes: the largest sample is {largest:.3g}; values are clipped at percentiles of the survey"
 
 
-def _problems(layout: Layout, geometry: Geometry, amplitudes: Amplitudes) -> Iterator[str]:
+def problems(layout: Layout, geometry: Geometry, amplitudes: Amplitudes) -> Iterator[str]:
+    """Why a file cannot be predicted; one clause each, with the way out."""
     yield from index.obstacles(layout, geometry)
     if amplitudes.dead == amplitudes.traces:
         yield f"all {amplitudes.traces:,} traces examined hold a single value; check the file"

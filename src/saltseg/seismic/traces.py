@@ -116,6 +116,15 @@ def read_traces(layout: Layout, traces: np.ndarray) -> np.ndarray:
     return rows
 
 
+def read_sample(layout: Layout, sample: int) -> np.ndarray:
+    """One sample of every trace, float32 (traces,), in one pass over the file; raises InputError as `read_traces`."""
+    values = np.empty(layout.traces, np.float32)
+    for start, records in chunks(layout, layout.record):
+        stored = np.ascontiguousarray(records["samples"][:, sample])
+        values[start : start + len(records)] = decode(stored, layout.sample_format)
+    return values
+
+
 # ---------------------------------------------------------------- what fields mean
 
 

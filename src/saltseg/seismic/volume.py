@@ -59,14 +59,17 @@ class Line:
 
         An edge of zeros would look like a steep boundary to a network.
         """
-        live = np.flatnonzero(self.live)
-        if len(live) in (0, len(self.live)):
-            return self.amplitudes
-        columns = np.arange(len(self.live))
+        return self.amplitudes if self.live.all() else self.amplitudes[:, self.nearest_live()]
+
+    def nearest_live(self) -> np.ndarray:
+        """For each column the nearest one with a live trace, int64 (W,); itself where no trace is live."""
+        columns, live = np.arange(len(self.live)), np.flatnonzero(self.live)
+        if not len(live):
+            return columns
         right = np.searchsorted(live, columns).clip(max=len(live) - 1)
         left = (right - 1).clip(min=0)
         nearer_left = np.abs(columns - live[left]) <= np.abs(live[right] - columns)
-        return self.amplitudes[:, np.where(nearer_left, live[left], live[right])]
+        return np.where(nearer_left, live[left], live[right])
 
 
 class Survey:
@@ -126,6 +129,17 @@ class Survey:
         """Numbers of the lines that have traces, int64, rising."""
         order = self._orders[direction]
         return order.along.numbers(order.lines)
+
+    def slab(self, direction: str, number: int) -> Slab:
+        """The line with this number alone; raises InputError where there is none."""
+        numbers = self.line_numbers(direction)
+        position = int(np.searchsorted(numbers, number))
+        if position == len(numbers) or numbers[position] != number:
+            raise InputError(
+                f"{self.layout.path} has no {direction} {number}: it has {len(numbers):,}, "
+                f"{numbers[0]} to {numbers[-1]}; choose one of them"
+            )
+        return Slab(direction, position, position + 1)
 
     def slabs(self, direction: str, max_bytes: int = SLAB_BYTES) -> list[Slab]:
         """All lines of a direction in slabs of at most ``max_bytes`` of float32 samples, or of one line."""

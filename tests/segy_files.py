@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-PUBLIC = Path(__file__).parents[3] / "shared" / "segy"
+PUBLIC = Path(__file__).parents[2] / "shared" / "segy"
 CODES = {2: "i", 3: "h", 5: "f", 6: "d", 8: "b", 10: "I", 11: "H", 16: "B"}
 SHORT = {29, 71, 109, 115, 117, 215}
 

@@ -1,0 +1,267 @@
+"""Predict a survey: salt probability and mask as SEG-Y, the top of salt as CSV, a page with three slices.
+
+Sections along inlines and along crosslines are predicted slab by slab and averaged. Memory grows with the size of a
+slab, and by some 300 bytes with each trace. What is predicted stays until the results are written: a call that was
+killed is repeated with the same result and predicts only the slabs that are missing.
+"""
+
+import hashlib
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import nn
+from tqdm import tqdm
+
+from saltseg import __version__, io
+from saltseg.config import Config, Runtime
+from saltseg.data import competition, image_files
+from saltseg.errors import InputError
+from saltseg.inference import engines, windows
+from saltseg.pipeline import trained
+from saltseg.pipeline.survey_bodies import Bodies
+from saltseg.pipeline.survey_files import Outputs, Record
+from saltseg.pipeline.survey_slices import Slice, three_slices
+from saltseg.postprocessing.parameters import Postprocessing, quantize
+from saltseg.releases import ModelDir
+from saltseg.runs import RunDir
+from saltseg.seismic import scaling as gray
+from saltseg.seismic import scan, writer
+from saltseg.seismic.amplitudes import Amplitudes, sample_amplitudes
+from saltseg.seismic.results import Results
+from saltseg.seismic.scaling import Scaling
+from saltseg.seismic.volume import SLAB_BYTES, Survey
+
+TILES = 500  # of the training data, for its histogram
+SPEED_SHAPE = (404, 404)  # of the image by which the speed of a prediction is measured
+
+
+@dataclass(frozen=True)
+class Options:
+    """How a survey is predicted.
+
+    Attributes:
+        clip: percentile of the survey's |amplitude| that becomes black or white.
+        reverse: whether to reverse the polarity.
+        along: "both", or the direction of the sections: "inline" or "crossline".
+        depth: whether samples are meters, not milliseconds.
+        tta: names of views; None: those of the run or the model.
+    """
+
+    clip: float = gray.CLIP_PERCENTILE
+    reverse: bool = False
+    along: str = "both"
+    depth: bool = False
+    tta: tuple[str, ...] | None = None
+
+
+@dataclass(frozen=True, eq=False)
+class Prediction:
+    """What a page shows: the record of the prediction, the survey, and slices of it."""
+
+    record: dict[str, Any]
+    survey: Survey
+    slices: list[Slice]
+
+
+Page = Callable[[Prediction], str]  # HTML
+
+
+def predict_survey(
+    source: RunDir | ModelDir,
+    survey: Survey,
+    target: Path,
+    page: Page,
+    options: Options | None = None,
+    *,
+    input_dir: Path,
+    runtime: Runtime | None = None,
+) -> Record:
+    """Predict a survey with the mean of a run's folds, or a released model, and its post-processing (`Bodies`).
+
+    Args:
+        source: a run with at least one finished fold, or a model.
+        survey: a volume, or a line.
+        target: new SEG-Y file of the probability, with every header byte of the survey. `Outputs` names the others.
+        page: makes the HTML page.
+        options: None: the defaults.
+        input_dir: where datasets are, to compare gray levels with those of the training tiles.
+        runtime: how this machine computes; None: the defaults.
+
+    Returns:
+        What the JSON file beside the probability says.
+
+    Raises:
+        InputError: a file of the results exists, or is the survey; another process is making it; the survey cannot be
+            predicted; the run has no finished fold; too little space on the disk.
+    """
+    options, outputs = options or Options(), Outputs(target)
+    directions = _directions(survey, options.along)
+    with outputs.making(survey):
+        amplitudes = sample_amplitudes(survey.layout)
+        scaling = fit_scaling(survey, amplitudes, options.clip, options.reverse)
+        settings, networks, postprocessing = trained.load(source, options.tta, runtime)
+        key = [fingerprint(networks, settings), asdict(scaling), postprocessing.to_dict(), options.depth]
+        outputs.require_space(survey, len(directions))
+        results = Results(outputs.parts, survey, key, directions, SLAB_BYTES)
+        masks = Results(outputs.parts / "masks", survey, key, directions[:1], SLAB_BYTES)
+        if not outputs.whole.is_dir():
+            _predict(results, networks, settings, scaling)
+            _postprocess(results, masks, postprocessing)
+            record = {
+                "run": source.name,
+                "directions": list(directions),
+                "clip_percentile": options.clip,
+                "polarity": "reversed" if options.reverse else "as stored",
+                "amplitude_center": scaling.center,
+                "amplitude_half_range": scaling.half_range,
+                "histogram_distance": _histogram_distance(source, input_dir, amplitudes, scaling),
+                "postprocessing": postprocessing.to_dict(),
+            }
+            _write(outputs, results, masks, scaling, record, page, options.depth)
+    return outputs.read_record()
+
+
+def pixels_per_second(
+    source: RunDir | ModelDir, tta: tuple[str, ...] | None = None, runtime: Runtime | None = None
+) -> float:
+    """Measured speed of a prediction; pixels of all directions count."""
+    settings, networks, _ = trained.load(source, tta, runtime)
+    image = np.random.default_rng(0).integers(0, 256, SPEED_SHAPE, np.uint8)
+    list(windows.predict_images(networks, [image[:101, :101]], settings))  # prepares memory and kernels
+    started = time.perf_counter()
+    list(windows.predict_images(networks, [image], settings))
+    return image.size / (time.perf_counter() - started)
+
+
+def fit_scaling(survey: Survey, amplitudes: Amplitudes, clip: float, reverse: bool) -> Scaling:
+    """The gray scale of a survey; raises InputError where its samples are no amplitudes."""
+    layout = survey.layout
+    if found := list(scan.problems(layout, survey.geometry, amplitudes)):
+        raise InputError(f"{layout.path} cannot be predicted: {found[0]}")
+    return Scaling.fit(amplitudes, clip, flip=reverse)
+
+
+def fingerprint(networks: Sequence[nn.Module], settings: Config) -> str:
+    """A hash of what probabilities depend on besides the survey; how this machine batches is not part of it."""
+    device = next(networks[0].parameters()).device
+    engine = engines.describe(settings, device)
+    digest = hashlib.sha256(f"{__version__} {engine} {device.type} {replace(settings, runtime=Runtime())}".encode())
+    for network in networks:
+        for tensor in network.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _directions(survey: Survey, along: str) -> tuple[str, ...]:
+    if along == "both":
+        return survey.directions
+    if along not in survey.directions:
+        raise InputError(f"--along {along}: {survey.layout.path} is a line, which has one direction; leave it out")
+    return (along,)
+
+
+def _histogram_distance(source: RunDir | ModelDir, input_dir: Path, amplitudes: Amplitudes, scaling: Scaling) -> float:
+    """Of the survey's gray levels from those of the run's training tiles, or of simulated ones where those are gone."""
+    reference = gray.REFERENCE_HISTOGRAM
+    try:
+        root = competition.dataset_root(input_dir, source.read_provenance()["dataset"])
+        ids = competition.train_ids(root)
+        some = ids[:: -(-len(ids) // TILES)]
+        tiles = [image_files.read_image(root / "train" / "images" / f"{id_}.png", competition.SHAPE) for id_ in some]
+        found = gray.histogram(np.stack(tiles))
+        reference = found if found.any() else reference  # every tile may be of one gray level
+    except InputError:
+        pass
+    return gray.histogram_distance(amplitudes, scaling, reference)
+
+
+# ---------------------------------------------------------------- slabs
+
+
+def _predict(results: Results, networks: Sequence[nn.Module], settings: Config, scaling: Scaling) -> None:
+    """Predict the slabs that are missing."""
+    survey, missing = results.survey, results.missing()
+    total, left = (sum(slab.stop - slab.start for slab in slabs) for slabs in (results.slabs, missing))
+    with tqdm(desc="predicting", total=total, initial=total - left, unit="line", mininterval=1) as bar:
+        for slab in missing:
+            lines = survey.read(slab)
+            images = (scaling.apply(line.filled()) for line in lines)
+            sections = []
+            for section in windows.predict_images(networks, images, settings):
+                sections.append(section)
+                bar.update()
+            results.write(slab, lines, sections)
+
+
+def _postprocess(results: Results, masks: Results, postprocessing: Postprocessing) -> None:
+    """Make the slabs of masks that are missing, from the mean of the directions."""
+    survey, direction = results.survey, masks.directions[0]
+    missing, total = masks.missing(), survey.num_lines(direction)
+    if not missing:
+        return
+
+    def section(position: int) -> np.ndarray:
+        return quantize(results.section(direction, position))
+
+    with tqdm(desc="post-processing", total=2 * total, unit="line", mininterval=1) as bar:
+
+        def sections() -> Iterator[tuple[np.ndarray, np.ndarray]]:
+            for position in range(total):
+                yield survey.columns(direction, position)[0], section(position)
+                bar.update()
+
+        bodies = Bodies(postprocessing, sections())
+        for slab in missing:
+            salt = []
+            for position in range(slab.start, slab.stop):
+                salt.append(bodies.mask(position, section(position)) * np.uint8(255))
+                bar.update()
+            masks.write(slab, survey.read(slab), salt)
+
+
+def _write(
+    outputs: Outputs,
+    results: Results,
+    masks: Results,
+    scaling: Scaling,
+    record: dict[str, Any],
+    page: Page,
+    depth: bool,
+) -> None:
+    """Write all files into the folder `Outputs.whole`, which is there when they are."""
+    survey = results.survey
+    salt_of_trace, salt_of_sample = np.zeros(survey.layout.traces, np.int64), np.zeros(survey.layout.samples, np.int64)
+
+    def mask_rows(start: int, stop: int) -> np.ndarray:
+        return masks.read(np.arange(start, stop))
+
+    def counted(start: int, stop: int) -> np.ndarray:
+        rows = mask_rows(start, stop)
+        salt_of_trace[start:stop] = np.count_nonzero(rows, 1)
+        salt_of_sample[:] += np.count_nonzero(rows, 0)
+        return rows
+
+    with (
+        io.atomic_dir(outputs.whole) as folder,
+        tqdm(desc="writing", total=2 * survey.layout.traces, unit="trace", unit_scale=True, mininterval=1) as bar,
+    ):
+        new = Outputs(folder / outputs.probability.name)
+        about = {"values": "1 is salt", "run": record["run"]}
+        writer.write_segy(survey.layout, new.mask, counted, scale=1, about=about, progress=bar.update)
+        record["traces"] = survey.layout.traces
+        record["traces_with_salt"] = writer.write_top_of_salt(new.top, survey, mask_rows, depth)
+        record["salt_share"] = float(salt_of_trace.sum() / (survey.layout.traces * survey.layout.samples))
+        slices = three_slices(results, masks, scaling, salt_of_trace, salt_of_sample, depth)
+        io.write_atomic(new.page, page(Prediction(record, survey, slices)))
+        writer.write_segy(
+            survey.layout,
+            new.probability,
+            lambda start, stop: results.read(np.arange(start, stop)),
+            about={"values": "probability of salt", **record},
+            progress=bar.update,
+        )

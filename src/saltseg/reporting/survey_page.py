@@ -1,0 +1,74 @@
+"""The page about a predicted survey: how it was predicted, what to be careful about, and slices of it."""
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from saltseg.pipeline.survey import Prediction
+from saltseg.pipeline.survey_slices import Slice
+from saltseg.postprocessing.parameters import Postprocessing
+from saltseg.reporting import caveats, page
+from saltseg.reporting.style import MUTED, SALT, VERMILION, new_figure, png
+from saltseg.seismic.headers import ORDER_NAMES
+from saltseg.seismic.scaling import WARN_DISTANCE
+
+WIDTH, PANEL_HEIGHT = 7.5, 3.2  # inches, of a slice
+
+
+def render(prediction: Prediction) -> str:
+    """The page as HTML."""
+    record, layout = prediction.record, prediction.survey.layout
+    facts = {
+        "survey": f"{layout.path.name}: {prediction.survey.geometry.reason}",
+        "traces": f"{layout.traces:,} of {layout.samples:,} samples",
+        "format": f"{layout.sample_format.name}, {ORDER_NAMES[layout.byte_order]}",
+        "run": record["run"],
+        "sections along": " and ".join(f"{name}s" for name in record["directions"]),
+        "gray scale": f"{record['amplitude_center']:.4g} ± {record['amplitude_half_range']:.4g} (percentile "
+        f"{record['clip_percentile']:g} of |amplitude|), polarity {record['polarity']}",
+        "post-processing": caveats.describe_postprocessing(Postprocessing.from_dict(record["postprocessing"])),
+    }
+    pictures = [(found.title, draw(found)) for found in prediction.slices]
+    return page.render(
+        "survey.html.j2",
+        name=layout.path.name,
+        record=record,
+        facts=facts,
+        warnings=warnings(record["histogram_distance"]),
+        pictures=pictures,
+    )
+
+
+def warnings(histogram_distance: float) -> list[str]:
+    """What speaks against trusting a prediction."""
+    if histogram_distance <= WARN_DISTANCE:
+        return []
+    return [
+        f"The gray levels of this survey are {histogram_distance:.0f} levels away from those that the run was trained "
+        f"on; over {WARN_DISTANCE:.0f} a prediction deserves no trust. Try another clip percentile, or train on "
+        "lines of this survey (saltseg lines)."
+    ]
+
+
+def draw(found: Slice) -> bytes:
+    """Seismic with the outline of the salt above, probability below; PNG bytes."""
+    figure = new_figure((WIDTH, 2 * PANEL_HEIGHT))
+    upper, lower = figure.subplots(2, 1, sharex=True)
+    left, right, top, bottom = found.extent
+    extent = (left, right, bottom, top)
+    image = np.ma.masked_array(found.image, ~found.present)
+    upper.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto", interpolation="nearest")
+    if 0 < found.salt.mean() < 1:
+        upper.contour(found.salt, levels=[0.5], colors=VERMILION, linewidths=1.4, extent=extent, origin="upper")
+    probability = np.ma.masked_array(found.probability / 255, ~found.present)
+    lower.imshow(probability, cmap=SALT, vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="nearest")
+    _dress(upper, "seismic, salt outlined", "", found.y_label)
+    _dress(lower, "probability of salt, white 0 to blue 1", found.x_label, found.y_label)
+    return png(figure)
+
+
+def _dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
+    axes.set_title(title, fontsize=9, color=MUTED, loc="left")
+    axes.set_xlabel(x_label, fontsize=9)
+    axes.set_ylabel(y_label, fontsize=9)
+    axes.tick_params(labelsize=8, length=3, colors=MUTED)
+    axes.spines[:].set(color="#b8c1ca", linewidth=0.7)

@@ -1,0 +1,155 @@
+"""Labeled lines of a survey as a dataset, and the score of a predicted survey."""
+
+import csv
+from pathlib import Path
+
+import in_process
+import numpy as np
+import pytest
+import segy_files
+from PIL import Image
+
+from saltseg.data import check, competition
+from saltseg.seismic.volume import Survey
+from saltseg.synthetic.survey import SurveySize, simulate_survey
+
+SIZE = SurveySize(inlines=32, crosslines=130, samples=120, dead_share=0.02)
+
+
+@pytest.fixture(scope="module")
+def survey(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("survey") / "s.sgy"
+    simulate_survey(path, SIZE, 3)
+    return path
+
+
+def mask_path(survey: Path) -> Path:
+    return survey.with_name("s_mask.sgy")
+
+
+def lines(survey: Path, labels: Path, inlines: str, input_dir: Path, *words: str) -> int:
+    return in_process.call(
+        "lines", str(survey), "--labels", str(labels), "--inlines", inlines, "--input", str(input_dir), *words
+    )
+
+
+def write_masks(survey: Path, folder: Path, numbers: tuple[int, ...]) -> None:
+    """PNG masks of the true labels, with other values in the gaps."""
+    folder.mkdir()
+    labels = Survey.open(mask_path(survey))
+    for number in numbers:
+        (line,) = labels.read(labels.slab("inline", number))
+        Image.fromarray((line.amplitudes > 0).astype(np.uint8) * 255).save(folder / f"{number}.png")
+
+
+def test_both_kinds_of_labels_give_a_valid_dataset_with_the_lines_as_sections(
+    survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lines(survey, mask_path(survey), "105,110,120", tmp_path, "--name", "a") == 0
+    assert "folds.scheme=grouped --set folds.count=3" in capsys.readouterr().out
+    write_masks(survey, tmp_path / "masks", (105, 110, 120))
+    assert lines(survey, tmp_path / "masks", "105,110,120", tmp_path, "--name", "b") == 0
+    one, other = (competition.read_train(tmp_path / name) for name in "ab")
+    assert one.ids == other.ids
+    assert np.array_equal(one.masks, other.masks)
+    assert 0 < one.masks.mean() < 1
+    assert check.check_dataset(tmp_path / "a") == []
+    sections = competition.read_sections(tmp_path / "a")
+    assert sections is not None
+    assert set(sections.values()) == {"inline105", "inline110", "inline120"}
+    assert all(id_.startswith(section + "_") for id_, section in sections.items())
+    assert all(id_.startswith("inline131_") for id_ in competition.test_ids(tmp_path / "a"))  # the farthest
+
+
+def test_tiles_are_windows_of_the_line(survey: Path, tmp_path: Path) -> None:
+    assert lines(survey, mask_path(survey), "110", tmp_path, "--name", "a") == 0
+    labeled = competition.read_train(tmp_path / "a")
+    with (tmp_path / "a" / "sections.csv").open() as file:
+        places = {row["id"]: (int(row["row"]), int(row["column"])) for row in csv.DictReader(file)}
+    labels, images = Survey.open(mask_path(survey)), Survey.open(survey)
+    (line,) = labels.read(labels.slab("inline", 110))
+    (picture,) = images.read(images.slab("inline", 110))
+    bottom, right = (side - 101 for side in line.amplitudes.shape)
+    assert set(places.values()) == {(0, 0), (bottom, 0), (0, right), (bottom, right)}
+    for id_, mask in zip(labeled.ids, labeled.masks, strict=True):
+        row, column = places[id_]
+        live = picture.live[column : column + 101]
+        window = line.amplitudes[row : row + 101, column : column + 101]
+        assert np.array_equal(mask[:, live], window[:, live])
+
+
+def test_the_same_lines_are_not_cut_again_and_others_need_overwrite(
+    survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert lines(survey, mask_path(survey), "110", tmp_path) == 0
+    assert lines(survey, mask_path(survey), "110", tmp_path) == 0
+    assert "s: already there" in capsys.readouterr().out
+    assert lines(survey, mask_path(survey), "111", tmp_path) == 2
+    assert "exists" in capsys.readouterr().err
+    assert lines(survey, mask_path(survey), "111", tmp_path, "--overwrite") == 0
+
+
+def test_labels_that_do_not_fit_are_named_in_one_line(
+    survey: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    masks = tmp_path / "masks"
+    write_masks(survey, masks, (110,))
+    Image.fromarray(np.zeros((10, 20), np.uint8)).save(masks / "111.png")
+    assert lines(survey, masks, "110,111,112", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert "111.png has 10x20 pixels; inline 111 has 120x" in error
+    assert "no mask" in error
+    assert "112.png" in error
+    assert error.count("\n") == 1
+    assert lines(survey, masks, "99", tmp_path) == 2
+    assert "has no inline 99: it has 32, 100 to 131" in capsys.readouterr().err
+    assert lines(survey, survey, "110", tmp_path) == 2
+    assert "use 0 for no salt and 1 for salt" in capsys.readouterr().err
+    assert lines(survey, masks, "110", tmp_path, "--step", "0") == 2
+    line = segy_files.write(tmp_path / "l.sgy", segy_files.wave(6), [{21: n} for n in range(6)])
+    assert lines(line, masks, "110", tmp_path) == 2
+    assert "is a line" in capsys.readouterr().err
+    assert not (tmp_path / "s").exists()
+
+
+def test_a_line_that_is_smaller_than_a_tile_is_mirrored(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    numbers = segy_files.grid(range(3), range(40))
+    source = segy_files.write(tmp_path / "a.sgy", rng.normal(size=(120, 60)), numbers)
+    labels = segy_files.write(tmp_path / "m.sgy", np.repeat(np.arange(60) < 20, 120).reshape(60, 120).T, numbers)
+    assert lines(source, labels, "1", tmp_path, "--name", "small") == 0
+    found = competition.read_train(tmp_path / "small")
+    assert found.masks.shape == (1, 101, 101)
+    assert found.masks[0, :, 0].tolist() == [1] * 20 + [0] * 80 + [1]
+
+
+# ---------------------------------------------------------------- the score
+
+
+def cube(path: Path, salt: np.ndarray) -> Path:
+    """A mask, (inlines, crosslines, samples), inlines from 10."""
+    numbers = segy_files.grid(range(10, 10 + len(salt)), range(salt.shape[1]))
+    return segy_files.write(path, salt.reshape(-1, salt.shape[2]), numbers, code=8)
+
+
+def test_the_score_leaves_lines_out_and_knows_their_distance(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    true, found = np.zeros((12, 2, 10), int), np.zeros((12, 2, 10), int)
+    true[:, :, :5] = 1
+    found[1:6, :, :5] = 1  # right on inlines 11 to 15
+    found[6:, :, 4:8] = 1  # 1 of 5, with 3 false, on the six behind them
+    found[0] = 1  # the labeled line
+    files = [str(cube(tmp_path / f"{name}.sgy", salt)) for name, salt in (("found", found), ("true", true))]
+    assert in_process.call("score-survey", *files, "--without", "10") == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()[1:]]
+    both, predicted, salt = 5 * 10 + 6 * 2, 5 * 10 + 6 * 8, 11 * 10
+    expected = (both / (predicted + salt - both), both / predicted, both / salt)
+    assert rows[0] == ["all", "11", *(f"{value:.4f}" for value in expected)]
+    assert rows[1][-4:] == ["5", "1.0000", "1.0000", "1.0000"]
+    assert rows[2][:3] == ["6", "to", "10"]
+    assert rows[2][-3:] == [f"{value:.4f}" for value in (2 / 16, 2 / 8, 2 / 10)]
+    assert in_process.call("score-survey", *files, "--without", "9") == 2
+    assert "--without 9" in capsys.readouterr().err
+    assert in_process.call("score-survey", files[0], str(cube(tmp_path / "c.sgy", true[:3]))) == 2
+    assert "give two masks of one survey" in capsys.readouterr().err
