@@ -63,18 +63,25 @@ def test_control_c_is_130_and_says_how_to_go_on(capsys: pytest.CaptureFixture[st
     assert "the same command goes on from the last finished epoch or step" in err
 
 
-@pytest.mark.parametrize("error", [ValueError("ours"), AssertionError("ours"), FileNotFoundError(2, "ours")])
+@pytest.mark.parametrize("error", [ValueError("ours"), AssertionError("ours"), OSError("ours")])
 def test_our_own_mistakes_keep_their_traceback(error: Exception) -> None:
     with pytest.raises(type(error), match="ours"):
         left(lambda: fail(error))
 
 
 @pytest.mark.parametrize(
-    "code", [errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG, errno.ENOSPC, errno.EACCES]
+    ("code", "way_out"),
+    [
+        *((code, "fix it and rerun") for code in (errno.ENOTDIR, errno.EEXIST, errno.EACCES, errno.EIO, errno.ESTALE)),
+        *((code, "free space on that disk and rerun") for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)),
+        (errno.ENOENT, "was it removed or moved meanwhile? Rerun"),
+    ],
 )
-def test_what_the_user_can_fix_is_one_line_and_exit_code_two(code: int, capsys: pytest.CaptureFixture[str]) -> None:
+def test_what_the_system_refuses_is_one_line_and_exit_code_two(
+    code: int, way_out: str, capsys: pytest.CaptureFixture[str]
+) -> None:
     assert left(lambda: fail(OSError(code, "what it is", "afile/runs"))) == 2
-    assert capsys.readouterr() == ("", f"error: [Errno {code}] what it is: 'afile/runs'; fix it and rerun\n")
+    assert capsys.readouterr() == ("", f"error: [Errno {code}] what it is: 'afile/runs'; {way_out}\n")
 
 
 def closed_pipe(code: str) -> subprocess.CompletedProcess[str]:
@@ -106,6 +113,31 @@ def test_without_an_output_nothing_is_printed() -> None:
         ["bash", "-c", f'"{sys.executable}" -c "$0" >&-', code], stderr=subprocess.PIPE, text=True, check=False
     )
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_an_output_that_cannot_be_written_is_one_line(tmp_path: Path) -> None:
+    code = "from saltseg.cli import app; app._invoke = lambda _: print('x') or 0; app.main()"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert (done.returncode, done.stderr) == (
+        2, "error: [Errno 28] No space left on device; free space on that disk and rerun\n"
+    )  # fmt: skip
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="Windows closes streams another way")
+def test_without_standard_streams_no_file_gets_their_numbers(tmp_path: Path) -> None:
+    """Numbers 0 to 2 would go to the files opened next, and what C libraries print would land in them."""
+    code = (
+        "import os, pathlib, sys; from saltseg.cli import app; from tqdm import tqdm\n"
+        "def verb(_):\n"
+        "    file = open('data', 'w'); os.write(2, b'from a library'); list(tqdm([1]))\n"
+        "    print(file.fileno(), file=file)\n"
+        "    return 0\n"
+        "app._invoke = verb; app.main()"
+    )
+    command = ["bash", "-c", f'"{sys.executable}" -c "$0" <&- >&- 2>&-', code]
+    assert subprocess.run(command, cwd=tmp_path, check=False).returncode == 0
+    assert int((tmp_path / "data").read_text()) > 2
 
 
 # Usage
@@ -196,7 +228,7 @@ def test_settings_of_the_machine_reach_every_prediction(trained: Trained) -> Non
     runtime = Runtime(predict_batch_size=3)
     words = ["--set", "runtime.predict_batch_size=3", "--output", str(trained.output)]
     with mock.patch.object(folder, "predict_folder", return_value=([], ())) as predicted:
-        assert in_process.call("predict", "tiny-run", "--images", "a", "--tta", "identity", *words) == 0
+        assert in_process.call("predict", "tiny-run", str(trained.root), "--tta", "identity", *words) == 0
     assert predicted.call_args.kwargs == {"tta": ("identity",), "runtime": runtime}
     with mock.patch.object(collate, "collate_run", return_value=(3, 3)) as collated:
         assert in_process.call("predict", "tiny-run", *words) == 0

@@ -25,8 +25,12 @@ ROOT = Path(__file__).parents[1]
 PUBLISHED = ROOT / "output" / "published"
 SECTIONS = "model|data|folds|train|pseudo|predict|runtime"
 PAGES = [
-    *(ROOT / name for name in ("README.md", "RESULTS.md", "CONTRIBUTING.md", "CHANGELOG.md", "input/README.md")),
+    *(
+        ROOT / name
+        for name in ("README.md", "RESULTS.md", "CONTRIBUTING.md", "SECURITY.md", "CHANGELOG.md", "input/README.md")
+    ),
     *sorted((ROOT / "docs").rglob("*.md")),
+    *sorted((ROOT / "models").glob("*/README.md")),
 ]
 TODAY = [page for page in PAGES if page.name != "CHANGELOG.md"]  # the changelog names what is gone, too
 
@@ -210,7 +214,8 @@ def test_a_trained_run_predicts_an_image_as_the_example_does(trained: Trained, m
     cv2.imwrite("section.png", np.full((120, 150), 100, np.uint8))
     names: dict[str, Any] = {}
     exec(blocks(ROOT / "docs/reference/python.md", "python")[1].replace("synthetic-demo", trained.run.name), names)
-    np.testing.assert_array_equal(names["salt"], np.full((120, 150), 153, np.uint8))
+    np.testing.assert_array_equal(names["salt"], np.full((120, 150), np.float32(153) / 255))
+    np.testing.assert_array_equal(names["mask"], np.ones((120, 150), np.uint8))
 
 
 def test_the_layers_are_those_of_the_test() -> None:
@@ -365,3 +370,16 @@ FINDINGS = [
     ("Longer training", "", "tgs-lite0_resized_again", "tgs-lite0_resized", records.POSTPROCESSED, 1),
     ("Unlabeled tiles", "benchmark-tgs-cpu", "student1", "longer", records.POSTPROCESSED, 1),
 ]
+
+
+def test_every_promise_about_security_names_tests_that_exist() -> None:
+    """At least one under each promise, which are the bold sentences."""
+    promises = re.split(
+        r"^\*\*", (ROOT / "SECURITY.md").read_text(encoding="utf-8").split("## What is not")[0], flags=re.MULTILINE
+    )
+    assert len(promises) > 4
+    for promise in promises[1:]:
+        named = re.findall(r"`(tests/[\w/]+\.py)::(\w+)`", promise)
+        assert named, promise
+        for path, test in named:
+            assert f"\ndef {test}(" in (ROOT / path).read_text(encoding="utf-8"), f"{path}::{test}"

@@ -24,7 +24,7 @@ from saltseg.synthetic import dataset
 
 IMPORTED = (blend, folder, plots, publish, dataset)  # by the children otherwise, one by one
 pytestmark = [pytest.mark.slow, pytest.mark.skipif(sys.platform == "win32", reason="Windows does not fork")]
-KILLS = 15
+KILLS = 8
 
 
 @dataclass(frozen=True)
@@ -83,7 +83,7 @@ def command(request: pytest.FixtureRequest, trained: tiny_run.Trained) -> Comman
         for number in range(3):
             tiny_run.checkpoint(trained, number, 0.6)
         target = trained.output / "predictions" / "x"
-        words = ("predict", "tiny-run", "--images", str(images), "--to", str(target), *places)
+        words = ("predict", "tiny-run", str(images), "--to", str(target), *places)
         return Command(words, target, list)
     collate.collate_run(trained.run, trained.workspace)
     if request.param == "publish":
@@ -139,7 +139,7 @@ def test_killed_at_any_moment_a_result_is_whole_or_not_there(command: Command) -
 def test_of_two_at_once_one_makes_the_result_and_the_other_does_not_harm_it(command: Command) -> None:
     assert command.run() == 0
     whole = command.result()
-    for _ in range(5):
+    for _ in range(3):
         io.remove(command.target)
         children = [command.start(), command.start()]
         codes = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]

@@ -80,7 +80,7 @@ def test_a_folder_of_other_images_is_predicted(root: Path) -> None:
     rng = np.random.default_rng(0)
     for name, shape in (("wide", (60, 150)), ("tile", (101, 101))):
         cv2.imwrite(str(folder / f"{name}.png"), rng.integers(0, 255, shape, dtype=np.uint8))
-    call(root, "predict", "tiny-demo", "--images", str(folder), "--to", str(root / "masks"))
+    call(root, "predict", "tiny-demo", str(folder), "--to", str(root / "masks"))
     with (root / "masks" / "masks.csv").open() as file:
         rows = {row["id"]: row for row in csv.DictReader(file)}
     assert (rows["wide"]["height"], rows["wide"]["width"]) == ("60", "150")
@@ -89,7 +89,7 @@ def test_a_folder_of_other_images_is_predicted(root: Path) -> None:
         assert mask.shape == shape
         assert np.array_equal(rle.decode(rows[name]["rle_mask"], shape), mask // 255)
     assert "exists; choose another --to" in call(
-        root, "predict", "tiny-demo", "--images", str(folder), "--to", str(root / "masks"), code=2
+        root, "predict", "tiny-demo", str(folder), "--to", str(root / "masks"), code=2
     )
 
 

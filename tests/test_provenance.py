@@ -122,7 +122,7 @@ def test_weights_that_learnt_from_some_of_the_same_labels_are_refused(tmp_path: 
         ):
             asked = settings(f"{key}=file:{path}")
             if name in ("empty", "others"):
-                provenance.check_no_leakage(asked, root)
+                assert provenance.check_no_leakage(asked, root) == []
                 continue
             message = rf"file:{path} learned{through} from images that validate other folds of the same data; "
             message += f"train.init_from=on-{name} starts" if name == "cut" else "use others"
@@ -131,11 +131,11 @@ def test_weights_that_learnt_from_some_of_the_same_labels_are_refused(tmp_path: 
     provenance.check_no_leakage(settings("train.init_from=on-cut"), root)  # fold by fold
     whole = settings(f"train.init_from=file:{tmp_path}/output/runs/on-whole/fold_0/network.ckpt")
     (tmp_path / "input" / "whole" / "test" / "images" / "t.png").write_bytes(b"it is another dataset now")
-    provenance.check_no_leakage(whole, root)  # nobody can know
+    assert provenance.check_no_leakage(whole, root) == ["on-whole"]  # nobody can tell
     (tmp_path / "input" / "whole" / "test" / "images" / "t.png").unlink()
-    provenance.check_no_leakage(whole, root)
+    assert provenance.check_no_leakage(whole, root) == ["on-whole"]
     shutil.rmtree(tmp_path / "input" / "whole")
-    provenance.check_no_leakage(whole, root)
+    assert provenance.check_no_leakage(whole, root) == ["on-whole"]
 
 
 def test_runs_from_before_tell_of_transduction_by_their_settings(tmp_path: Path) -> None:

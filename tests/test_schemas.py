@@ -74,30 +74,30 @@ def test_a_missing_key_is_named(name: str, key: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "changed", "where"),
     [
-        ("provenance.json", {"dataset_hash": 3}, "dataset_hash is 3: "),
-        ("provenance.json", {"synthetic": "no"}, "synthetic is 'no': "),
-        ("provenance.json", {"members": ["../x", "two"]}, "members.0 is '../x': "),
-        ("provenance.json", {"members": "one"}, "members is 'one': "),
+        ("provenance.json", {"dataset_hash": 3}, "dataset_hash is 3; "),
+        ("provenance.json", {"synthetic": "no"}, "synthetic is 'no'; "),
+        ("provenance.json", {"members": ["../x", "two"]}, "members.0 is '../x'; "),
+        ("provenance.json", {"members": "one"}, "members is 'one'; "),
         ("provenance.json", {"weights": [1]}, "there are 2 members and the weights [1]"),
         ("provenance.json", {"weights": [0, 0]}, "which must not all be 0"),
-        ("provenance.json", {"weights": [1, -1]}, "weights.1 is -1: "),
-        ("metrics.json", {"fold": -1}, "fold is -1: "),
-        ("metrics.json", {"seconds": "fast"}, "seconds is 'fast': "),
-        ("metrics.json", {"seconds": 1e300}, "seconds is 1e+300: "),
-        ("metrics.json", {"score_at_half": 1.01}, "score_at_half is 1.01: "),
-        ("metrics.json", {"epochs": True}, "epochs is True: "),
-        ("metrics.json", {"best_epoch": 1.5}, "best_epoch is 1.5: "),
-        ("metrics.json", {"tta": "identity"}, "tta is 'identity': "),
-        ("postprocess.json", {"postprocessing": 1}, "postprocessing is 1: "),
-        ("postprocess.json", {"postprocessing": {"threshold": 0, "min_area": 0}}, "postprocessing.threshold is 0: "),
+        ("provenance.json", {"weights": [1, -1]}, "weights.1 is -1; "),
+        ("metrics.json", {"fold": -1}, "fold is -1; "),
+        ("metrics.json", {"seconds": "fast"}, "seconds is 'fast'; "),
+        ("metrics.json", {"seconds": 1e300}, "seconds is 1e+300; "),
+        ("metrics.json", {"score_at_half": 1.01}, "score_at_half is 1.01; "),
+        ("metrics.json", {"epochs": True}, "epochs is True; "),
+        ("metrics.json", {"best_epoch": 1.5}, "best_epoch is 1.5; "),
+        ("metrics.json", {"tta": "identity"}, "tta is 'identity'; "),
+        ("postprocess.json", {"postprocessing": 1}, "postprocessing is 1; "),
+        ("postprocess.json", {"postprocessing": {"threshold": 0, "min_area": 0}}, "postprocessing.threshold is 0; "),
         ("postprocess.json", {"postprocessing": {"rule": 1}}, "no postprocessing.threshold in it"),
-        ("postprocess.json", {"cross_fitted": {"score": 0.5, "interval": [0.4]}}, "cross_fitted.interval is [0.4]: "),
-        ("postprocess.json", {"selected": "both"}, "selected is 'both': "),
+        ("postprocess.json", {"cross_fitted": {"score": 0.5, "interval": [0.4]}}, "cross_fitted.interval is [0.4]; "),
+        ("postprocess.json", {"selected": "both"}, "selected is 'both'; "),
         ("postprocess.json", {"curve": {"threshold": [1], "score": [], "score_no_min_area": []}}, "curve.threshold is"),
-        ("pseudo.json", {"checksums": {"0": 1}}, "checksums.0 is 1: "),
-        ("solution_score.json", {"all": None}, "all is None: "),
-        ("on_tgs.json", {"n": "many"}, "n is 'many': "),
-        ("postprocessing_source.json", {"postprocessing_from": "a/b"}, "postprocessing_from is 'a/b': "),
+        ("pseudo.json", {"checksums": {"0": 1}}, "checksums.0 is 1; "),
+        ("solution_score.json", {"all": None}, "all is None; "),
+        ("on_tgs.json", {"n": "many"}, "n is 'many'; "),
+        ("postprocessing_source.json", {"postprocessing_from": "a/b"}, "postprocessing_from is 'a/b'; "),
     ],
 )
 def test_a_value_that_does_not_fit_is_named(name: str, changed: dict[str, Any], where: str, tmp_path: Path) -> None:
@@ -152,16 +152,16 @@ def test_rows_are_numbers_and_a_bad_one_is_named_by_its_line(tmp_path: Path) -> 
         {"id": "a", "fold": 0, "score_at_half": 1.0, "score_tuned_cv": 0.9, "score_postprocessed_cv": 0.8}
     ]
     for path, text, where in (
-        (log, LOG + "2,high,0.5,nan,0.001,2,3\n", "row 3, train_loss is 'high': "),
-        (log, LOG + "2\n", "row 3, train_loss is None: "),
+        (log, LOG + "2,high,0.5,nan,0.001,2,3\n", "row 3, train_loss is 'high'; "),
+        (log, LOG + "2\n", "row 3, train_loss is None; "),
         (log, LOG.replace("train_loss", "loss"), "row 2 has no train_loss"),
-        (log, LOG.replace("\n1,", "\n0,"), "row 2, epoch is '0': "),
-        (log, LOG.partition("\n")[0] + "\n", "its content is []: "),
+        (log, LOG.replace("\n1,", "\n0,"), "row 2, epoch is '0'; "),
+        (log, LOG.partition("\n")[0] + "\n", "its content is []; "),
         (log, LOG + "2,1,1,1,1,1,1,1\n", "row 3, "),
         (log, '"' + "x" * 200_000, "is not a readable CSV file"),
-        (scores, SCORES.replace("a,0", "a,-1"), "row 2, fold is '-1': "),
-        (scores, SCORES.replace("1.0", "nan"), "row 2, score_at_half is 'nan': "),
-        (scores, SCORES.replace("1.0", "1.1"), "row 2, score_at_half is '1.1': "),
+        (scores, SCORES.replace("a,0", "a,-1"), "row 2, fold is '-1'; "),
+        (scores, SCORES.replace("1.0", "nan"), "row 2, score_at_half is 'nan'; "),
+        (scores, SCORES.replace("1.0", "1.1"), "row 2, score_at_half is '1.1'; "),
     ):
         path.write_text(text)
         assert where in refusal(path)
@@ -170,7 +170,7 @@ def test_rows_are_numbers_and_a_bad_one_is_named_by_its_line(tmp_path: Path) -> 
 def test_a_pretraining_has_another_provenance_and_a_run_cannot_claim_to_be_one(tmp_path: Path) -> None:
     found = {"method": "masked", "images_hash": "x"}
     assert schemas.read(written(tmp_path / "pretrained" / "a", "provenance.json", found)) == found
-    assert "method is 'guess': " in refusal(
+    assert "method is 'guess'; " in refusal(
         written(tmp_path / "pretrained" / "a", "provenance.json", {"method": "guess"})
     )
     for kind in ("runs", "blends", "published"):

@@ -39,6 +39,7 @@ from saltseg.config_schema import (
     has_presence_head,
 )  # fmt: skip
 from saltseg.errors import InputError, unknown_name
+from saltseg.schemas import first_problem, shortened
 
 __all__ = [
     "Config", "ConstantSchedule", "CosineSchedule", "DataConfig", "FCNConfig", "FoldsConfig", "MeanTeacher",
@@ -59,7 +60,7 @@ def to_mapping(config: Config) -> dict[str, Any]:
 def from_mapping(mapping: Any) -> Config:
     """Build a configuration; raise InputError for an unknown key (naming the nearest) or a value that does not fit."""
     if not isinstance(mapping, Mapping):
-        raise InputError(f"configuration is {_short(mapping)}; expected key: value pairs")
+        raise InputError(f"configuration is {shortened(mapping)}; expected key: value pairs")
     try:
         return _ADAPTER.validate_python({str(key): value for key, value in mapping.items()})
     except ValidationError as error:
@@ -76,38 +77,18 @@ def _line(error: ValidationError) -> str:
         if ".".join(parts[:depth]) == path and parts[depth : depth + 1] and parts[depth] in kinds:
             chosen = path, parts[depth]
             del parts[depth]
-    key = ".".join(parts)
-    kind, context = problem["type"], problem.get("ctx", {})
-    if isinstance(context.get("error"), InputError):
-        return str(context["error"])
-    if kind == "unexpected_keyword_argument" or kind == "extra_forbidden":
+    key, kind = ".".join(parts), problem["type"]
+    if isinstance(refused := problem.get("ctx", {}).get("error"), InputError):
+        return str(refused)
+    if kind in ("unexpected_keyword_argument", "extra_forbidden"):
         if key in known and chosen is not None:
             return _foreign(key, *chosen)
         return unknown_name("configuration key", key, sorted(known))
-    if kind == "literal_error":
-        return f"{key} is {_short(problem['input'])}; choose one of {_choices(context['expected'])}"
-    if kind in ("union_tag_invalid", "union_tag_not_found"):
-        return f"{key} is {_short(problem['input'])}; choose one of {_choices(context.get('expected_tags', ''))}"
     if key == "model.architecture" and kind == "string_pattern_mismatch":
-        return f"{key} is {_short(problem['input'])}; choose unet, fcn or one of smp's, such as smp.Unet or smp.FPN"
+        return f"{key} is {shortened(problem['input'])}; choose unet, fcn or one of smp's, such as smp.Unet or smp.FPN"
     if kind == "missing" and key == "pseudo.teacher":
         return "pseudo has no labels to learn from; set pseudo.teacher=RUN or pseudo.images=FOLDER"
-    if kind == "missing":
-        return f"{key} is missing; give it, or leave the section out"
-    bounds = {"greater_than": ("above", "gt"), "greater_than_equal": ("at least", "ge")}
-    bounds |= {"less_than": ("below", "lt"), "less_than_equal": ("at most", "le")}
-    if kind in bounds:
-        word, name = bounds[kind]
-        return f"{key} is {_short(problem['input'])}; it must be {word} {context[name]:g}"
-    expected = {"int_type": "int", "float_type": "float", "bool_type": "bool", "string_type": "str"}.get(kind)
-    if expected:
-        return f"{key} is {_short(problem['input'])}; expected {expected}"
-    if kind == "too_short":
-        return f"{key} is {_short(problem['input'])}; give at least {context['min_length']}"
-    if kind in ("dataclass_type", "dataclass_exact_type"):
-        return f"{key} is {_short(problem['input'])}; expected key: value pairs"
-    message = problem["msg"].removeprefix("Value error, ")
-    return f"{key} is {_short(problem['input'])}; {message[:1].lower()}{message[1:]}"
+    return first_problem(error, key)
 
 
 def _foreign(key: str, path: str, chosen: str) -> str:
@@ -127,15 +108,6 @@ def _foreign(key: str, path: str, chosen: str) -> str:
     return f"{setting}{names.get(chosen, chosen)} has no {own}; it belongs to {', '.join(owners)}"
 
 
-def _choices(expected: str) -> str:
-    return expected.replace("'", "").replace(" or ", ", ")
-
-
-def _short(value: Any, most: int = 100) -> str:
-    text = repr(value)
-    return text if len(text) <= most else f"{text[:most]}…"
-
-
 def override(config: Config, assignments: Iterable[str]) -> Config:
     """``config`` with ``section.key=value`` assignments applied, in order: what ``--set`` does.
 
@@ -148,11 +120,11 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
     for assignment in assignments:
         key, equals, text = assignment.partition("=")
         if not equals:
-            raise InputError(f"--set {_short(assignment)}: no '='; write for example --set train.epochs=3")
+            raise InputError(f"--set {shortened(assignment)}: no '='; write for example --set train.epochs=3")
         try:
             changes[key.strip()] = yaml12.parse(text)
         except ValueError as error:
-            raise InputError(f"--set {_short(assignment)}: {error}; write a number, a word or [a, b]") from None
+            raise InputError(f"--set {shortened(assignment)}: {error}; write a number, a word or [a, b]") from None
     return change(config, changes)
 
 

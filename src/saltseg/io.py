@@ -24,10 +24,12 @@ import numpy as np
 from filelock import FileLock, Timeout
 from pydantic_core import from_json
 
-from saltseg.errors import InputError, reason
+from saltseg.errors import InputError, raise_if_of_machine, reason
 
 MAX_BYTES = 4 * 2**30  # of the arrays in a file: predictions for 400,000 tiles
 MAX_TEXT_BYTES = 20_000_000  # of a JSON or CSV file: scores of 400,000 images
+# Python unpacks a zip file's other methods a megabyte of the file at a time, of which bzip2 makes 20 GB and more.
+BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 # ---------------------------------------------------------------- atomic files and folders
 
@@ -198,6 +200,12 @@ def irregular(path: Path, max_bytes: int) -> str:
     return f"{info.st_size:,} bytes, at most {max_bytes:,}" if info.st_size > max_bytes else ""
 
 
+def require_folder(folder: Path) -> None:
+    """Raise InputError if a folder that is being filled is gone: what was written to it now would be half of it."""
+    if not folder.is_dir():
+        raise InputError(f"{folder} was removed or moved while it was being written; run the command again")
+
+
 def remove(path: Path) -> None:
     """Remove a file, a folder or a link, never what a link points to; nothing happens if there is none."""
     if path.is_symlink() or path.is_file():
@@ -309,6 +317,7 @@ def read_arrays(path: Path, needed: Sequence[str], what: str, step: str) -> dict
     except Exception as error:  # from zip, zlib or numpy: all mean another kind of file
         if isinstance(error, OSError) and error.filename is not None:  # it could not even be opened
             raise InputError(f"{path} cannot be opened ({error.strerror}); check its rights and the disk") from None
+        raise_if_of_machine(error)
         raise unreadable(path, what, error) from None
     if missing := [name for name in needed if name not in arrays]:
         raise unreadable(path, what, f"no array {missing[0]!r} in it")
@@ -321,6 +330,8 @@ def _read_members(file: zipfile.ZipFile) -> dict[str, np.ndarray]:
     size = sum(member.file_size for member in members)  # reading stops there
     if size > MAX_BYTES:
         raise ValueError(f"{size:,} bytes of arrays, at most {MAX_BYTES:,}")
+    if any(member.compress_type not in BOUNDED for member in members):
+        raise ValueError("neither stored nor deflated")
     arrays = {}
     for member in members:
         with file.open(member) as stream:

@@ -18,6 +18,7 @@ from saltseg import __version__
 from saltseg.config import Config, weights_file
 from saltseg.data import competition
 from saltseg.errors import InputError
+from saltseg.releases import ModelDir
 from saltseg.runs import RunDir
 
 LEAKAGE = "these contain the validation masks; use {teacher} instead"  # way out of `RunDir.require_oof_score`
@@ -112,31 +113,41 @@ def transduction(run: RunDir) -> bool:
     return bool(run.read_config().transduction if recorded is None and run.config.is_file() else recorded)
 
 
-def check_no_leakage(settings: Config, root: Path) -> None:
+def check_no_leakage(settings: Config, root: Path) -> list[str]:
     """Refuse files of weights that were trained, directly or through ancestors, on labels of the dataset at ``root``.
 
     The weights of one fold learned from the images that validate the other folds.
 
+    Returns:
+        The runs behind such files of which nobody can tell, because their dataset is not here or has changed.
+
     Raises:
         InputError: ``train.init_from`` or ``model.weights`` is such a file.
     """
+    unknown: list[str] = []
     for source in (settings.train.init_from, settings.encoder_weights):
         own = _folders_of_weights(source)
         for run in _with_ancestors(own):
-            if trained_on_labels_of(run, root):
+            known = trained_on_labels_of(run, root)
+            if known is None:
+                unknown.append(run.name)
+            if known:
                 run.require_oof_score(LEAKAGE)
                 through = "" if run.path in own else f" through {run.name}"
-                same = run.read_provenance()["dataset_hash"] == competition.fingerprint(root)
+                is_model = ModelDir(run.path).manifest.is_file()  # of one fold
+                same = run.read_provenance()["dataset_hash"] == competition.fingerprint(root) and not is_model
                 way_out = f"train.init_from={run.name} starts each fold from its own" if same else "use others"
                 raise InputError(
                     f"{source} learned{through} from images that validate other folds of the same data; {way_out}"
                 )
+    return list(dict.fromkeys(unknown))
 
 
-def trained_on_labels_of(run: RunDir, root: Path) -> bool:
+def trained_on_labels_of(run: RunDir, root: Path) -> bool | None:
     """Whether a run was trained on labels of the dataset at ``root``: the same data, or rows with salt in common.
 
-    So a run on all of Kaggle's labels is recognized under a subset of them, and one with other test images.
+    So a run on all of Kaggle's labels is recognized under a subset of them, and one with other test images. None where
+    the run's dataset is not beside ``root`` or has changed, so that nobody can tell.
     """
     recorded = run.read_provenance()
     if "dataset_hash" not in recorded:  # a pretraining, which uses no labels
@@ -148,8 +159,7 @@ def trained_on_labels_of(run: RunDir, root: Path) -> bool:
         same = competition.fingerprint(other) == recorded["dataset_hash"]
     except InputError:
         same = False
-    # If that dataset is gone, nobody can know.
-    return same and bool(competition.salt_rows(root) & competition.salt_rows(other))
+    return bool(competition.salt_rows(root) & competition.salt_rows(other)) if same else None
 
 
 def _may_know_test_images(run: RunDir, root: Path) -> bool:

@@ -89,6 +89,7 @@ METRICS = _keys(
     fold=Whole,
     tta=list[Text],
     tta_begun=NotRequired[list[Text]],  # while the fold is predicted again, with these views
+    predicted_with=NotRequired[Text],
     n_train=Whole,
     n_valid=Whole,
     n_pseudo=NotRequired[Whole],
@@ -187,6 +188,46 @@ PSEUDO_LABELS = _keys(
     checksums=NotRequired[dict[str, str]],
 )
 
+# ---------------------------------------------------------------- model.json
+
+FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
+_DIFFERENCE = _keys(at_half=GAIN, postprocessed=GAIN)
+# Of a released model, see `saltseg.pipeline.release`.
+MODEL = _keys(
+    format=Literal[1],
+    name=Name,
+    license=Text,
+    files=dict[FileName, Annotated[str, Field(pattern="^[0-9a-f]{64}$")]],
+    weights=Annotated[list[FileName], Field(min_length=1)],
+    tta=Annotated[list[Text], Field(min_length=1)],
+    postprocessing=POSTPROCESSING,
+    run=Name,
+    fold=Whole,
+    start=Text,
+    data=_keys(
+        dataset=Text,
+        kind=Literal["simulated", "tgs", "other"],
+        source=dict[str, Any],
+        n_train=Whole,
+        n_pseudo=Whole,
+        epochs=Whole,
+        epoch=Whole,
+        epoch_chosen_by=Text,
+    ),
+    score=_keys(n=Whole, at_half=Score, postprocessed=Score, interval=Interval, by=By, fitted_on=Text),
+    half_precision=_keys(difference=_DIFFERENCE, largest_change=Byte, changed_pixels=Score),
+    reversed_polarity=_keys(postprocessed=Score, difference=GAIN),
+    speed=_keys(tiles_per_second=Annotated[float, Field(ge=0)], machine=Text),
+    elsewhere=list[_keys(dataset=Text, n=Whole, score_postprocessed=Score, interval=Interval, networks=Whole)],
+)
+
+
+def _hash_of_all_weights(value: dict[str, Any]) -> dict[str, Any]:
+    if unknown := [name for name in (*value["weights"], "config.yaml") if name not in value["files"]]:
+        raise ValueError(f"weights or configuration without a hash: {unknown[:3]}")
+    return value
+
+
 # ---------------------------------------------------------------- last.ckpt
 
 # Of an epoch, see `saltseg.training.callbacks.EpochLog`.
@@ -216,12 +257,14 @@ SCHEMAS: dict[str, Any] = {
     "postprocessing_source.json": POSTPROCESSING_SOURCE,
     "solution_score.json": SOLUTION_SCORE,
     "pseudo.json": PSEUDO_LABELS,
+    "model.json": Annotated[MODEL, AfterValidator(_hash_of_all_weights)],
     "log.csv": Annotated[list[LOG_ROW], Field(min_length=1)],
     "image_scores.csv": Annotated[list[IMAGE_SCORE], Field(min_length=1)],
 }
 _WAYS_OUT = {
     "provenance.json": "restore it, or train the run again under another name",
     "metrics.json": "restore it, or remove the fold's folder and train it again",
+    "model.json": "fetch the model again, or release it again with saltseg release",
 }
 
 

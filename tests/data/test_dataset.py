@@ -134,6 +134,17 @@ def test_soft_masks_leave_as_probabilities(transform: TileTransform) -> None:
     assert torch.allclose(soft[1], torch.tensor(1.0), atol=1e-6)
 
 
+def test_beside_soft_masks_true_ones_stay_hard_when_they_are_enlarged() -> None:
+    """Two pixels become four: a quarter and three quarters of the way between them are interpolated."""
+    image = np.zeros((1, 2), np.uint8)
+    masks = [np.array([row], np.uint8) for row in ([0, 255], [0, 51], [255, 255])]
+    _, found = Collate(TileTransform("resize", 1, 4), 1, soft=True)([(image, mask) for mask in masks])
+    wanted = [[0, 0, 1, 1], [0, 0.05, 0.15, 0.2], [1, 1, 1, 1]]
+    torch.testing.assert_close(found[:, 0, 0], torch.tensor(wanted, dtype=torch.float32))
+    _, alone = Collate(TileTransform("resize", 1, 4), 1)([(image, masks[0] // 255)])
+    assert torch.equal(found[:1], alone)
+
+
 def test_the_mask_of_an_augmented_tile_follows_it() -> None:
     """Where the image is its own mask in white, the padded and augmented pair agrees too."""
     mask = np.zeros((6, 101, 101), np.uint8)

@@ -2,23 +2,18 @@
 
 import io
 import zipfile
-from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import HealthCheck, given, settings
+from fuzzing import FUZZ, Changes, changed, changes, only_input_errors
+from hypothesis import given
 from hypothesis import strategies as st
 from odd_images import palette_png, png, saved, smooth, tiff
 
 from saltseg import predictions
 from saltseg.data import archive, competition, image_files, submission, tables
-from saltseg.errors import InputError
 
-FUZZ = settings(
-    max_examples=80, deadline=2000, suppress_health_check=[HealthCheck.function_scoped_fixture], derandomize=True
-)
 PICTURE = smooth(24, 24)
 IMAGES = {
     "png": png((24, 24), b"".join(b"\0" + row.tobytes() for row in PICTURE)),
@@ -29,32 +24,6 @@ IMAGES = {
     "progressive": saved(smooth(24, 24, 3), "JPEG", progressive=True, restart_marker_blocks=2),
     "bmp": saved(PICTURE, "BMP"),
 }
-Changes = list[tuple[str, float, bytes]]
-
-
-def changes() -> st.SearchStrategy[Changes]:
-    """Up to four changes: a kind, a place as a share of the length, and bytes."""
-    kind = st.sampled_from(["overwrite", "insert", "cut", "repeat"])
-    return st.lists(st.tuples(kind, st.floats(0, 1), st.binary(min_size=1, max_size=6)), max_size=4)
-
-
-def changed(data: bytes, todo: Changes) -> bytes:
-    for kind, share, value in todo:
-        at = int(share * len(data))
-        if kind == "overwrite":
-            data = data[:at] + value + data[at + len(value) :]
-        elif kind == "insert":
-            data = data[:at] + value + data[at:]
-        elif kind == "cut":
-            data = data[:at] + data[at + 20 * value[0] :]
-        else:
-            data = data[:at] + data[max(0, at - 8 * value[0]) :]
-    return data
-
-
-def only_input_errors(read: Callable[[], object]) -> None:
-    with suppress(InputError):
-        read()
 
 
 @pytest.mark.parametrize("kind", IMAGES)

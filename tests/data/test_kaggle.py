@@ -110,10 +110,18 @@ def test_a_damaged_archive_is_removed_and_fetched_again(kaggle_zip, tmp_path, da
     assert client.found == [0, 0]
 
 
-@pytest.mark.parametrize("method", [zipfile.ZIP_DEFLATED, zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+@pytest.mark.parametrize("method", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
+def test_a_method_whose_memory_is_not_bounded_is_refused_and_the_archive_removed(tmp_path, method):
+    """A bzip2 member of 1,700 bytes took 2 GB, because Python unpacks a megabyte of the archive at a time."""
+    (tmp_path / "a.zip").write_bytes(zipped({"train.csv": bytes(10)}, method))
+    with pytest.raises(InputError, match=r"'train.csv' refused .neither stored nor deflated.; it has been removed"):
+        archive.unzip(tmp_path / "a.zip", tmp_path / "target")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.parametrize("where", ["outer", "inner"])
-def test_a_damaged_member_of_any_kind_is_refused_and_the_archive_removed(original, tmp_path, method, where):
-    files = files_under(original)
+def test_a_damaged_member_is_refused_and_the_archive_removed(original, tmp_path, where):
+    files, method = files_under(original), zipfile.ZIP_DEFLATED
     if where == "inner":
         inner = {name: data for name, data in files.items() if name.startswith("train/")}
         files = {name: data for name, data in files.items() if name not in inner} | {"train.zip": zipped(inner, method)}

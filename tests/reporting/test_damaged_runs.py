@@ -33,7 +33,7 @@ def test_whatever_a_file_holds_the_other_run_is_listed(make_run, undrawn, name):
     path = bad.fold(0).metrics if name == "metrics" else getattr(bad, name)
     content, listed, left_out = io.read_json(path), 0, 0
     texts = [json.dumps(value) for value in variants(content)]
-    for text in random.Random(0).sample(texts, min(len(texts), 500)):
+    for text in random.Random(0).sample(texts, min(len(texts), 150)):
         path.write_text(text)
         board = check_board(fake.output)
         names = {row.name for row in board.rows}
@@ -59,7 +59,7 @@ def test_the_page_of_a_damaged_run_is_refused_in_one_line(fake, undrawn, name):
     else:
         texts = [json.dumps(value) for value in variants(json.loads(whole))]
     fine, lines = 0, list[str]()
-    for text in random.Random(1).sample(texts, min(len(texts), 60)):
+    for text in random.Random(1).sample(texts, min(len(texts), 30)):
         path.write_text(text)
         try:
             report.build(fake.run, fake.root)

@@ -54,6 +54,15 @@ def test_what_is_missing_in_a_last_checkpoint_is_named(begun: Path, tmp_path: Pa
         assert f"{last}: {where}" in text
         assert f"; delete {last.parent} and train again" in text
         assert "\n" not in text
+    short = {name: value[:1] if value.ndim else value for name, value in whole["state_dict"].items()}
+    for state in (
+        whole | {"state_dict": short},
+        whole | {"optimizer_states": [{}]},
+        whole | {"loops": {"fit_loop": 1}},
+    ):
+        torch.save(state, last)
+        with pytest.raises(InputError, match=r"last.ckpt does not fit this training .*; delete .* and train again"):
+            train(last.parent, *SETTINGS)
     torch.save(whole, last)
     (last.parent / "network.ckpt").write_bytes((begun.parent / "network.ckpt").read_bytes())
     assert train(last.parent, *SETTINGS)[0].finished()

@@ -1,6 +1,7 @@
 """What a training does when the disk is full, or when the process that started it is killed."""
 
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -14,9 +15,10 @@ from saltseg.synthetic import dataset
 resource = pytest.importorskip("resource")  # not on Windows
 
 SETTINGS = (
-    "train.epochs=60",
+    "train.epochs=5000",
+    "model.filters=4",
     "data.resize_mode=resize",
-    "data.size=64",
+    "data.size=32",
     "folds.count=2",
     "train.precision=32",
     "train.batch_size=4",
@@ -41,6 +43,22 @@ def test_a_file_that_cannot_grow_is_one_line(tmp_path: Path) -> None:
     assert last.startswith("error: [Errno 27] File too large")
     assert "Traceback" not in done.stderr
     assert not list((tmp_path / "output" / "runs").rglob("last.ckpt"))
+
+
+@pytest.mark.slow
+def test_a_folder_that_is_removed_is_one_line_and_does_not_come_back(tmp_path: Path) -> None:
+    training = subprocess.Popen(command(tmp_path), stderr=subprocess.PIPE, text=True)
+    runs, deadline = tmp_path / "output" / "runs", time.monotonic() + 120
+    while not list(runs.rglob("last.ckpt")) and time.monotonic() < deadline:
+        time.sleep(0.2)
+    shutil.rmtree(runs, ignore_errors=True)
+    _, error = training.communicate(timeout=120)
+    assert training.returncode == 2, error
+    *_, last = error.strip().splitlines()
+    assert last.startswith("error: ")
+    assert "removed or moved" in last
+    assert "Traceback" not in error
+    assert not [path for path in runs.rglob("*") if path.is_file()]
 
 
 @pytest.mark.slow

@@ -1,6 +1,5 @@
 """Unpack the competition's archive; it comes from the network, so every member is checked before it is written."""
 
-import errno
 import shutil
 import stat
 import unicodedata
@@ -8,8 +7,9 @@ import zipfile
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from saltseg import io
 from saltseg.data.files import is_hidden
-from saltseg.errors import InputError, reason
+from saltseg.errors import InputError, raise_if_of_machine, reason
 
 INNER_ARCHIVES = {"train.zip": "train", "test.zip": "test"}  # inside Kaggle's one big archive
 MAX_BYTES = 4 * 2**30  # the real archive unpacks to well below 1 GB
@@ -78,6 +78,7 @@ def _open(archive: Path) -> zipfile.ZipFile:
     try:
         return zipfile.ZipFile(archive)
     except Exception as error:
+        raise_if_of_machine(error)
         raise _damaged(error) from None
 
 
@@ -88,13 +89,11 @@ def _parts(bundle: zipfile.ZipFile, member: zipfile.ZipInfo) -> Iterator[bytes]:
             while part := packed.read(2**20):
                 yield part
     except Exception as error:
+        raise_if_of_machine(error)
         raise _damaged(error) from None
 
 
-def _damaged(error: Exception) -> Exception:
-    """The archive's fault, whatever zip, zlib, bz2 or lzma raise, unless the operating system could not read it."""
-    if isinstance(error, OSError) and error.errno not in (None, errno.EINVAL):  # EINVAL: a place before the first byte
-        return error
+def _damaged(error: Exception) -> _Refused:
     return _Refused(f"damaged archive ({reason(error)})")
 
 
@@ -115,6 +114,8 @@ def _check_member(member: zipfile.ZipInfo) -> None:
         why = "not a plain file"
     elif member.flag_bits & 1:
         why = "encrypted"
+    elif member.compress_type not in io.BOUNDED:
+        why = "neither stored nor deflated"
     else:
         return
     raise _Refused(f"member {name!r} refused ({why})")

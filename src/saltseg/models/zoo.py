@@ -8,7 +8,7 @@ import torch
 from torch import nn
 
 from saltseg.config import FCNConfig, ModelConfig, SmpConfig, UNetConfig
-from saltseg.errors import InputError, reason, unknown_name
+from saltseg.errors import InputError, raise_if_of_machine, reason, unknown_name
 from saltseg.models import pretrained as pretrained_weights
 from saltseg.models.fcn import FullResolutionFCN
 from saltseg.models.precision import keep_depthwise_float32
@@ -144,6 +144,7 @@ def _smp(config: SmpConfig, channels: int) -> Any:
 
 
 def _build_error(config: SmpConfig, error: Exception) -> InputError:
+    raise_if_of_machine(error)
     widths = ", or leave model.decoder_channels []" if config.decoder_channels else ""
     return InputError(
         f"{config.architecture} with {config.encoder} and model.stem={config.stem}: {reason(error, 120)}; choose "

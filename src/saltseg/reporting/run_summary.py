@@ -35,7 +35,6 @@ class RunSummary:
 
     @property
     def name(self) -> str:
-        """Of the run or blend."""
         return self.run.name
 
     @property
@@ -45,12 +44,10 @@ class RunSummary:
 
     @property
     def dataset(self) -> str:
-        """Name of the dataset."""
         return str(self.provenance.get("dataset") or "unknown")
 
     @property
     def synthetic(self) -> bool:
-        """Whether the data is simulated."""
         return bool(self.provenance.get("synthetic"))
 
     @property
@@ -79,7 +76,6 @@ class RunSummary:
 
     @property
     def members(self) -> list[str]:
-        """Names of the runs in a blend."""
         return list(self.provenance.get("members", []))
 
     @property
@@ -139,7 +135,6 @@ class RunSummary:
 
     @property
     def partial(self) -> bool:
-        """Whether folds are still to be trained."""
         return self.planned is not None and self.finished < self.planned
 
     @property
@@ -154,7 +149,6 @@ class RunSummary:
 
     @property
     def at_half(self) -> float | None:
-        """Out-of-fold score at threshold 0.5."""
         return self.postprocess["score_at_half"] if self.postprocess else None
 
     @property
@@ -186,7 +180,6 @@ class RunSummary:
 
     @property
     def seconds(self) -> float | None:
-        """Training time over all finished folds, seconds."""
         return float(sum(fold["seconds"] for fold in self.metrics)) if self.metrics else None
 
     @property
@@ -201,16 +194,13 @@ class RunSummary:
 
     def mean(self, key: str) -> float | None:
         """Mean of a metric over the finished folds that have it."""
-        values = self._values(key)
+        values = [fold[key] for fold in self.metrics if fold.get(key) is not None]
         return float(np.mean(values)) if values else None
 
     def std(self, key: str) -> float | None:
         """Standard deviation (n - 1) of a metric over folds; None for fewer than two."""
-        values = self._values(key)
+        values = [fold[key] for fold in self.metrics if fold.get(key) is not None]
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
-
-    def _values(self, key: str) -> list[float]:
-        return [fold[key] for fold in self.metrics if fold.get(key) is not None]
 
     def logs(self) -> dict[int, list[dict[str, float]]]:
         """Fold -> rows of its log.csv, for every fold that finished an epoch, in order."""

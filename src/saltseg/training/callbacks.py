@@ -17,7 +17,7 @@ from torch.optim.swa_utils import get_ema_multi_avg_fn, update_bn
 from tqdm import tqdm
 
 from saltseg.config import TrainConfig
-from saltseg.io import write_csv
+from saltseg.io import require_folder, write_csv
 from saltseg.models import checkpoints
 from saltseg.runs import FoldDir
 
@@ -48,6 +48,7 @@ class EpochLog(Callback):
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:
         """Write the row."""
         now = time.perf_counter()
+        require_folder(self.path.parent)
         metrics = trainer.callback_metrics
         row: Row = {"epoch": trainer.current_epoch + 1, "train_loss": float(metrics["train_loss"])}
         for name in ("valid_loss", "valid_frame_accuracy"):  # callback_metrics still holds an older epoch's values
@@ -92,6 +93,7 @@ class KeepWeights(Callback):
 
     def _save(self, module: Any, path: Path) -> None:
         if module.global_rank == 0:
+            require_folder(path.parent)
             state = {"state_dict": module.network.state_dict(), "weights_source": module.weights_source}
             checkpoints.save(path, state)
 
@@ -160,6 +162,7 @@ class Progress(Callback):
 
     def __init__(self, title: str, images: int, epochs: int) -> None:
         self.title, self.images, self.epochs = title, images, epochs
+        self.stepped = False  # whether a batch has been trained on
         self._bar: Any = None
         self._shown: dict[str, str] = {}
 
@@ -181,6 +184,7 @@ class Progress(Callback):
     def on_train_batch_end(
         self, trainer: Trainer, module: LightningModule, outputs: Any, batch: Any, index: int
     ) -> None:
+        self.stepped = True
         self._bar.update(len(batch[0]) * trainer.world_size)
 
     def on_train_epoch_end(self, trainer: Trainer, module: LightningModule) -> None:

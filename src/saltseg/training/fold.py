@@ -15,14 +15,14 @@ import torch
 from torch import distributed, nn
 
 from saltseg import provenance
-from saltseg.config import Config, DataConfig, FoldsConfig, weights_file
+from saltseg.config import Config, DataConfig, FoldsConfig, Runtime, weights_file
 from saltseg.data.competition import Images, Labeled
 from saltseg.data.dataset import TileDataset, loader
 from saltseg.data.folds import Folds
 from saltseg.data.transforms import TileTransform
-from saltseg.errors import InputError, reason
+from saltseg.errors import InputError, raise_if_of_machine, reason
 from saltseg.inference import fold_predictions, predict
-from saltseg.io import write_json
+from saltseg.io import require_folder, write_json
 from saltseg.models import checkpoints, losses, zoo
 from saltseg.runs import FoldDir
 from saltseg.training import trainer
@@ -123,11 +123,13 @@ def check(settings: Config, height: int, width: int) -> nn.Module:
     if settings.train.low_resolution_epochs:
         half = DataConfig(resize_mode="resize", size=settings.data.size // 2)
         sizes[f"half of data.size {settings.data.size} (train.low_resolution_epochs)"] = half
-    plain = replace(settings, train=replace(settings.train, low_resolution_epochs=0, precision="32"))
+    train = replace(settings.train, low_resolution_epochs=0, precision="32")
+    plain = replace(settings, train=train, runtime=Runtime())
     for name, data in sizes.items():
         try:
             predict.probabilities([network], tile, replace(plain, data=data))
         except RuntimeError as error:  # some architectures do not accept small images
+            raise_if_of_machine(error)
             raise InputError(f"{name} with {settings.model.architecture}: {reason(error, 100)}; raise it") from None
     return network
 
@@ -186,6 +188,7 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
         saved = min((row for row in rows if math.isfinite(row["valid_loss"])), key=lambda row: row["valid_loss"])
     # With swa_start_epoch the loss was computed before the average got its own batch statistics.
     no_loss = settings.pseudo_labels_from_all_folds or train.swa_start_epoch
+    require_folder(directory.path)
     write_json(
         directory.metrics,
         {

@@ -85,6 +85,8 @@ def run(commands: Mapping[str, Sequence[str]], parallel: int, logs: Path) -> dic
                     del running[name]
                     codes[name] = process.returncode
                     ended = f"ended with exit code {process.returncode}" if process.returncode else "finished"
+                    if process.returncode == -signal.SIGKILL:
+                        ended = "was killed, perhaps for want of memory: lower --parallel"
                     if process.returncode and parallel > 1:
                         log = logs / f"{name}.log"
                         ended += f", see {log}: {last_line(log)}"

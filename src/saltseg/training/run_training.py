@@ -1,5 +1,6 @@
 """Train a run: check the settings, make the folds, create the run, train the folds asked for."""
 
+import sys
 from collections.abc import Sequence
 from contextlib import nullcontext
 from dataclasses import replace
@@ -68,7 +69,11 @@ def prepare_run(
             every = table.numbers if settings.pseudo_labels_from_all_folds else ()
             pseudo_labels.require_same_labels(run, teachers, every)
     _start_run(settings, inputs, output_dir)
-    provenance.check_no_leakage(settings, root)
+    if unknown := provenance.check_no_leakage(settings, root):
+        sys.stderr.write(
+            f"warning: nobody can tell whether {', '.join(unknown)} learned from images that validate here: the "
+            f"dataset of that training is not in {input_dir}, or has changed; the score may be too high\n"
+        )
     if isinstance(settings.pseudo, MeanTeacher):
         inputs["unlabeled_hash"] = unlabeled.fingerprint(unlabeled.mean_teacher_images(settings.pseudo))
     if run.provenance.is_file():
@@ -135,10 +140,12 @@ def train_run(
     if not numbers:
         return skipped
 
+    from saltseg.inference import engines
     from saltseg.models import precision
     from saltseg.training import fold, trainer
 
     settings = precision.resolved(settings, run.read_provenance())
+    engines.check(settings)  # now rather than after the training
     root = competition.dataset_root(input_dir, dataset)
     table = fold_table(settings, root, output_dir)
     labeled = competition.read_train(root)

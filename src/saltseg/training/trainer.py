@@ -19,8 +19,8 @@ from tqdm import tqdm
 
 from saltseg import schemas
 from saltseg.config import Config
-from saltseg.errors import InputError, reason
-from saltseg.models import checkpoints, zoo
+from saltseg.errors import InputError, raise_if_of_machine, reason
+from saltseg.models import checkpoints, tensor_files, zoo
 from saltseg.models.precision import require_gpu
 from saltseg.runs import FoldDir
 from saltseg.training.callbacks import Averaging, EpochLog, KeepWeights, Progress, Row
@@ -86,8 +86,9 @@ def fit(
     if module.weights_source != "random" and is_first():
         tqdm.write(f"pretrained weights: {module.weights_source}", file=sys.stderr)
     training.sampler.set_epoch(len(rows))  # workers load their first batches before Lightning sets the epoch
+    progress = Progress(title, images, train.epochs)
     try:
-        make_trainer(settings, directory, [log, Progress(title, images, train.epochs)], patience, devices).fit(
+        make_trainer(settings, directory, [log, progress], patience, devices).fit(
             module,
             training,
             validating,
@@ -96,6 +97,13 @@ def fit(
         )
     except SystemExit:  # Lightning exits so after Ctrl-C and SIGTERM, after the latter with code 0
         raise KeyboardInterrupt from None
+    except InputError:
+        raise
+    except Exception as error:
+        raise_if_of_machine(error)
+        if state is None or progress.stepped:
+            raise
+        raise _unusable(directory, f"does not fit this training ({reason(error)})") from None
     return _require_finite(log.rows, settings, title)
 
 
@@ -179,15 +187,23 @@ def _require_finite(rows: list[Row], settings: Config, title: str) -> list[Row]:
 
 def _read_last(directory: FoldDir) -> dict:
     """The checkpoint to go on from, with the state of each callback by the name of its class."""
-    older = f"if an older version trained this run: python scripts/migrate.py {directory.path.parent}"
-    way_out = f"delete {directory.path} and train again; {older}"
     try:
-        state = torch.load(directory.last, map_location="cpu", weights_only=True)
+        state = tensor_files.load(directory.last)
     except Exception as error:
-        raise InputError(f"{directory.last} cannot be read ({reason(error)}); {way_out}") from None
+        raise_if_of_machine(error)
+        raise _unusable(directory, f"cannot be read ({reason(error)})") from None
     if isinstance(state, dict) and isinstance(callbacks := state.get("callbacks"), dict):
         state = state | {"callbacks": {str(key).partition("{")[0]: value for key, value in callbacks.items()}}
-    return schemas.check(directory.last, state, schemas.LastCheckpoint, way_out)
+    return schemas.check(directory.last, state, schemas.LAST_CHECKPOINT, _way_out(directory))
+
+
+def _unusable(directory: FoldDir, problem: str) -> InputError:
+    return InputError(f"{directory.last} {problem}; {_way_out(directory)}")
+
+
+def _way_out(directory: FoldDir) -> str:
+    older = f"if an older version trained this run: python scripts/migrate.py {directory.path.parent}"
+    return f"delete {directory.path} and train again; {older}"
 
 
 def _trained(state: dict, epochs_done: int, epochs: int, patience: int) -> bool:
