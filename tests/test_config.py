@@ -284,3 +284,12 @@ def test_snapshots_end_cycles() -> None:
     train = TrainConfig(epochs=14, checkpoint="snapshots", schedule=CosineSchedule(warmup_epochs=2, num_cycles=3))
     assert train.snapshot_epochs == (6, 10, 14)
     assert TrainConfig().snapshot_epochs == ()
+
+
+@pytest.mark.parametrize("text", ["", "\n", "# nothing\n", "null"])
+def test_an_empty_file_is_not_the_default_settings(text: str, tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text(text)
+    with pytest.raises(InputError, match=r"config.yaml is empty; restore it"):
+        config.load(tmp_path / "config.yaml")
+    (tmp_path / "config.yaml").write_text("{}")
+    assert config.load(tmp_path / "config.yaml") == config.Config()

@@ -223,8 +223,10 @@ def dump(config: Config) -> str:
 def load(path: Path) -> Config:
     """Read a file of what `dump` gives; every InputError names it."""
     mapping = yaml12.read(path)
+    if mapping is None:  # not the defaults: a run's settings are lost
+        raise InputError(f"{path} is empty; restore it, or write {{}} for the default settings")
     try:
-        return from_mapping({} if mapping is None else mapping)
+        return from_mapping(mapping)
     except InputError as error:
         of_run = path.name == "config.yaml" and (path.parent / "provenance.json").is_file()
         older = f"; if an older version trained this run: python scripts/migrate.py {path.parent}" if of_run else ""

@@ -88,6 +88,7 @@ def test_a_fold_leaves_its_figures_and_no_state(unbroken: runs.FoldDir, place: P
     best = min(rows, key=lambda row: float(row["valid_loss"]))
     assert metrics["best_epoch"] == int(best["epoch"])
     assert float(f"{metrics['valid_loss']:.6g}") == float(best["valid_loss"])  # the log is rounded
+    assert metrics["threads"] >= 1  # "the same to the bit" is promised for equal numbers
     assert not unbroken.last.exists()
     assert (unbroken.path / "tensorboard").is_dir()
     rates = [float(row["learning_rate"]) for row in rows]
