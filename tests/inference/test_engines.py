@@ -103,6 +103,14 @@ def test_a_processor_gets_a_part_of_a_batch_at_a_time(monkeypatch: pytest.Monkey
     assert found.presence is None
 
 
+def test_presence_of_all_parts_comes_back_in_order(network: nn.Module, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = answers(network, tiles(9))[1]
+    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
+    monkeypatch.setattr(engines, "IMAGES_PER_THREAD", 4)
+    assert np.abs(answers(network, tiles(9))[1] - wanted).max() <= 1  # 255ths
+    assert np.ptp(wanted) > 10
+
+
 @onnxruntime
 def test_a_converted_network_is_collected_with_its_network() -> None:
     before = len(engines._known)

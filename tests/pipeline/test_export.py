@@ -1,6 +1,7 @@
 """An exported folder predicts as saltseg does, without torch and without saltseg."""
 
 import json
+import runpy
 import subprocess
 import sys
 from pathlib import Path
@@ -8,16 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_run import Trained
+from tiny_run import Trained, postprocess
 
-from saltseg import config
+from saltseg import config, io
 from saltseg.config import Config
 from saltseg.errors import InputError
 from saltseg.inference import predict
 from saltseg.models import checkpoints, onnx_graph, zoo
 from saltseg.pipeline import export
 from saltseg.pipeline import trained as loading
-from saltseg.postprocessing.parameters import quantize
+from saltseg.postprocessing.parameters import Postprocessing, quantize
 
 FLOAT32 = {"train.precision": "32"}
 
@@ -50,6 +51,18 @@ def test_from_tile_to_probability_it_is_the_prediction(changes: dict) -> None:
         np.testing.assert_allclose(found, wanted, atol=1e-6)
 
 
+def test_rounding_makes_no_probability_above_one() -> None:
+    """Resized from 128 pixels without a limit, 1 becomes 1.0000002, which `quantize` refuses."""
+
+    class Certain(torch.nn.Module):
+        def forward(self, images: torch.Tensor) -> torch.Tensor:
+            return 100 + 0 * images
+
+    settings = config.change(Config(), {"data.resize_mode": "resize", "data.size": 128})
+    (found,) = export.TileNetwork([Certain()], settings)(torch.from_numpy(tiles(1)))
+    assert found.max() == 1
+
+
 # ---------------------------------------------------------------- the folder
 
 
@@ -69,6 +82,12 @@ def run(trained: Trained) -> Trained:
 def test_the_example_needs_neither_torch_nor_saltseg(run: Trained, tmp_path: Path) -> None:
     """The example runs in a process of its own. Then the graph gives the probabilities of the run's three networks."""
     onnxruntime = pytest.importorskip("onnxruntime")
+    settings, networks, _ = loading.load(run.run)
+    wanted = predict.probabilities(networks, tiles(5), settings)
+    threshold = int(np.median(quantize(wanted)))
+    areas = np.sort((quantize(wanted) >= threshold).sum(axis=(1, 2)))
+    assert areas[0] < areas[-1] < 101 * 101
+    io.write_json(run.run.postprocess, postprocess(threshold=threshold, min_area=int(areas[-1])))  # some are emptied
     target = tmp_path / "exported"
     described = export.export(run.run, target, run.output, terms="CC BY 4.0")
     assert sorted(path.name for path in target.iterdir()) == ["example.py", "export.json", "network.onnx"]
@@ -78,7 +97,8 @@ def test_the_example_needs_neither_torch_nor_saltseg(run: Trained, tmp_path: Pat
     assert len(set(described["weights_sha256"])) == 3
     assert described["graph"]["tta"] == ["identity", "hflip"]
     assert described["graph"]["channels"] == ["image"]
-    assert described["postprocessing"]["threshold"] == 128
+    assert described["postprocessing"]["threshold"] == threshold
+    assert described["windows"] == {"step": 50, "sigma": 12.625}
     assert 0 <= described["largest_difference"] <= 1e-4
     np.save(tmp_path / "tiles.npy", tiles(5))
     program = (
@@ -88,12 +108,22 @@ def test_the_example_needs_neither_torch_nor_saltseg(run: Trained, tmp_path: Pat
     )
     subprocess.run([sys.executable, "-c", program], check=True, cwd=tmp_path, timeout=60)
 
-    settings, networks, postprocessing = loading.load(run.run)
-    wanted = predict.probabilities(networks, tiles(5), settings)
-    np.testing.assert_array_equal(np.load(tmp_path / "masks.npy"), postprocessing.apply(quantize(wanted)))
     session = onnxruntime.InferenceSession(target / "network.onnx", providers=["CPUExecutionProvider"])
     (found,) = session.run(None, {"tiles": tiles(5)})
+    masks, expected = np.load(tmp_path / "masks.npy"), loading.load(run.run).postprocessing.apply(quantize(found))
+    assert {bool(mask.any()) for mask in expected} == {False, True}
+    np.testing.assert_array_equal(masks, expected)
     np.testing.assert_allclose(found, wanted, atol=1e-4)
+
+
+@pytest.mark.parametrize("step", [{"fill_holes": True}, {"hysteresis_high": 129}])
+def test_the_example_stops_where_it_cannot_apply_the_post_processing(step: dict, tmp_path: Path) -> None:
+    pytest.importorskip("onnxruntime")
+    (tmp_path / "example.py").write_bytes(export.EXAMPLE.read_bytes())
+    rule = Postprocessing(128, **step).to_dict()
+    io.write_json(tmp_path / "export.json", {"postprocessing": rule})
+    with pytest.raises(SystemExit, match=next(iter(step))):
+        runpy.run_path(str(tmp_path / "example.py"))
 
 
 def test_the_same_weights_have_the_same_digest(run: Trained) -> None:

@@ -1,6 +1,7 @@
 """A folder of images: files and table, and what becomes of small bodies in images larger than a tile."""
 
 import csv
+import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -160,6 +161,12 @@ def test_a_folder_is_written_whole_or_not_at_all(trained: Trained, images: Path)
     assert [path.name for path in target.parent.iterdir()] == ["x"]
     with pytest.raises(InputError, match=r"x exists; choose another --to or remove it"):
         folder.predict_folder(trained.run, images, target)
+
+
+@pytest.mark.parametrize("target", [".", "..", "/"])
+def test_a_folder_that_has_no_name_is_refused_as_any_that_exists(trained: Trained, images: Path, target: str) -> None:
+    with pytest.raises(InputError, match=rf"^{re.escape(target)} exists; choose another --to"):
+        folder.predict_folder(trained.run, images, Path(target))
 
 
 class Dies(BaseException):

@@ -136,9 +136,9 @@ def _predict_images(
     rows, left_out = folder.predict_folder(source, images, target, tta=views, runtime=machine)
     if left_out:
         print(f"{len(left_out)} files are no images and left out: {', '.join(map(ascii, left_out[:9]))}")
-    for row in rows:
-        if row["emptied"]:
-            print(f"warning: {row['id']}: post-processing removed all salt that threshold 0.5 finds")
+    if emptied := [row["id"] for row in rows if row["emptied"]]:
+        named = ", ".join(emptied[:9]) + ", …" * (len(emptied) > 9)
+        print(f"warning: post-processing removed all salt that threshold 0.5 finds in {len(emptied)} images: {named}")
     print(f"{len(rows)} images predicted: {target}/masks.csv, *_mask.png, *_probability.png")
     return 0
 

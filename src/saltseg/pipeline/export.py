@@ -23,6 +23,7 @@ from saltseg.config import Config, has_presence_head
 from saltseg.data.transforms import TILE, TileTransform
 from saltseg.errors import InputError
 from saltseg.inference.tta import VIEWS
+from saltseg.inference.windows import SIGMA, STEP
 from saltseg.models import onnx_graph
 from saltseg.models.salt_network import outputs
 from saltseg.pipeline import release, trained
@@ -86,6 +87,7 @@ def export(
                 "networks": len(networks),
                 "tta": list(settings.predict.tta),
             },
+            "windows": {"step": STEP, "sigma": SIGMA},
             "postprocessing": postprocessing.to_dict(),
             "largest_difference": _largest_difference(module, graph),
         }

@@ -80,7 +80,7 @@ def predict_folder(
         InputError: ``target`` exists or another process is making it; the run has no finished fold; images that cannot
             be read, all of them named; an image that the networks answer with NaN.
     """
-    done = target.with_name(f".{target.name}.done")
+    done = target.parent / f".{target.name}.done"  # not `with_name`, which refuses "." and "/"
     if target.exists():
         io.remove(done)  # of a process that was killed when it had finished
         raise InputError(f"{target} exists; choose another --to or remove it")
