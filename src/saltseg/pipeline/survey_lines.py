@@ -4,6 +4,7 @@ The layout is that of every dataset (input/README.md), so all other steps follow
 tile: with grouped folds a network is scored on lines that it did not see.
 """
 
+import hashlib
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -91,7 +92,7 @@ def make_dataset(
         "survey": str(survey.layout.path.resolve()),
         "inlines": [line.number for line in chosen],
         "scaling": asdict(scaling),
-        "salt_pixels": [int(mask.sum()) for mask in masks],
+        "masks": [hashlib.sha256(mask.tobytes()).hexdigest() for mask in masks],
         **asdict(options),
     }
     with install.preparing(input_dir, name) as target:

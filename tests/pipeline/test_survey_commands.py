@@ -1,0 +1,117 @@
+"""Surveys through the commands: what the tests of the single steps leave out."""
+
+import json
+from pathlib import Path
+
+import in_process
+import numpy as np
+import pytest
+import segy_files
+import torch
+from tiny_run import Trained, postprocess
+
+from saltseg import io
+from saltseg.data import competition
+from saltseg.models import checkpoints
+from saltseg.seismic.headers import read_layout
+from saltseg.seismic.traces import read_traces
+
+
+class Half(torch.nn.Module):
+    """Probability 1/2 everywhere."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.tensor(0.0))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.slope * image[:, :1]
+
+
+def cube(path: Path, salt: np.ndarray) -> Path:
+    """A mask, (inlines, crosslines, samples), inlines from 10."""
+    numbers = segy_files.grid(range(10, 10 + len(salt)), range(salt.shape[1]))
+    return segy_files.write(path, salt.reshape(-1, salt.shape[2]), numbers, code=8)
+
+
+def test_scan_prints_the_geometry(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    numbers = segy_files.grid(range(10, 14), range(5))
+    source = segy_files.write(tmp_path / "a.sgy", np.random.default_rng(0).integers(-99, 100, (20, 24)), numbers)
+    assert in_process.call("scan", str(source)) == 0
+    out = capsys.readouterr().out
+    assert "10" in out
+    assert "13" in out
+    assert "saltseg predict RUN SURVEY" in out
+
+
+def test_prestack_is_refused_in_one_line(
+    tmp_path: Path, trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: Half())
+    io.write_json(trained.run.postprocess, postprocess(threshold=100))
+    numbers = [{189: i, 193: x, 37: 100 * offset} for i in range(6) for x in range(6) for offset in range(4)]
+    source = segy_files.write(
+        tmp_path / "p.sgy", np.random.default_rng(0).integers(-99, 100, (len(numbers), 24)), numbers
+    )
+    places = ("--input", str(trained.input), "--output", str(trained.output))
+    target = tmp_path / "new" / "salt.sgy"
+    assert in_process.call("predict", "tiny-run", str(source), "--to", str(target), *places) == 2
+    error = capsys.readouterr().err
+    assert "prestack" in error
+    assert error.count("\n") == 1
+    assert not target.exists()
+    assert in_process.call("scan", str(source)) == 2
+
+
+def test_a_volume_as_a_line(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: Half())
+    io.write_json(trained.run.postprocess, postprocess(threshold=100))
+    numbers = segy_files.grid(range(4), range(5))
+    values = np.random.default_rng(0).integers(-99, 100, (20, 24))
+    values[7] = 0
+    source, target = segy_files.write(tmp_path / "a.sgy", values, numbers), tmp_path / "salt.sgy"
+    places = ("--input", str(trained.input), "--output", str(trained.output))
+    assert in_process.call("predict", "tiny-run", str(source), "--to", str(target), "--as-line", *places) == 0
+    assert json.loads((tmp_path / "salt.sgy.json").read_text())["directions"] == ["line"]
+    layout = read_layout(target)
+    found = read_traces(layout, np.arange(layout.traces))
+    live = np.arange(20) != 7
+    np.testing.assert_allclose(found[live], 0.5, atol=1.01 / 255)
+    assert not found[7].any()
+
+
+def test_a_simulated_survey_scores_1_against_itself(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = ("--inlines", "32", "--crosslines", "32", "--samples", "32")
+    assert in_process.call("simulate-survey", str(tmp_path / "s.sgy"), *size) == 0
+    assert f"next: saltseg scan {tmp_path / 's.sgy'}" in capsys.readouterr().out
+    mask = str(tmp_path / "s_mask.sgy")
+    assert in_process.call("score-survey", mask, mask) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert row == ["all", "32", "1.0000", "1.0000", "1.0000"]
+    assert in_process.call("simulate-survey", str(tmp_path / "s.sgy"), *size) == 2
+
+
+def test_the_score_of_a_mask_that_is_shifted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    true = np.zeros((4, 3, 20), int)
+    true[:, :, 5:13] = 1
+    files = [str(cube(tmp_path / f"{n}.sgy", np.roll(true, n, 2))) for n in (2, 0)]
+    assert in_process.call("score-survey", *files) == 0
+    row = capsys.readouterr().out.splitlines()[1].split()
+    assert row[2:] == ["0.6000", "0.7500", "0.7500"]  # 6 of 8 samples shared, 10 covered
+
+
+def test_labels_that_moved_are_cut_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """As many salt pixels as before, elsewhere."""
+    salt = np.zeros((3, 110, 105), int)
+    salt[:, :, 20:40] = 1
+    image = np.random.default_rng(0).integers(-99, 100, salt.shape)
+    source = cube(tmp_path / "a.sgy", image)
+    words = ("--inlines", "11", "--name", "a", "--input", str(tmp_path / "input"))
+    first, second = cube(tmp_path / "m.sgy", salt), cube(tmp_path / "n.sgy", np.roll(salt, 30, 2))
+    assert in_process.call("lines", str(source), "--labels", str(first), *words) == 0
+    assert in_process.call("lines", str(source), "--labels", str(second), *words) == 2
+    assert "exists" in capsys.readouterr().err
+    assert in_process.call("lines", str(source), "--labels", str(second), *words, "--overwrite") == 0
+    masks = competition.read_train(tmp_path / "input" / "a").masks
+    assert masks[:, 50:66].all()
+    assert not masks[:, 20:40].any()
