@@ -60,6 +60,17 @@ def postprocess(**parameters: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
+class Bright(torch.nn.Module):
+    """Salt where the image is bright: sigmoid(4) = 250/255 at 255, sigmoid(-4) = 5/255 at 0."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.slope = torch.nn.Parameter(torch.tensor(8.0))
+
+    def forward(self, image: torch.Tensor) -> torch.Tensor:
+        return self.slope * image[:, :1] - 4
+
+
 @dataclass(frozen=True)
 class Trained:
     """Where the run is. ``probabilities``: of one fold's file, by id, as written (200 for salt, 20 elsewhere)."""

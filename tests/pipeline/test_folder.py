@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_run import Trained, postprocess
+from tiny_run import Bright, Trained, postprocess
 
 from saltseg import config, io
 from saltseg.errors import InputError
@@ -20,17 +20,6 @@ from saltseg.models import checkpoints, precision, zoo
 from saltseg.pipeline import folder
 from saltseg.postprocessing.parameters import Postprocessing
 from saltseg.synthetic import tiles
-
-
-class Bright(torch.nn.Module):
-    """Salt where the image is bright: sigmoid(4) = 250/255 at 255, sigmoid(-4) = 5/255 at 0."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slope = torch.nn.Parameter(torch.tensor(8.0))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.slope * image[:, :1] - 4
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 import segy_files
 import torch
-from tiny_run import Trained, postprocess
+from tiny_run import Bright, Trained, postprocess
 
 from saltseg import io
 from saltseg.errors import InputError
@@ -31,17 +31,6 @@ from saltseg.seismic.traces import read_traces
 from saltseg.seismic.volume import Survey
 
 SAMPLES = 24
-
-
-class Bright(torch.nn.Module):
-    """Salt where the image is bright: sigmoid(8 gray/255 - 4)."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.slope = torch.nn.Parameter(torch.tensor(8.0))
-
-    def forward(self, image: torch.Tensor) -> torch.Tensor:
-        return self.slope * image[:, :1] - 4
 
 
 @pytest.fixture
