@@ -23,6 +23,7 @@ LAYERS = {
     "pipeline": "what happens to a run after training: collate, tune, submit, blend, compare, release, pseudo-labels",
     "training": "Lightning module and trainer, one fold, one run, pretraining",
     "inference": "prediction, test-time augmentation",
+    "workers": "units of work side by side: processes here, or a Dask cluster",
     "provenance": "where a run came from, what it was trained on",
     "synthetic": "the seismic simulator",
     "data models": "datasets, folds, transforms, submissions; networks, losses, weights",

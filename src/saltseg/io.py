@@ -31,6 +31,8 @@ MAX_TEXT_BYTES = 20_000_000  # of a JSON or CSV file: scores of 400,000 images
 # Python unpacks a zip file's other methods a megabyte of the file at a time, of which bzip2 makes 20 GB and more.
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
+PATIENCE = "SALTSEG_LOCK_SECONDS"
+
 # ---------------------------------------------------------------- atomic files and folders
 
 
@@ -143,10 +145,11 @@ def locked(lock: Path, path: Path) -> Iterator[None]:
     """Hold the file ``lock`` for one process; the operating system releases it when the process dies.
 
     Raises:
-        InputError: another process holds it. The message names ``path``, which is what the lock protects.
+        InputError: another process holds it, and for as many seconds as the environment variable `PATIENCE` says.
+            The message names ``path``, which is what the lock protects.
     """
     lock.parent.mkdir(parents=True, exist_ok=True)
-    held = FileLock(lock, timeout=0)
+    held = FileLock(lock, timeout=float(os.environ.get(PATIENCE, 0)))
     try:
         held.acquire()
     except Timeout:

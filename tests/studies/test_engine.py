@@ -13,7 +13,7 @@ import pytest
 import study_records
 from tiny_run import salt, write_table
 
-from saltseg import config, io, runs
+from saltseg import config, io, runs, workers
 from saltseg.data.image_files import write_png
 from saltseg.errors import InputError
 from saltseg.metrics import rle
@@ -26,6 +26,7 @@ from saltseg.studies.sweep import Study, Sweep
 from saltseg.synthetic.dataset import write_dataset
 from saltseg.training import processes
 from saltseg.training.module import SaltModule
+from saltseg.workers import Workers
 
 STAGES = list(benchmark.VARIANTS)
 
@@ -44,10 +45,10 @@ def write_tiles(folder: Path, names: list[str]) -> dict[str, np.ndarray]:
 def children_in_this_process() -> Iterator[None]:
     """Trainings that would have a process of their own are called one after the other: torch is imported once."""
 
-    def run(commands, parallel, logs):
+    def run(commands, where, logs):
         codes = {}
         for name, (_, _, *command) in commands.items():
-            with mock.patch.dict(os.environ, {processes.CHILD: "1"}):
+            with mock.patch.dict(os.environ, {workers.CHILD: "1"}):
                 codes[name] = in_process.call(*command)
             if codes[name] == 130:
                 raise KeyboardInterrupt
@@ -285,7 +286,7 @@ def test_folds_of_one_training_run_side_by_side(tmp_path) -> None:
     tiny = options(tmp_path, "--budget", "tiny", "--only", "base", "--parallel", "2")
     with mock.patch.object(processes, "run", side_effect=processes.run) as started:
         assert in_process.call("study", "case_study", *tiny) == 0
-    assert list(started.call_args.args[0]) == ["fold_0", "fold_1"]
+    assert list(started.call_args.args[0]) == ["base-0-fold_0", "base-0-fold_1"]
     run = runs.RunDir(tmp_path / "output" / "studies" / "case_study-tiny-tiny" / "base-0")
     assert len(run.finished_folds()) == 2
 
@@ -294,7 +295,7 @@ def test_what_trainings_share_is_made_before_they_start_side_by_side(tmp_path, c
     write_dataset(tmp_path / "input" / "tiny", n_train=20, n_test=1, seed=3)
     of, calls = sweep(tmp_path, label_efficiency.STUDY), []
 
-    def started(commands, parallel, logs):
+    def started(commands, where, logs):
         calls.append(list(commands))
         return dict.fromkeys(commands, 0)
 
@@ -305,7 +306,7 @@ def test_what_trainings_share_is_made_before_they_start_side_by_side(tmp_path, c
 
     pending = [(name, 0) for name in ("synthetic_100", "synthetic_300", "synthetic_1000", "synthetic_all")]
     with mock.patch.object(engine, "_prepare", prepared), mock.patch.object(processes, "run", started):
-        failed = engine.run(of, pending, 2, ["study"])
+        failed = engine.run(of, pending, Workers(1), ["study"])
     # of 20 images 12 train, not 16
     assert calls == ["synthetic_100", "synthetic_300", "synthetic_all", ["synthetic_100-0", "synthetic_all-0"]]
     assert list(failed) == ["synthetic_1000-0", "synthetic_300-0"]

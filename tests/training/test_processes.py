@@ -10,8 +10,10 @@ from pathlib import Path
 
 import pytest
 
+from saltseg import workers
 from saltseg.errors import InputError
 from saltseg.training import processes
+from saltseg.workers import Workers
 
 SAY = "import os, sys; print('out of', sys.argv[1]); print(os.environ.get(sys.argv[2]), file=sys.stderr)"
 
@@ -24,7 +26,7 @@ def test_each_has_a_log_of_its_own_and_one_failure_stops_no_other(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     commands = {"a": say("a"), "b": ["-c", "print('so far'); raise SystemExit(2)"], "c": say("c")}
-    assert processes.run(commands, 2, tmp_path) == {"a": 0, "b": 2, "c": 0}
+    assert processes.run(commands, Workers(2), tmp_path) == {"a": 0, "b": 2, "c": 0}
     assert [(tmp_path / f"{name}.log").read_text().splitlines()[0] for name in "abc"] == [
         "out of a",
         "so far",
@@ -36,7 +38,7 @@ def test_each_has_a_log_of_its_own_and_one_failure_stops_no_other(
 
 
 def test_one_at_a_time_speaks_to_this_terminal(tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
-    assert processes.run({"a": say("a"), "b": say("b")}, 1, tmp_path / "logs") == {"a": 0, "b": 0}
+    assert processes.run({"a": say("a"), "b": say("b")}, Workers(1), tmp_path / "logs") == {"a": 0, "b": 0}
     assert capfd.readouterr().out.splitlines() == ["out of a", "[1/2] a finished", "out of b", "[2/2] b finished"]
     assert not (tmp_path / "logs").exists()
 
@@ -46,22 +48,22 @@ def test_side_by_side_they_share_the_cores(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, cores: int, parallel: int, threads: str
 ) -> None:
     """Three trainings: no more slots than that."""
-    monkeypatch.setattr(processes, "cores", lambda: cores)
+    monkeypatch.setattr(workers, "cores", lambda: cores)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    processes.run({name: say(name) for name in "abc"}, parallel, tmp_path)
+    processes.run({name: say(name) for name in "abc"}, Workers(parallel), tmp_path)
     assert (tmp_path / "a.log").read_text().split()[-1] == threads
 
 
 def test_they_take_turns_with_the_gpus(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    processes.run({name: say(name, "CUDA_VISIBLE_DEVICES") for name in "abc"}, 3, tmp_path)
-    assert [(tmp_path / f"{name}.log").read_text().split()[-1] for name in "abc"] == ["3", "5", "3"]
+    processes.run({name: say(name, "CUDA_VISIBLE_DEVICES") for name in "abc"}, Workers(3), tmp_path)
+    assert sorted((tmp_path / f"{name}.log").read_text().split()[-1] for name in "abc") == ["3", "3", "5"]
 
 
 def test_no_more_than_asked_for_run_at_a_time(tmp_path: Path) -> None:
     """Each writes down when it began and ended; at no beginning are more than two others open."""
     code = "import time; a = time.time(); time.sleep(0.3); print(a, time.time())"
-    processes.run({str(number): ["-c", code] for number in range(5)}, 2, tmp_path)
+    processes.run({str(number): ["-c", code] for number in range(5)}, Workers(2), tmp_path)
     times = [tuple(map(float, (tmp_path / f"{number}.log").read_text().split())) for number in range(5)]
     open_at = [sum(start <= moment < end for start, end in times) for moment, _ in times]
     assert max(open_at) == 2
@@ -83,8 +85,9 @@ def test_none_is_left_running_when_it_is_stopped(tmp_path: Path, kind: int, deaf
     child += f"open({str(tmp_path / 'pid')!r}, 'w').write(str(os.getpid())); time.sleep(60)"
     commands = {"a": ["-c", child], "b": ["-c", "import time; time.sleep(60)"], "c": ["-c", ""]}
     parent = (
-        "import pathlib; from saltseg.training import processes; processes.TO_END = 1.0; "
-        f"processes.run({commands}, 2, pathlib.Path({str(tmp_path)!r}))"
+        "import pathlib; from saltseg.training import processes; from saltseg.workers import Workers; "
+        "processes.TO_END = 1.0; "
+        f"processes.run({commands}, Workers(2), pathlib.Path({str(tmp_path)!r}))"
     )
     process = subprocess.Popen([sys.executable, "-c", parent], stderr=subprocess.PIPE, text=True)
     deadline = time.monotonic() + 60
@@ -101,7 +104,7 @@ def test_none_is_left_running_when_it_is_stopped(tmp_path: Path, kind: int, deaf
 
 def test_a_second_attempt_adds_to_the_log(tmp_path: Path) -> None:
     for _ in range(2):
-        processes.run({"a": say("a"), "b": say("b")}, 2, tmp_path)
+        processes.run({"a": say("a"), "b": say("b")}, Workers(2), tmp_path)
     assert (tmp_path / "a.log").read_text().count("out of a") == 2
 
 

@@ -12,10 +12,10 @@ from typing import Any, NoReturn
 
 import typer
 
+from saltseg import workers
 from saltseg.cli import analyze, data, export, predict, pretrain, reference, release, study, survey, train, view
 from saltseg.cli.command import INPUT, OUTPUT, VERBS, Verb
 from saltseg.errors import InputError, of_machine
-from saltseg.training import processes
 
 # Each registers its verbs when it is imported.
 GROUPS = (data, train, pretrain, predict, release, export, survey, analyze, view, study, reference)
@@ -28,8 +28,8 @@ def main(*verb: str) -> NoReturn:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(encoding="utf-8", errors="replace")  # a Windows pipe may lack the minus sign
     threading.excepthook = _of_thread
-    if processes.is_child():
-        processes.end_with_parent()
+    if workers.is_child():
+        workers.end_with_parent()
     raise SystemExit(call([*verb, *sys.argv[1:]]))
 
 
@@ -114,7 +114,7 @@ def _finished(function: Verb) -> Callable[..., int]:
         result = function(**options)
         if result is None or isinstance(result, int):
             return result or 0
-        if not processes.is_child():
+        if not workers.is_child():
             print(next_line(result, options))
         return 0
 

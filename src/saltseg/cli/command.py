@@ -35,7 +35,11 @@ RuntimeChanges = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="runtime.KEY=VALUE", help="how this machine computes; may be repeated"),
 ]
-Parallel = Annotated[int, typer.Option(min=1, metavar="N", help="trainings at a time, each a process")]
+Parallel = Annotated[int, typer.Option(min=1, metavar="N", help="how many at a time, each a process of this machine")]
+Cluster = Annotated[
+    str,
+    typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do it: tcp://host:8786", show_default=False),
+]
 
 VERBS: dict[str, Verb] = {}
 

@@ -10,9 +10,11 @@ from saltseg.cli import survey
 from saltseg.cli.command import (
     INPUT,
     OUTPUT,
+    Cluster,
     Dataset,
     InputDir,
     OutputDir,
+    Parallel,
     Result,
     Run,
     RunOrModel,
@@ -27,6 +29,7 @@ if TYPE_CHECKING:
     from saltseg.config import Runtime
     from saltseg.releases import ModelDir
     from saltseg.runs import RunDir
+    from saltseg.workers import Workers
 
 
 @verb("predict")
@@ -54,6 +57,8 @@ def predict(
     inline_byte: survey.InlineByte = None,
     crossline_byte: survey.CrosslineByte = None,
     as_line: survey.AsLine = False,
+    parallel: Parallel = 1,
+    cluster: Cluster = "",
     changes: RuntimeChanges = None,
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,
@@ -65,6 +70,8 @@ def predict(
       saltseg predict tgs-unet --tta identity        predict again with other test-time augmentation
       saltseg predict tgs-unet my_sections           any folder of images: masks as PNG and CSV
       saltseg predict tgs-unet survey.sgy --to salt.sgy              a survey: probability and mask as SEG-Y
+      saltseg predict tgs-unet survey.sgy --parallel 4               in four processes
+      saltseg predict tgs-unet survey.sgy --cluster tcp://host:8786  on the workers of a Dask cluster
       saltseg predict tgs-unet --set runtime.predict_batch_size=8    with less memory
 
     Of the dataset, oof.npz and test.npz are written: probabilities at the tiles' own 101x101 pixels together with their
@@ -80,7 +87,9 @@ def predict(
     missing.
     """
     from saltseg import releases
+    from saltseg.workers import Workers
 
+    where = Workers(parallel, cluster)
     trained, machine = releases.find(run, output_dir), runtime(changes)
     views = tuple(tta.split(",")) if tta else None
     surveys = (clip, polarity, along, depth, inline_byte, crossline_byte, as_line)
@@ -90,6 +99,8 @@ def predict(
             "leave them out, or name one"
         )
     if source is None:
+        if not where.here:
+            raise InputError("--parallel and --cluster are for images or a survey; leave them out, or name one")
         if to:
             raise InputError(f"--to {to} is for images or a survey; name them behind {run}, or leave --to out")
         if isinstance(trained, releases.ModelDir):
@@ -101,14 +112,14 @@ def predict(
         print(f"note: {line}")
     predictions = output_dir / "predictions" / trained.name
     if source.is_dir():
-        return _predict_images(trained, source, to or predictions / source.resolve().name, views, machine)
+        return _predict_images(trained, source, to or predictions / source.resolve().name, views, machine, where)
 
     from saltseg.pipeline.survey import Options
 
     options = Options(clip, polarity == "reversed", along, depth, views)
     opened = survey.opened(source, inline_byte, crossline_byte, as_line)
     target = to or predictions / f"{source.stem}.sgy"
-    return survey.predict_survey(trained, opened, target, options, input_dir, machine)
+    return survey.predict_survey(trained, opened, target, options, input_dir, machine, where)
 
 
 def _predict_dataset(
@@ -128,12 +139,17 @@ def _predict_dataset(
 
 
 def _predict_images(
-    source: "RunDir | ModelDir", images: Path, target: Path, views: tuple[str, ...] | None, machine: "Runtime"
+    source: "RunDir | ModelDir",
+    images: Path,
+    target: Path,
+    views: tuple[str, ...] | None,
+    machine: "Runtime",
+    where: "Workers",
 ) -> Result:
     """Predict a folder."""
     from saltseg.pipeline import folder
 
-    rows, left_out = folder.predict_folder(source, images, target, tta=views, runtime=machine)
+    rows, left_out = folder.predict_folder(source, images, target, tta=views, runtime=machine, where=where)
     if left_out:
         print(f"{len(left_out)} files are no images and left out: {', '.join(map(ascii, left_out[:9]))}")
     if emptied := [row["id"] for row in rows if row["emptied"]]:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Literal
 
 from typer import Argument, Option
 
-from saltseg.cli.command import INPUT, OUTPUT, Dataset, InputDir, OutputDir, Parallel, Result, numbers, verb
-from saltseg.training.processes import is_child
+from saltseg.cli.command import INPUT, OUTPUT, Cluster, Dataset, InputDir, OutputDir, Parallel, Result, numbers, verb
+from saltseg.workers import Workers, is_child
 
 if TYPE_CHECKING:
     from saltseg.studies.sweep import Study, Sweep
@@ -26,6 +26,7 @@ def study(
         str, Option(metavar="0,1", help="a training per variant and seed (default: the budget's)", show_default=False)
     ] = "",
     parallel: Parallel = 1,
+    cluster: Cluster = "",
     table: Annotated[bool, Option("--table", help="train nothing")] = False,
     against: Annotated[
         str, Option(metavar="VARIANT", help="train nothing; print gains over this variant", show_default=False)
@@ -78,7 +79,7 @@ def study(
         return 0
     options = ["study", name, "--data", data, "--budget", budget, *(["--images", str(images)] if images else [])]
     options += [*(["--transduction"] if transduction else []), *(["--experiment", experiment] if experiment else [])]
-    failed = {} if table else _train(sweep, names, wanted, parallel, options)
+    failed = {} if table else _train(sweep, names, wanted, Workers(parallel, cluster), options)
     for training, reason in failed.items():
         print(f"{training} is not finished{f': {reason}' if reason else ''}", file=sys.stderr)
     if failed:
@@ -89,7 +90,12 @@ def study(
     print(engine.write_table(sweep))
     print(f"records, table and chart: {sweep.folder}")
     if names != sweep.select(""):
-        return ["saltseg", *options, *(["--parallel", str(parallel)] if parallel > 1 else [])]
+        return [
+            "saltseg",
+            *options,
+            *(["--parallel", str(parallel)] if parallel > 1 else []),
+            *(["--cluster", cluster] if cluster else []),
+        ]
     if name == "case_study":
         return ["saltseg", "case-study", "--data", data, "--budget", budget]
     return ["git", "add", str(sweep.folder)]
@@ -123,7 +129,7 @@ def _study(name: Name) -> "Study":
     return next(module.STUDY for module in modules if module.STUDY.name == name)
 
 
-def _train(sweep: "Sweep", names: list[str], seeds: list[int], parallel: int, options: list[str]) -> dict[str, str]:
+def _train(sweep: "Sweep", names: list[str], seeds: list[int], where: Workers, options: list[str]) -> dict[str, str]:
     """Train what is missing; returns what is not finished, with the reason where it is known."""
     from saltseg.data import competition
     from saltseg.studies import engine
@@ -138,7 +144,7 @@ def _train(sweep: "Sweep", names: list[str], seeds: list[int], parallel: int, op
     pending = [training for training in pending if training[0] not in reasons]
     print(f"{len(pending)} trainings to do", flush=True)
     places = ["--input", str(sweep.input_dir), "--output", str(sweep.output_dir)]
-    return engine.run(sweep, pending, parallel, ["-m", "saltseg", *options, *places])
+    return engine.run(sweep, pending, where, ["-m", "saltseg", *options, *places])
 
 
 @verb("case-study")

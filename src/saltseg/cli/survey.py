@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from saltseg.releases import ModelDir
     from saltseg.runs import RunDir
     from saltseg.seismic.volume import Survey
+    from saltseg.workers import Workers
 
 SurveyFile = Annotated[Path, Argument(metavar="SURVEY", help="SEG-Y file")]
 InlineByte = Annotated[
@@ -117,6 +118,7 @@ def predict_survey(
     options: "Options",
     input_dir: Path,
     machine: "Runtime",
+    where: "Workers",
 ) -> Result:
     """Predict a survey with a page, and print what was found."""
     from saltseg.pipeline import survey as pipeline
@@ -124,7 +126,7 @@ def predict_survey(
     from saltseg.reporting import survey_page
 
     record = pipeline.predict_survey(
-        source, survey, target, survey_page.render, options, input_dir=input_dir, runtime=machine
+        source, survey, target, survey_page.render, options, input_dir=input_dir, runtime=machine, where=where
     )
     for warning in survey_page.warnings(record["histogram_distance"]):
         print(f"warning: {warning}")

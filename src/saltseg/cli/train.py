@@ -11,6 +11,7 @@ from saltseg.cli.command import (
     INPUT,
     OUTPUT,
     Changes,
+    Cluster,
     Dataset,
     Experiment,
     InputDir,
@@ -25,6 +26,7 @@ from saltseg.errors import InputError
 
 if TYPE_CHECKING:
     from saltseg.runs import RunDir
+    from saltseg.workers import Workers
 
 Folds = Annotated[str, Option(metavar="0,1", help="all, or numbers")]
 Holdout = Annotated[
@@ -51,6 +53,7 @@ def train(
     changes: Changes = None,
     name: RunName = None,
     parallel: Parallel = 1,
+    cluster: Cluster = "",
     devices: Devices = 1,
     overwrite: Annotated[
         bool, Option("--overwrite", help="train finished folds again, dropping their results")
@@ -63,6 +66,7 @@ def train(
       saltseg train unet --data tgs                       all folds
       saltseg train unet --data tgs --folds 0,1           two of them
       saltseg train unet --data tgs --parallel 5          all at a time, on as many GPUs as there are
+      saltseg train unet --data tgs --cluster tcp://host:8786        a fold on each worker of a Dask cluster
       saltseg train unet_spec --data tgs --holdout 0.1    the case study's random 10 % instead of folds
       saltseg train unet --data tgs --set train.epochs=3 --set data.size=128 --name quick
       saltseg train output/runs/quick/config.yaml --data tgs --name again
@@ -75,7 +79,9 @@ def train(
     """
     from saltseg import runs
     from saltseg.training import processes
+    from saltseg.workers import Workers, is_child
 
+    where = Workers(parallel, cluster)
     settings = configured(experiment, changes, holdout)
     wanted = None if folds == "all" else numbers("--folds", folds, also="all")
     run = runs.run_dir(output_dir, name or runs.default_name(data, settings.name, holdout))
@@ -88,18 +94,18 @@ def train(
     job = (settings, data, run, input_dir, output_dir, wanted, overwrite, devices)
     failed = []
     # Each device repeats the command line of its process, so that must train one fold and do nothing else.
-    if parallel > 1 or (devices > 1 and not processes.is_child()):
+    if not where.here or (devices > 1 and not is_child()):
         missing, skipped = run_training.prepare_run(*job)
         options = ["--data", data, "--input", str(input_dir), "--output", str(output_dir), "--devices", str(devices)]
         options += ["--overwrite"] if overwrite else []
         for change in changes or []:  # not saved with the run
             options += ["--set", change] if change.startswith("runtime.") else []
-        failed = _train_apart(run, missing, options, parallel)
+        failed = _train_apart(run, missing, options, where)
     else:
         skipped = run_training.train_run(*job)
     for number in skipped:
         print(f"fold {number} of {run.name} is finished already; skipped")
-    if not processes.is_child():
+    if not is_child():
         _print_folds(run)
     if failed:
         print(f"not finished: {', '.join(failed)}; the same command tries them again", file=sys.stderr)
@@ -107,13 +113,13 @@ def train(
     return ["saltseg", "predict", run.name]
 
 
-def _train_apart(run: "RunDir", folds: Sequence[int], options: Sequence[str], parallel: int) -> list[str]:
+def _train_apart(run: "RunDir", folds: Sequence[int], options: Sequence[str], where: "Workers") -> list[str]:
     """Train each fold in a process of its own from the run's saved configuration; returns those that failed."""
     from saltseg.training import processes
 
     again = ["-m", "saltseg", "train", str(run.config), "--name", run.name, *options]
     commands = {f"fold_{number}": [*again, "--folds", str(number)] for number in folds}
-    return [fold for fold, code in processes.run(commands, parallel, run.path / "logs").items() if code]
+    return [fold for fold, code in processes.run(commands, where, run.path / "logs").items() if code]
 
 
 def _print_folds(run: "RunDir") -> None:
@@ -146,6 +152,7 @@ def run_all(
     changes: Changes = None,
     name: RunName = None,
     parallel: Parallel = 1,
+    cluster: Cluster = "",
     devices: Devices = 1,
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,
@@ -167,16 +174,16 @@ def run_all(
     run = runs.run_dir(output_dir, name or runs.default_name(data, settings.name, holdout))
     teacher = settings.pseudo_labels_from_all_folds
     machine = [change for change in changes or [] if change.strip().startswith("runtime.")]
-    where: dict[str, Path] = {"input_dir": input_dir, "output_dir": output_dir}
+    places: dict[str, Path] = {"input_dir": input_dir, "output_dir": output_dir}
     steps: dict[str, Callable[[], Result]] = {
         "train": lambda: train(
             experiment, data, folds=folds, holdout=holdout, changes=changes, name=run.name, parallel=parallel,
-            devices=devices, **where,
+            cluster=cluster, devices=devices, **places,
         ),
-        "predict": lambda: predict.predict(run.name, changes=machine, **where),
-        "tune": lambda: predict.tune(run.name, **where),
-        "submit": lambda: predict.submit(run.name, postprocessing_from=teacher or None, **where),
-        "report": lambda: analyze.report(run.name, **where),
+        "predict": lambda: predict.predict(run.name, changes=machine, **places),
+        "tune": lambda: predict.tune(run.name, **places),
+        "submit": lambda: predict.submit(run.name, postprocessing_from=teacher or None, **places),
+        "report": lambda: analyze.report(run.name, **places),
         "leaderboard": lambda: analyze.leaderboard(output_dir=output_dir),
     }  # fmt: skip
     wanted = ["train", "predict", "submit"] if teacher else list(steps)

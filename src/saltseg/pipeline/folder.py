@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import cv2
 import numpy as np
@@ -29,9 +30,11 @@ from saltseg.pipeline import trained
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 from saltseg.releases import ModelDir
 from saltseg.runs import RunDir
+from saltseg.workers import Workers
 
 TILE_HEIGHT, TILE_WIDTH = competition.SHAPE
 NAMED = 20  # images in a message
+SHARD = 256  # windows of a unit of work
 TOGETHER = 2_000_000  # pixels that are post-processed at once
 
 
@@ -49,6 +52,10 @@ class _Image:
     width: int
     stored: Path
 
+    @property
+    def windows(self) -> int:
+        return windows.count_windows(self.height, self.width)
+
 
 def predict_folder(
     source: RunDir | ModelDir,
@@ -57,6 +64,7 @@ def predict_folder(
     *,
     tta: tuple[str, ...] | None = None,
     runtime: Runtime | None = None,
+    where: Workers | None = None,
 ) -> tuple[list[dict[str, Any]], tuple[str, ...]]:
     """Predict every image of a folder with the mean of a run's folds, or a released model, and its post-processing.
 
@@ -70,7 +78,8 @@ def predict_folder(
         target: a new folder, made completely or not at all. Until then probabilities wait in the hidden folder
             ``.<target>.done``.
         tta: names of views; None: those of the run or the model.
-        runtime: how this machine computes; None: the defaults.
+        runtime: how a machine computes; None: the defaults.
+        where: images are predicted, in shards; the rest is done here. None: here, too.
 
     Returns:
         The rows of ``masks.csv``: id, height, width, salt_share, emptied (1 where post-processing removed all salt
@@ -88,7 +97,17 @@ def predict_folder(
     settings, networks, postprocessing = trained.load(source, tta, runtime)
     images = _check(paths, _identity(networks, settings), done)
     with io.atomic_dir(target) as new:
-        _predict_missing(images, networks, settings)
+        missing = list({image.stored: image for image in images if _stored(image) is None}.values())
+        total = sum(image.windows for image in missing)
+        with tqdm(desc="predicting", total=total, unit="window", mininterval=1, disable=not missing) as bar:
+            if where is None or where.here:
+                _predict(missing, networks, settings, bar.update)
+            elif missing:
+                done.mkdir(exist_ok=True)
+                work = replace(source, path=source.path.resolve()), tta, runtime
+                units = [(*work, shard) for shard in _shards(missing)]
+                for predicted in where.map(_predict_there, units, done):
+                    bar.update(predicted)
         rows = [row for part in _parts(images) for row in _write(part, new, postprocessing)]
         io.write_csv(new / "masks.csv", rows)
     io.remove(done)
@@ -138,26 +157,49 @@ def _identity(networks: Sequence[nn.Module], settings: Config) -> Callable[[], A
     return digest.copy
 
 
-def _predict_missing(images: Sequence[_Image], networks: Sequence[nn.Module], settings: Config) -> None:
-    """Store the probabilities of all images that have none yet; two of the same pixels are predicted once."""
-    missing = list({image.stored: image for image in images if _stored(image) is None}.values())
-    total = sum(windows.count_windows(image.height, image.width) for image in missing)
-    with tqdm(desc="predicting", total=total, unit="window", mininterval=1, disable=not missing) as bar:
-        pixels = (image_files.read_gray(image.path) for image in missing)
-        predicted = windows.predict_images(networks, pixels, settings, progress=bar.update)
-        for number, image in enumerate(missing):
-            bar.set_postfix_str(f"{len(images) - len(missing) + number} of {len(images)} images", refresh=False)
-            try:
-                probability = next(predicted)
-            except InputError as error:
-                raise InputError(
-                    f"{image.path}: {error}; take it out of the folder and rerun: the images before it are kept"
-                ) from None
-            image.stored.parent.mkdir(parents=True, exist_ok=True)
-            # Not synced to the disk, which would take longer than predicting a tile: `_stored` finds half a file.
-            beside = image.stored.with_suffix(".part")
-            image_files.write_png(beside, probability)
-            beside.replace(image.stored)
+def _predict(
+    images: Sequence[_Image],
+    networks: Sequence[nn.Module],
+    settings: Config,
+    progress: Callable[[int], object] | None = None,
+) -> None:
+    """Store the probabilities of images."""
+    pixels = (image_files.read_gray(image.path) for image in images)
+    predicted = windows.predict_images(networks, pixels, settings, progress=progress)
+    for image in images:
+        try:
+            probability = next(predicted)
+        except InputError as error:
+            raise InputError(
+                f"{image.path}: {error}; take it out of the folder and rerun: the images before it are kept"
+            ) from None
+        image.stored.parent.mkdir(parents=True, exist_ok=True)
+        # Not synced to the disk, which would take longer than predicting a tile: `_stored` finds half a file.
+        beside = image.stored.with_suffix(f".{uuid4().hex}.part")
+        image_files.write_png(beside, probability)
+        beside.replace(image.stored)
+
+
+def _shards(images: Sequence[_Image]) -> Iterator[list[_Image]]:
+    """Images in parts of about `SHARD` windows."""
+    shard, size = list[_Image](), 0
+    for image in images:
+        shard.append(replace(image, path=image.path.resolve(), stored=image.stored.resolve()))
+        size += image.windows
+        if size >= SHARD:
+            yield shard
+            shard, size = [], 0
+    if shard:
+        yield shard
+
+
+def _predict_there(
+    source: RunDir | ModelDir, tta: tuple[str, ...] | None, runtime: Runtime | None, images: Sequence[_Image]
+) -> int:
+    """A unit of work: predict images in another process; returns how many windows they have."""
+    settings, networks, _ = trained.kept(source, tta, runtime)
+    _predict([image for image in images if _stored(image) is None], networks, settings)
+    return sum(image.windows for image in images)
 
 
 def _stored(image: _Image) -> np.ndarray | None:

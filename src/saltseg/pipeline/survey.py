@@ -1,14 +1,16 @@
 """Predict a survey: salt probability and mask as SEG-Y, the top of salt as CSV, a page with three slices.
 
-Sections along inlines and along crosslines are predicted slab by slab and averaged. Memory grows with the size of a
-slab, and by some 300 bytes with each trace. What is predicted stays until the results are written: a call that was
-killed is repeated with the same result and predicts only the slabs that are missing.
+Sections along inlines and along crosslines are predicted slab by slab, by one worker or several, and averaged. Memory
+grows with the size of a slab, and by some 300 bytes with each trace. What is predicted stays until the results are
+written: a call that was killed is repeated with the same result and predicts only the slabs that are missing.
 """
 
 import hashlib
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -34,8 +36,10 @@ from saltseg.seismic import scan, writer
 from saltseg.seismic.amplitudes import Amplitudes, sample_amplitudes
 from saltseg.seismic.results import Results
 from saltseg.seismic.scaling import Scaling
-from saltseg.seismic.volume import SLAB_BYTES, Survey
+from saltseg.seismic.volume import SLAB_BYTES, Slab, Survey
+from saltseg.workers import Workers
 
+SLABS = 16  # of a small survey, in each direction
 TILES = 500  # of the training data, for its histogram
 SPEED_SHAPE = (404, 404)  # of the image by which the speed of a prediction is measured
 
@@ -80,6 +84,7 @@ def predict_survey(
     *,
     input_dir: Path,
     runtime: Runtime | None = None,
+    where: Workers | None = None,
 ) -> Record:
     """Predict a survey with the mean of a run's folds, or a released model, and its post-processing (`Bodies`).
 
@@ -90,7 +95,8 @@ def predict_survey(
         page: makes the HTML page.
         options: None: the defaults.
         input_dir: where datasets are, to compare gray levels with those of the training tiles.
-        runtime: how this machine computes; None: the defaults.
+        runtime: how a machine computes; None: the defaults.
+        where: slabs are predicted; the rest is done here. None: here, too.
 
     Returns:
         What the JSON file beside the probability says.
@@ -107,10 +113,14 @@ def predict_survey(
         settings, networks, postprocessing = trained.load(source, options.tta, runtime)
         key = [fingerprint(networks, settings), asdict(scaling), postprocessing.to_dict(), options.depth]
         outputs.require_space(survey, len(directions))
-        results = Results(outputs.parts, survey, key, directions, SLAB_BYTES)
-        masks = Results(outputs.parts / "masks", survey, key, directions[:1], SLAB_BYTES)
+        results = Results(outputs.parts, survey, key, directions, slab_bytes(survey))
+        masks = Results(outputs.parts / "masks", survey, key, directions[:1], slab_bytes(survey))
         if not outputs.whole.is_dir():
-            _predict(results, networks, settings, scaling)
+            work = _Work(
+                replace(source, path=source.path.resolve()), options.tta, runtime, survey.arguments, scaling,
+                outputs.parts.resolve(), json.dumps(key), directions,
+            )  # fmt: skip
+            _predict(results, networks, settings, work, where or Workers())
             _postprocess(results, masks, postprocessing)
             record = {
                 "run": source.name,
@@ -183,19 +193,75 @@ def _histogram_distance(source: RunDir | ModelDir, input_dir: Path, amplitudes: 
 # ---------------------------------------------------------------- slabs
 
 
-def _predict(results: Results, networks: Sequence[nn.Module], settings: Config, scaling: Scaling) -> None:
+@dataclass(frozen=True)
+class _Work:
+    """What another process must know to predict slabs of a survey; paths are absolute.
+
+    Attributes:
+        arguments: of `Survey.open`.
+        folder, key, directions: of the `Results`.
+    """
+
+    source: RunDir | ModelDir
+    tta: tuple[str, ...] | None
+    runtime: Runtime | None
+    arguments: tuple[Path, int | None, int | None, bool]
+    scaling: Scaling
+    folder: Path
+    key: str
+    directions: tuple[str, ...]
+
+
+def slab_bytes(survey: Survey) -> int:
+    """Size of the slabs of a survey: small enough for memory, and for several workers to share a small survey."""
+    return min(SLAB_BYTES, 4 * survey.layout.traces * survey.layout.samples // SLABS)
+
+
+def _predict(results: Results, networks: Sequence[nn.Module], settings: Config, work: _Work, where: Workers) -> None:
     """Predict the slabs that are missing."""
-    survey, missing = results.survey, results.missing()
+    missing = results.missing()
     total, left = (sum(slab.stop - slab.start for slab in slabs) for slabs in (results.slabs, missing))
     with tqdm(desc="predicting", total=total, initial=total - left, unit="line", mininterval=1) as bar:
-        for slab in missing:
-            lines = survey.read(slab)
-            images = (scaling.apply(line.filled()) for line in lines)
-            sections = []
-            for section in windows.predict_images(networks, images, settings):
-                sections.append(section)
-                bar.update()
-            results.write(slab, lines, sections)
+        if where.here:
+            for slab in missing:
+                _predict_slab(results, slab, networks, settings, work.scaling, bar.update)
+        elif missing:
+            units = [(work, slab) for slab in missing]
+            for lines in where.map(_predict_there, units, work.folder):
+                bar.update(lines)
+
+
+def _predict_slab(
+    results: Results,
+    slab: Slab,
+    networks: Sequence[nn.Module],
+    settings: Config,
+    scaling: Scaling,
+    progress: Callable[[int], object] | None = None,
+) -> None:
+    lines = results.survey.read(slab)
+    images = (scaling.apply(line.filled()) for line in lines)
+    sections = []
+    for section in windows.predict_images(networks, images, settings):
+        sections.append(section)
+        if progress is not None:
+            progress(1)
+    results.write(slab, lines, sections)
+
+
+def _predict_there(work: _Work, slab: Slab) -> int:
+    """A unit of work: predict a slab in another process; returns how many lines it has."""
+    results = _open_there(work)
+    if slab in results.missing():  # else another worker that was believed dead has done it
+        settings, networks, _ = trained.kept(work.source, work.tta, work.runtime)
+        _predict_slab(results, slab, networks, settings, work.scaling)
+    return slab.stop - slab.start
+
+
+@lru_cache(maxsize=1)
+def _open_there(work: _Work) -> Results:
+    survey = Survey.open(*work.arguments)
+    return Results(work.folder, survey, json.loads(work.key), work.directions, slab_bytes(survey))
 
 
 def _postprocess(results: Results, masks: Results, postprocessing: Postprocessing) -> None:

@@ -1,6 +1,7 @@
 """What predicts: the networks of a run or of a released model, with their settings and their post-processing."""
 
 from dataclasses import replace
+from functools import lru_cache
 from typing import NamedTuple
 
 from torch import nn
@@ -37,6 +38,12 @@ def load(source: RunDir | ModelDir, tta: tuple[str, ...] | None = None, runtime:
     trained = _of_model(source, runtime) if isinstance(source, ModelDir) else _of_run(source, runtime)
     engines.check(trained.settings)
     return trained._replace(settings=change(trained.settings, {"predict.tta": list(tta)})) if tta else trained
+
+
+@lru_cache(maxsize=1)
+def kept(source: RunDir | ModelDir, tta: tuple[str, ...] | None, runtime: Runtime | None) -> Trained:
+    """`load`, once for all units of work that one process does."""
+    return load(source, tta, runtime)
 
 
 def _of_run(run: RunDir, runtime: Runtime | None) -> Trained:

@@ -84,7 +84,10 @@ class Survey:
         x, y: coordinates of each trace, the scalar applied, float64 (traces,).
         delays_ms: time or depth of the first sample of each trace, float64 (traces,).
         representatives: for each trace the first one in its bin, int64 (traces,).
+        arguments: of `open`, for another process to read it again.
     """
+
+    arguments: tuple[Path, int | None, int | None, bool]
 
     def __init__(self, layout: Layout, fields: Fields, geometry: Geometry) -> None:
         if found := index.obstacles(layout, geometry):
@@ -119,7 +122,9 @@ class Survey:
         layout = read_layout(path)
         chosen = tuple(byte for byte in (inline_byte, crossline_byte) if byte is not None)
         fields = read_index(layout, chosen, progress)
-        return cls(layout, fields, index.find_geometry(fields, inline_byte, crossline_byte, as_line))
+        survey = cls(layout, fields, index.find_geometry(fields, inline_byte, crossline_byte, as_line))
+        survey.arguments = path.resolve(), inline_byte, crossline_byte, as_line
+        return survey
 
     def num_lines(self, direction: str) -> int:
         """Lines that have traces."""

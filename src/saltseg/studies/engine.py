@@ -20,6 +20,7 @@ from saltseg.runs import RunDir
 from saltseg.studies import charts, records, results, tables
 from saltseg.studies.records import Record
 from saltseg.studies.sweep import Sweep
+from saltseg.workers import Workers, is_child
 
 Training = tuple[str, int]  # variant, seed
 
@@ -60,15 +61,15 @@ def missing(sweep: Sweep, variants: Sequence[str], seeds: Sequence[int]) -> list
     return [(name, seed) for seed in seeds for name in variants if not sweep.record_path(name, seed).is_file()]
 
 
-def run(sweep: Sweep, pending: Sequence[Training], parallel: int, command: Sequence[str]) -> dict[str, str]:
+def run(sweep: Sweep, pending: Sequence[Training], where: Workers, command: Sequence[str]) -> dict[str, str]:
     """Train and record; returns those that are not finished, by name, with the reason where it is known.
 
-    Several trainings run side by side, of one alone its folds. Those that need others wait for them.
+    Those that need others wait for them.
 
     Args:
         sweep: whose variants.
         pending: as `missing` returns them.
-        parallel: processes at a time.
+        where: trainings run.
         command: Python command line of this sweep; it takes --only, --seeds and --folds.
 
     Raises:
@@ -84,7 +85,7 @@ def run(sweep: Sweep, pending: Sequence[Training], parallel: int, command: Seque
         ready = [training for training in waiting if not _lacking(sweep, training)]
         if not ready:
             return failed | {_name(left): f"it needs {_lacking(sweep, left)[0]}" for left in waiting}
-        failed |= _train_each(sweep, ready, parallel, command)
+        failed |= _train_each(sweep, ready, where, command)
         waiting = [training for training in waiting if training not in ready]
     return failed
 
@@ -159,35 +160,53 @@ def _unlabeled_hash(folder: Path, limit: int | None) -> str:
     return unlabeled.fingerprint(unlabeled.read(folder, limit))
 
 
-def _train_each(sweep: Sweep, ready: Sequence[Training], parallel: int, command: Sequence[str]) -> dict[str, str]:
+def _train_each(sweep: Sweep, ready: Sequence[Training], where: Workers, command: Sequence[str]) -> dict[str, str]:
     """Each in a process of its own, so that none inherits another's memory; returns those that failed, and why.
 
-    What trainings share is made here, before they start: side by side each would lock it for itself.
+    Side by side, each fold has one. What trainings share is made here, before they start: side by side each would lock
+    it for itself.
     """
     from saltseg.training import processes
 
-    failed, child = dict[str, str](), processes.is_child()
-    for training in ready if not child else ():
+    failed, commands = dict[str, str](), dict[Training, dict[str, list[str]]]()
+    for training in ready:
         try:
-            _prepare(sweep, training)
+            if not is_child():
+                _prepare(sweep, training)
+                commands[training] = _commands(sweep, training, where, command)
         except InputError as error:
             failed[_name(training)] = str(error)
-    ready = [training for training in ready if _name(training) not in failed]
-    if len(ready) == 1 and (parallel > 1 or child):
-        try:
-            train(sweep, ready[0], parallel, command)
-        except InputError as error:
-            failed[_name(ready[0])] = str(error)
-        return failed
-    commands = {_name((v, seed)): [*command, "--only", v, "--seeds", str(seed)] for v, seed in ready}
-    codes = processes.run(commands, parallel, sweep.logs)
-    return failed | {name: "" for name, code in codes.items() if code}
+    every = {name: words for own in commands.values() for name, words in own.items()}
+    codes = processes.run(every, where, sweep.logs) if every else {}
+    for training in (training for training in ready if _name(training) not in failed):
+        own = commands.get(training, {})
+        if bad := [name for name in own if codes[name]]:
+            failed[_name(training)] = "" if where.here else f"see {sweep.logs / bad[0]}.log"
+        elif not (own and where.here):  # a blend, a child's, or one whose folds have been trained apart
+            try:
+                train(sweep, training)
+            except InputError as error:
+                failed[_name(training)] = str(error)
+    return failed
 
 
-def train(sweep: Sweep, training: Training, parallel: int = 1, command: Sequence[str] = ()) -> None:
-    """Train one variant with one seed, whose sources are there, and write its record."""
-    from saltseg.training import processes, run_training
+def _commands(sweep: Sweep, training: Training, where: Workers, command: Sequence[str]) -> dict[str, list[str]]:
+    """The command lines that train a variant, by name: one that records it, too, or one for each fold left."""
+    from saltseg.training import run_training
 
+    if sweep.study.variants[training[0]].members:
+        return {}
+    own = [*command, "--only", training[0], "--seeds", str(training[1])]
+    if where.here:
+        return {_name(training): own}
+    settings, run = sweep.settings(*training), sweep.run_dir(*training)
+    places = (sweep.input_dir, sweep.output_dir)
+    folds, _ = run_training.prepare_run(settings, sweep.data, run, *places, sweep.budget.folds)
+    return {f"{_name(training)}-fold_{number}": [*own, "--folds", str(number)] for number in folds}
+
+
+def train(sweep: Sweep, training: Training) -> None:
+    """Train what one variant lacks with one seed, whose sources are there, and write its record."""
     (name, seed), run = training, sweep.run_dir(*training)
     workspace = Workspace(sweep.input_dir, sweep.output_dir)
     if members := sweep.study.variants[name].members:
@@ -195,13 +214,6 @@ def train(sweep: Sweep, training: Training, parallel: int = 1, command: Sequence
 
         io.remove(run.path)  # of earlier members
         blend.blend_runs([sweep.run_dir(member, seed) for member in members], run, workspace)
-    elif parallel > 1:
-        job = (sweep.settings(name, seed), sweep.data, run, sweep.input_dir, sweep.output_dir, sweep.budget.folds)
-        folds, _ = run_training.prepare_run(*job)
-        own = [*command, "--only", name, "--seeds", str(seed), "--folds"]
-        codes = processes.run({f"fold_{k}": [*own, str(k)] for k in folds}, parallel, run.path / "logs")
-        if failed := [fold for fold, code in codes.items() if code]:
-            raise InputError(f"{', '.join(failed)} failed; fix what {run.path / 'logs'} says and rerun")
     else:
         train_folds(sweep, training, sweep.budget.folds)
     if sweep.study.complete:

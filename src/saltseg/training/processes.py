@@ -1,4 +1,4 @@
-"""Trainings as processes: independent ones side by side, or one network on several devices."""
+"""Trainings as processes: independent ones side by side, here or on a cluster, or one network on several devices."""
 
 import os
 import shutil
@@ -8,31 +8,16 @@ import sys
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from concurrent import futures
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import TextIO
 
+from saltseg import io, workers
 from saltseg.errors import InputError
+from saltseg.workers import CHILD, Workers
 
-CHILD = "SALTSEG_CHILD"  # environment variable of every process that is started here
 TO_END = 30.0  # seconds that a process has after SIGTERM
-
-
-def end_with_parent(interval: float = 2.0) -> None:
-    """Have this process stop, as by SIGTERM, when its parent is gone: one that is killed cannot end its children."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(interval)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, daemon=True).start()
-
-
-def is_child() -> bool:
-    """Whether another command started this process; that command reports the result."""
-    return CHILD in os.environ
 
 
 def check_devices(devices: int, batch_size: int) -> None:
@@ -45,59 +30,128 @@ def check_devices(devices: int, batch_size: int) -> None:
             f"train.batch_size is {batch_size}, of all {devices} devices together; "
             f"make it a multiple of {devices}, {2 * devices} at least"
         )
-    gpus = _gpus() if devices > 1 else []
-    if gpus and len(gpus) < devices:
-        raise InputError(f"--devices {devices}: there are {len(gpus)} GPUs; give that many at most")
+    found = workers.gpus() if devices > 1 else []
+    if found and len(found) < devices:
+        raise InputError(f"--devices {devices}: there are {len(found)} GPUs; give that many at most")
 
 
-def run(commands: Mapping[str, Sequence[str]], parallel: int, logs: Path) -> dict[str, int]:
-    """Run Python command lines, ``parallel`` at a time; one that fails stops no other.
+def run(commands: Mapping[str, Sequence[str]], where: Workers, logs: Path) -> dict[str, int]:
+    """Run Python command lines, as many at a time as there are workers; one that fails stops no other.
 
-    One at a time, they write to this terminal. Several write to ``logs/NAME.log`` each, and the terminal shows the last
-    line of every log; they share the cores and take turns with the visible GPUs. With fewer threads sums have another
-    order, so weights are equal to the bit only for equal numbers of threads. All are ended when this function is left,
-    also by Ctrl-C and SIGTERM (KeyboardInterrupt).
+    One at a time, they write to this terminal. Side by side they write to ``logs/NAME.log`` each, and the terminal
+    shows the last line of every log. On this machine they share the cores and take turns with the visible GPUs. With
+    fewer threads sums have another order, so weights are equal to the bit only for equal numbers of threads.
+
+    All are ended when this function is left, also by Ctrl-C and SIGTERM (KeyboardInterrupt); but those that have begun
+    on a cluster go on.
 
     Args:
         commands: by name, without the interpreter.
-        parallel: at a time.
+        where: on a cluster, in this folder.
         logs: folder of the logs.
 
     Returns:
         The exit codes by name.
     """
-    waiting, codes = list(commands.items()), dict[str, int]()
-    running: dict[str, tuple[int, subprocess.Popen[bytes]]] = {}
-    display, slots = LogDisplay(logs), min(parallel, len(commands))
-    if parallel > 1:
+    if not where.here:
         logs.mkdir(parents=True, exist_ok=True)
     with _terminated_as_interrupted():
-        try:
-            while waiting or running:
-                while waiting and len(running) < slots:
-                    name, command = waiting.pop(0)
-                    slot = min(set(range(slots)) - {taken for taken, _ in running.values()})
-                    log = logs / f"{name}.log" if parallel > 1 else None
-                    running[name] = slot, _start(command, slot, slots, log)
-                for name, (_, process) in list(running.items()):
-                    if process.poll() is None:
-                        continue
-                    del running[name]
-                    codes[name] = process.returncode
-                    ended = f"ended with exit code {process.returncode}" if process.returncode else "finished"
-                    if process.returncode == -signal.SIGKILL:
-                        ended = "was killed, perhaps for want of memory: lower --parallel"
-                    if process.returncode and parallel > 1:
-                        log = logs / f"{name}.log"
-                        ended += f", see {log}: {last_line(log)}"
-                    display.print(f"[{len(codes)}/{len(commands)}] {name} {ended}")
-                if parallel > 1:
-                    display.show(list(running))
-                time.sleep(0.2)
-        finally:
-            display.clear()
-            _end([process for _, process in running.values()])
+        if where.cluster:
+            with where.executor(logs) as executor:
+                there = {
+                    executor.submit(run_command, tuple(command), logs.resolve() / f"{name}.log", Path.cwd()): name
+                    for name, command in commands.items()
+                }
+                return _watch(executor, there, logs, apart=True)
+        slots = _Slots(min(where.parallel, len(commands)))
+        with futures.ThreadPoolExecutor(slots.count) as threads:
+            try:
+                here = {
+                    threads.submit(slots.run, tuple(command), None if where.here else logs / f"{name}.log"): name
+                    for name, command in commands.items()
+                }
+                return _watch(threads, here, logs, apart=not where.here)
+            finally:
+                threads.shutdown(wait=False, cancel_futures=True)
+                slots.end()
+
+
+def run_command(command: Sequence[str], log: Path, folder: Path) -> int:
+    """Run a Python command line in a folder, adding what it writes to a log; returns its exit code."""
+    with log.open("ab") as file:
+        # It may take the place of one whose worker was killed a moment ago, and which ends only now.
+        environment = os.environ | {CHILD: "1", io.PATIENCE: str(TO_END)}
+        done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, stdout=file, stderr=file)
+    return done.returncode
+
+
+def _watch(
+    executor: futures.Executor, waiting: dict["futures.Future[int]", str], logs: Path, apart: bool
+) -> dict[str, int]:
+    """Wait for all commands, and say of each how it ended; apart: whether they write to logs."""
+    codes, display, left = dict[str, int](), LogDisplay(logs), set(waiting)
+    try:
+        while left:
+            done, left = futures.wait(left, 0.2, futures.FIRST_COMPLETED)
+            for future in done:
+                name, code = waiting[future], future.result()
+                codes[name] = code
+                ended = f"ended with exit code {code}" if code else "finished"
+                if code == -signal.SIGKILL:
+                    ended = "was killed, perhaps for want of memory: run fewer at a time"
+                if code and apart:
+                    log = logs / f"{name}.log"
+                    ended += f", see {log}: {last_line(log)}"
+                display.print(f"[{len(codes)}/{len(waiting)}] {name} {ended}")
+            workers.check(executor)
+            if apart:
+                running = [name for future, name in waiting.items() if future in left and future.running()]
+                begun = [name for future, name in waiting.items() if future in left and (logs / f"{name}.log").exists()]
+                display.show(running or begun)  # what runs on a cluster, its futures do not say
+    finally:
+        display.clear()
+        for future in left:
+            future.cancel()
     return codes
+
+
+class _Slots:
+    """Processes of this machine, ``count`` at a time, each with its share of it."""
+
+    def __init__(self, count: int) -> None:
+        self.count, self.ended, self.lock = count, False, threading.Lock()
+        self.free = list(range(count))
+        self.processes: list[subprocess.Popen[bytes]] = []
+
+    def run(self, command: Sequence[str], log: Path | None) -> int:
+        """Run a Python command line in a free slot; without a log it writes to this terminal and has all cores."""
+        with self.lock:
+            if self.ended:
+                return -signal.SIGTERM
+            slot = self.free.pop(0)
+            environment = os.environ | {CHILD: "1"} | (workers.share(slot, self.count) if log else {})
+            with log.open("ab") if log else nullcontext() as file:
+                process = subprocess.Popen([sys.executable, *command], env=environment, stdout=file, stderr=file)
+            self.processes.append(process)
+        code = process.wait()
+        with self.lock:
+            self.free.append(slot)
+        return code
+
+    def end(self) -> None:
+        """Terminate those that run, kill those that have not ended in time, and start no more."""
+        with self.lock:
+            self.ended = True
+        for process in self.processes:
+            if process.poll() is None:
+                process.terminate()
+        deadline = time.monotonic() + TO_END
+        for process in self.processes:
+            try:
+                process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                process.kill()
+                process.wait()
 
 
 @contextmanager
@@ -111,50 +165,6 @@ def _terminated_as_interrupted() -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
-
-
-def _end(processes: Sequence["subprocess.Popen[bytes]"]) -> None:
-    """Terminate those that run, and kill those that have not ended in time."""
-    for process in processes:
-        if process.poll() is None:
-            process.terminate()
-    deadline = time.monotonic() + TO_END
-    for process in processes:
-        try:
-            process.wait(max(0.0, deadline - time.monotonic()))
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
-
-
-def _start(command: Sequence[str], slot: int, slots: int, log: Path | None) -> "subprocess.Popen[bytes]":
-    """Start a command; with a log, it appends to that and gets the share of the machine of one of ``slots``."""
-    environment = os.environ | {CHILD: "1"}
-    if log is None:
-        return subprocess.Popen([sys.executable, *command], env=environment)
-    # Threads wait for each other at every layer, so trainings with fewer threads each are faster together
-    # (benchmarks/bench.py --only tried).
-    environment.setdefault("OMP_NUM_THREADS", str(max(1, cores() // slots)))
-    gpus = _gpus()
-    if len(gpus) > 1:
-        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
-    with log.open("ab") as file:
-        return subprocess.Popen([sys.executable, *command], env=environment, stdout=file, stderr=file)
-
-
-def cores() -> int:
-    """Cores that this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _gpus() -> list[str]:
-    """The GPUs that this process sees, by their names in CUDA_VISIBLE_DEVICES."""
-    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
-    if visible is not None:
-        return [name for name in visible.split(",") if name.strip()]
-    import torch
-
-    return [str(number) for number in range(torch.cuda.device_count())]
 
 
 class LogDisplay:
