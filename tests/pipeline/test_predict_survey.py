@@ -258,6 +258,7 @@ def test_killed_at_any_moment(tmp_path: Path, predict: Callable[..., int]) -> No
     assert results(target.parent) == whole
 
 
+@pytest.mark.slow
 def test_memory_does_not_grow_with_the_survey(
     tmp_path: Path, predict: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -115,3 +115,43 @@ def test_labels_that_moved_are_cut_again(tmp_path: Path, capsys: pytest.CaptureF
     masks = competition.read_train(tmp_path / "input" / "a").masks
     assert masks[:, 50:66].all()
     assert not masks[:, 20:40].any()
+
+
+def test_clip_and_polarity_are_those_of_the_labeled_lines(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of the same file both, of another the clip; of what no command wrote neither."""
+    monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: Half())
+    io.write_json(trained.run.postprocess, postprocess(threshold=100))
+    dice = np.random.default_rng(0)
+    same, other = (cube(tmp_path / f"{name}.sgy", dice.integers(-99, 100, (4, 5, 24))) for name in "ab")
+    labels = cube(tmp_path / "mask.sgy", np.ones((4, 5, 24), int))
+    words = ("--inlines", "11", "--name", "lines", "--input", str(trained.input), "--clip", "90")
+    assert in_process.call("lines", str(same), "--labels", str(labels), *words, "--polarity", "reversed") == 0
+    written = (trained.input / "lines" / "source.json").read_text()
+
+    def predicted(source: Path, *more: str) -> tuple[float, str]:
+        target, places = tmp_path / "salt.sgy", ("--input", str(trained.input), "--output", str(trained.output))
+        assert in_process.call("predict", "tiny-run", str(source), "--to", str(target), *more, *places) == 0
+        record = json.loads((tmp_path / "salt.sgy.json").read_text())
+        for path in tmp_path.glob("salt*"):
+            path.unlink()
+        return record["clip_percentile"], record["polarity"]
+
+    assert predicted(same) == (99, "as stored")
+    (trained.root / "source.json").write_text(written)
+    assert predicted(same) == (90, "reversed")
+    assert predicted(other) == (90, "as stored")
+    assert predicted(same, "--clip", "95", "--polarity", "as-stored") == (95, "as stored")
+    (trained.root / "source.json").write_text('{"source": "lines", "clip": "high"}')
+    assert predicted(same) == (99, "as stored")
+
+
+def test_a_mask_with_nan_is_not_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    true = np.ones((4, 3, 20))
+    first = cube(tmp_path / "a.sgy", true.astype(int))
+    true[1, 2, 3] = np.nan
+    numbers = segy_files.grid(range(10, 14), range(3))
+    second = segy_files.write(tmp_path / "b.sgy", true.reshape(-1, 20), numbers)
+    assert in_process.call("score-survey", str(first), str(second)) == 2
+    assert "b.sgy has samples that are no numbers (NaN or infinity)" in capsys.readouterr().err

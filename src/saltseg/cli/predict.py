@@ -50,8 +50,21 @@ def predict(
             show_default=False,
         ),
     ] = None,
-    clip: survey.Clip = 99.0,
-    polarity: survey.Polarity = "as-stored",
+    clip: Annotated[
+        float | None,
+        Option(
+            metavar="PERCENTILE",
+            help=f"SEG-Y: {survey.CLIP_HELP} (default: as in the labeled lines of the training; else 99)",
+            show_default=False,
+        ),
+    ] = None,
+    polarity: Annotated[
+        Literal["as-stored", "reversed"] | None,
+        Option(
+            help=f"SEG-Y: {survey.POLARITY_HELP} (default: as in the labeled lines of this survey; else as-stored)",
+            show_default=False,
+        ),
+    ] = None,
     along: Annotated[Literal["both", "inline", "crossline"], Option(help="SEG-Y: direction of the sections")] = "both",
     depth: Annotated[bool, Option("--depth", help="SEG-Y: samples are meters, not milliseconds")] = False,
     inline_byte: survey.InlineByte = None,
@@ -93,7 +106,7 @@ def predict(
     trained, machine = releases.find(run, output_dir), runtime(changes)
     views = tuple(tta.split(",")) if tta else None
     surveys = (clip, polarity, along, depth, inline_byte, crossline_byte, as_line)
-    if (source is None or source.is_dir()) and surveys != (99.0, "as-stored", "both", False, None, None, False):
+    if (source is None or source.is_dir()) and surveys != (None, None, "both", False, None, None, False):
         raise InputError(
             "--clip, --polarity, --along, --depth, --inline-byte, --crossline-byte and --as-line are for a SEG-Y file; "
             "leave them out, or name one"
@@ -116,7 +129,7 @@ def predict(
 
     from saltseg.pipeline.survey import Options
 
-    options = Options(clip, polarity == "reversed", along, depth, views)
+    options = Options(clip, survey.POLARITIES[polarity], along, depth, views)
     opened = survey.opened(source, inline_byte, crossline_byte, as_line)
     target = to or predictions / f"{source.stem}.sgy"
     return survey.predict_survey(trained, opened, target, options, input_dir, machine, where)

@@ -36,8 +36,8 @@ CrosslineByte = Annotated[
     Option(metavar="N", help="SEG-Y: of the crossline, or CDP of a line", show_default=False),
 ]
 AsLine = Annotated[bool, Option("--as-line", help="SEG-Y: one line, its traces in the order of the file")]
-Clip = Annotated[float, Option(metavar="PERCENTILE", help="SEG-Y: of |amplitude| that becomes black or white")]
-Polarity = Annotated[Literal["as-stored", "reversed"], Option(help="SEG-Y: of the survey's amplitudes")]
+CLIP_HELP, POLARITY_HELP = "of |amplitude| that becomes black or white", "of the survey's amplitudes"
+POLARITIES = {None: None, "as-stored": False, "reversed": True}
 
 
 def opened(
@@ -151,8 +151,8 @@ def lines(
         str | None, Option(help="of the dataset under input/ (default: the survey's)", show_default=False)
     ] = None,
     step: Annotated[int, Option(metavar="N", help="pixels between tiles, 1 to 101")] = 50,
-    clip: Clip = 99.0,
-    polarity: Polarity = "as-stored",
+    clip: Annotated[float, Option(metavar="PERCENTILE", help=CLIP_HELP)] = 99.0,
+    polarity: Annotated[Literal["as-stored", "reversed"], Option(help=POLARITY_HELP)] = "as-stored",
     inline_byte: InlineByte = None,
     crossline_byte: CrosslineByte = None,
     overwrite: Annotated[bool, Option("--overwrite", help="replace the dataset of that name")] = False,
@@ -167,8 +167,8 @@ def lines(
     are the traces from the first to the last of the inline, gaps included.
 
     The usual steps follow. Train with folds.scheme=grouped, and a network is scored on lines that it did not see.
-    Fine-tune from another run with --set train.init_from=file:output/runs/RUN/fold_0/network.ckpt. Predict with the
-    same --clip and --polarity.
+    Fine-tune from another run with --set train.init_from=file:output/runs/RUN/fold_0/network.ckpt. The prediction of
+    the survey takes --clip and --polarity from here.
     """
     from saltseg.pipeline import survey_lines
 

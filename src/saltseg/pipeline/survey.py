@@ -9,6 +9,7 @@ import hashlib
 import json
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -49,15 +50,16 @@ class Options:
     """How a survey is predicted.
 
     Attributes:
-        clip: percentile of the survey's |amplitude| that becomes black or white.
-        reverse: whether to reverse the polarity.
+        clip: percentile of the survey's |amplitude| that becomes black or white; None: that of the labeled lines which
+            the networks were trained on (`saltseg lines`), else 99.
+        reverse: whether to reverse the polarity; None: as in labeled lines of this file, else not.
         along: "both", or the direction of the sections: "inline" or "crossline".
         depth: whether samples are meters, not milliseconds.
         tta: names of views; None: those of the run or the model.
     """
 
-    clip: float = gray.CLIP_PERCENTILE
-    reverse: bool = False
+    clip: float | None = None
+    reverse: bool | None = None
     along: str = "both"
     depth: bool = False
     tta: tuple[str, ...] | None = None
@@ -109,7 +111,8 @@ def predict_survey(
     directions = _directions(survey, options.along)
     with outputs.making(survey):
         amplitudes = sample_amplitudes(survey.layout)
-        scaling = fit_scaling(survey, amplitudes, options.clip, options.reverse)
+        clip, reverse = _gray_scale(source, survey, options, input_dir)
+        scaling = fit_scaling(survey, amplitudes, clip, reverse)
         settings, networks, postprocessing = trained.load(source, options.tta, runtime)
         key = [fingerprint(networks, settings), asdict(scaling), postprocessing.to_dict(), options.depth]
         outputs.require_space(survey, len(directions))
@@ -125,8 +128,8 @@ def predict_survey(
             record = {
                 "run": source.name,
                 "directions": list(directions),
-                "clip_percentile": options.clip,
-                "polarity": "reversed" if options.reverse else "as stored",
+                "clip_percentile": clip,
+                "polarity": "reversed" if reverse else "as stored",
                 "amplitude_center": scaling.center,
                 "amplitude_half_range": scaling.half_range,
                 "histogram_distance": _histogram_distance(source, input_dir, amplitudes, scaling),
@@ -173,6 +176,17 @@ def _directions(survey: Survey, along: str) -> tuple[str, ...]:
     if along not in survey.directions:
         raise InputError(f"--along {along}: {survey.layout.path} is a line, which has one direction; leave it out")
     return (along,)
+
+
+def _gray_scale(source: RunDir | ModelDir, survey: Survey, options: Options, input_dir: Path) -> tuple[float, bool]:
+    """Clip and polarity: as given, or as in the labeled lines of the training."""
+    clip, reverse, lines = gray.CLIP_PERCENTILE, False, None
+    with suppress(InputError):  # a dataset that is gone
+        lines = competition.read_source(competition.dataset_root(input_dir, source.read_provenance()["dataset"]))
+    if isinstance(lines, dict) and lines.get("source") == "lines" and isinstance(lines.get("clip"), int | float):
+        clip = lines["clip"]
+        reverse = lines.get("survey") == str(survey.layout.path.resolve()) and lines.get("reverse") is True
+    return clip if options.clip is None else options.clip, reverse if options.reverse is None else options.reverse
 
 
 def _histogram_distance(source: RunDir | ModelDir, input_dir: Path, amplitudes: Amplitudes, scaling: Scaling) -> float:

@@ -37,7 +37,7 @@ def score_survey(predicted: Survey, true: Survey, without: Sequence[int]) -> tup
         The score of all other inlines; and those by distance, in lines, from the nearest one left out.
 
     Raises:
-        InputError: the files have other traces or samples, or no line is left.
+        InputError: the files have other traces or samples, or samples that are no numbers; no line is left.
     """
     first, second = predicted.layout, true.layout
     same = np.array_equal(predicted.inlines, true.inlines) and np.array_equal(predicted.crosslines, true.crosslines)
@@ -67,8 +67,15 @@ def _count(predicted: Survey, true: Survey, direction: str, line: int) -> tuple[
     """Of one line: samples that are salt in both, in the prediction, in truth; all samples."""
     traces = np.sort(predicted.columns(direction, line)[1])
     traces = traces[traces >= 0]
-    found, salt = (read_traces(survey.layout, traces) != 0 for survey in (predicted, true))
+    found, salt = (_salt(survey, traces) for survey in (predicted, true))
     return int((found & salt).sum()), int(found.sum()), int(salt.sum()), found.size
+
+
+def _salt(survey: Survey, traces: np.ndarray) -> np.ndarray:
+    values = read_traces(survey.layout, traces)
+    if not np.isfinite(values).all():
+        raise InputError(f"{survey.layout.path} has samples that are no numbers (NaN or infinity); a mask has 0 and 1")
+    return values != 0
 
 
 def _score(counts: np.ndarray) -> SurveyScore:

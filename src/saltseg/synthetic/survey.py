@@ -206,7 +206,8 @@ class _Model:
         folds = (1 - share) * self.folds[0][inline] + share * self.folds[1][inline]
         across = np.arange(self.shape[1], dtype=np.float32)[None, :] - self.shape[1] / 2
         dip = self.dips[0] * (inline - self.size.inlines / 2) + self.dips[1] * across
-        shadow = 1 - 0.9 * (np.cumsum(salt, axis=0, dtype=np.float32) > 1)
+        above = np.cumsum(salt, axis=0, dtype=np.float32)
+        shadow = 1 - 0.9 * np.minimum(above / self.radius, 1)  # smooth in every direction
         lift = 0.6 * self.radius * np.exp(-np.maximum(distance, 0) / (0.5 * self.radius)) * shadow
         lift = ndimage.uniform_filter(lift, int(2 * WAVELENGTH) | 1)
         return depth + folds + dip + lift + sum(self._slip(fault, inline, depth) for fault in self.faults)
