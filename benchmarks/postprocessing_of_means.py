@@ -1,22 +1,26 @@
-"""Which post-processing suits the mean of k networks, which is submitted? Measured on labeled tiles held back.
+"""Which post-processing suits the mean of five networks, which is submitted, and how much better than one is it?
 
 Post-processing is tuned on out-of-fold predictions, each of one network, and applied to the mean of all folds. Here
-fold 0 of the usual table plays the test set, and five folds are trained on the other 2,400 tiles, with two seeds:
+fold 0 of the usual table plays the test set, and five folds are trained on the other 2,400 tiles:
 
   python benchmarks/postprocessing_of_means.py prepare
   saltseg train recipe_lite0_resized --data tgs-held600 --name held600-0
-  saltseg train recipe_lite0_resized --data tgs-held600 --name held600-1 --set train.seed=1
   saltseg predict held600-0
-  saltseg predict held600-1
-  python benchmarks/postprocessing_of_means.py compare held600-0 held600-1
+  python benchmarks/postprocessing_of_means.py compare held600-0 --with tgs-lite0_resized,tgs-combined
 
-``compare`` scores the mean of five on the tiles held back under threshold 0.5, the post-processing fitted on single
-out-of-fold networks, the one fitted on out-of-fold means of both seeds, and the best that these tiles allow, fitted on
-the other half of them. Each with several margins for the selection of steps.
+``compare`` scores the mean of five on the tiles held back under threshold 0.5, under the post-processing fitted on
+single out-of-fold networks, under the one fitted on out-of-fold means, and under the best that these tiles allow,
+fitted on the other half of them. Each with several margins for the selection of steps. For an out-of-fold mean, the
+published runs of --with add their networks, which have not seen the tile either.
+
+A second table has the score of one to five networks, the mean over all choices of that many.
 """
 
 import argparse
 import csv
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import combinations
 from pathlib import Path
 
 import numpy as np
@@ -60,31 +64,60 @@ def _write(path: Path, rows: list[dict[str, str]]) -> None:
         writer.writerows(rows)
 
 
-def compare(input_dir: Path, output_dir: Path, names: list[str]) -> None:
-    """Print the table."""
+def compare(input_dir: Path, output_dir: Path, name: str, others: Sequence[str]) -> None:
+    """Print both tables."""
     every = competition.read_train(input_dir / "tgs")
-    labeled = [runs.RunDir(output_dir / "runs" / name) for name in names]
-    oof = [predictions.load_predictions(run.oof) for run in labeled]
-    test = [predictions.load_predictions(run.test) for run in labeled]
-    ids = oof[0].ids
-    true, held = every.masks_of(ids.tolist()), every.masks_of(test[0].ids.tolist())
-    singles = [step_selection.OutOfFold(part.probabilities, true, np.asarray(part.fold), None) for part in oof]
-    mean = predictions.mean_predictions(oof)
-    means = step_selection.OutOfFold(mean.probabilities, true, np.asarray(mean.fold), None)
+    run = runs.RunDir(output_dir / "runs" / name)
+    oof, test = predictions.load_predictions(run.oof), predictions.load_predictions(run.test)
+    networks = [predictions.load_predictions(fold.test) for fold in run.finished_folds()]
+    true, held = every.masks_of(oof.ids.tolist()), every.masks_of(test.ids.tolist())
+    fitted_on = {"single networks": oof}
+    members = [oof]
+    for other in others:
+        published = runs.RunDir(output_dir / "published" / other)
+        unseen = predictions.reorder(predictions.collate_folds(published.finished_folds()), oof.ids)
+        members.append(replace(unseen, fold=oof.fold))  # by other folds, but no network has seen the tile
+        fitted_on[f"means of {len(members)}"] = predictions.mean_predictions(members)
+    at_half = _scores(test, THRESHOLD_HALF, held)
+    print(f"{name}: mean of {len(networks)} on {len(held)} tiles held back; gain over 0.5, paired 95 % interval\n")
+    print("| post-processing | score | gain | interval | parameters |\n|---|---|---|---|---|")
+    print(f"| threshold 0.5 | {at_half.mean():.4f} | | | |")
+    tuned = dict[str, Postprocessing]()
+    for title, predicted in fitted_on.items():
+        images = step_selection.OutOfFold(predicted.probabilities, true, np.asarray(oof.fold), None)
+        for margin in MARGINS:
+            selected = _postprocessing(images, margin)
+            tuned[f"fitted on {title}, gain above {margin:g} standard errors"] = selected
+    for title, selected in tuned.items():
+        _row(title, at_half, _scores(test, selected, held), str(selected.to_dict()))
     halves = threshold_search.random_parts(len(held), 2)
-    for name, part, fitted_on in zip(names, test, singles, strict=True):
-        at_half = average_precision.average_precision(THRESHOLD_HALF.apply(part.probabilities), held)
-        own = step_selection.OutOfFold(part.probabilities, held, halves, None)
-        print(f"\n{name}: mean of five on {len(held)} tiles held back; gain over 0.5, paired 95% interval")
-        print("| post-processing | score | gain | interval | parameters |\n|---|---|---|---|---|")
-        print(f"| threshold 0.5 | {at_half.mean():.4f} | | | |")
-        for title, images in (("fitted on single networks", fitted_on), ("fitted on means of two", means)):
-            for margin in MARGINS:
-                chosen = _postprocessing(images, margin)
-                scores = average_precision.average_precision(chosen.apply(part.probabilities), held)
-                _row(f"{title}, gain above {margin:g} standard errors", at_half, scores, str(chosen.to_dict()))
-        best = step_selection.cross_fit(own, margin=0)
-        _row("cross-fitted on these tiles", at_half, best, "")
+    own = step_selection.OutOfFold(test.probabilities, held, halves, None)
+    _row("cross-fitted on these tiles", at_half, step_selection.cross_fit(own, margin=0), "")
+
+    single = tuned[f"fitted on single networks, gain above {MARGINS[1]:g} standard errors"]
+    print("\n| networks | at 0.5 | gain over one | interval | post-processed | gain over one | interval |")
+    print("|---|---|---|---|---|---|---|")
+    first = [_mean_of(networks, 1, chosen, held) for chosen in (THRESHOLD_HALF, single)]
+    for count in range(1, len(networks) + 1):
+        cells = []
+        for one, chosen in zip(first, (THRESHOLD_HALF, single), strict=True):
+            scores = _mean_of(networks, count, chosen, held)
+            gain = bootstrap.paired_difference(one, scores)
+            low, high = gain.interval
+            cells += [f"{scores.mean():.4f}", f"{gain.mean:+.4f}", f"{low:+.4f} ... {high:+.4f}"]
+        print(f"| {count} | {' | '.join(cells)} |")
+
+
+def _scores(predicted: predictions.Predictions, chosen: Postprocessing, true: np.ndarray) -> np.ndarray:
+    return average_precision.average_precision(chosen.apply(predicted.probabilities), true)
+
+
+def _mean_of(
+    networks: Sequence[predictions.Predictions], count: int, chosen: Postprocessing, true: np.ndarray
+) -> np.ndarray:
+    """Score of each tile, averaged over all choices of ``count`` networks."""
+    means = [predictions.mean_predictions(some) for some in combinations(networks, count)]
+    return np.mean([_scores(mean, chosen, true) for mean in means], axis=0)
 
 
 def _postprocessing(images: step_selection.OutOfFold, margin: float) -> Postprocessing:
@@ -102,14 +135,17 @@ def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("step", choices=["prepare", "compare"])
-    parser.add_argument("runs", nargs="*", help="for compare")
+    parser.add_argument("run", nargs="?", default="held600-0", help="for compare")
+    parser.add_argument("--with", dest="others", default="", help="published runs for out-of-fold means: A,B")
     parser.add_argument("--input", type=Path, default=Path("input"))
     parser.add_argument("--output", type=Path, default=Path("output"))
     arguments = parser.parse_args()
     if arguments.step == "prepare":
         prepare(arguments.input, arguments.output)
     else:
-        compare(arguments.input, arguments.output, arguments.runs)
+        compare(
+            arguments.input, arguments.output, arguments.run, [name for name in arguments.others.split(",") if name]
+        )
 
 
 if __name__ == "__main__":
