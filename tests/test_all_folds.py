@@ -23,6 +23,7 @@ from saltseg.postprocessing.parameters import Postprocessing
 from saltseg.reporting import leaderboard, report
 from saltseg.synthetic.dataset import write_dataset
 from saltseg.training import run_training
+from saltseg.training.run_training import TrainingJob
 
 TAUGHT = ("pseudo.teacher=tiny-run", "pseudo.all_folds=true")
 FIXED = ("train.checkpoint=last", "train.schedule=constant")
@@ -149,7 +150,7 @@ def test_nothing_is_trained_on_its_labels_or_its_weights(
     settings = config.override(trained.settings, [*changes, *FIXED])
     student = runs.run_dir(trained.output, "student")
     with pytest.raises(InputError, match=WHY + "these contain the validation masks; use tiny-run instead"):
-        run_training.train_run(settings, "tiny", student, trained.input, trained.output)
+        run_training.train_run(TrainingJob(settings, "tiny", student, trained.input, trained.output))
     assert not student.path.exists()
 
 

@@ -20,7 +20,7 @@ from saltseg.config import Runtime
 from saltseg.errors import InputError
 from saltseg.models import precision
 from saltseg.pipeline import collate, folder
-from saltseg.training.processes import CHILD
+from saltseg.workers import CHILD, Workers
 
 SCRIPTS = Path(__file__).parents[1] / "scripts"
 VERB_OF_SCRIPT = {
@@ -229,7 +229,7 @@ def test_settings_of_the_machine_reach_every_prediction(trained: Trained) -> Non
     words = ["--set", "runtime.predict_batch_size=3", "--output", str(trained.output)]
     with mock.patch.object(folder, "predict_folder", return_value=([], ())) as predicted:
         assert in_process.call("predict", "tiny-run", str(trained.root), "--tta", "identity", *words) == 0
-    assert predicted.call_args.kwargs == {"tta": ("identity",), "runtime": runtime}
+    assert predicted.call_args.kwargs == {"tta": ("identity",), "runtime": runtime, "where": Workers()}
     with mock.patch.object(collate, "collate_run", return_value=(3, 3)) as collated:
         assert in_process.call("predict", "tiny-run", *words) == 0
     assert collated.call_args.args[-1] == runtime

@@ -25,6 +25,7 @@ from saltseg.errors import InputError
 from saltseg.models import checkpoints, losses, precision
 from saltseg.synthetic.dataset import write_dataset
 from saltseg.training import fold, run_training
+from saltseg.training.run_training import TrainingJob
 
 # Small, but with everything that carries state from epoch to epoch: dropout, augmentation, a learning rate that
 # drops after every epoch without improvement, and a best epoch.
@@ -52,7 +53,8 @@ def command(place: Path, name: str, *more: str) -> list[str]:
 def train(place: Path, name: str, *changes: str, wanted: Sequence[int] = (0,)) -> tuple[runs.RunDir, list[int]]:
     """As `command`, but in this process; the run, and the folds that were skipped."""
     settings, run = override(experiments.named("unet"), [*SETTINGS, *changes]), runs.run_dir(place / "output", name)
-    return run, run_training.train_run(settings, "tiny", run, place / "input", place / "output", wanted)
+    job = TrainingJob(settings, "tiny", run, place / "input", place / "output", wanted)
+    return run, run_training.train_run(job)
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +196,7 @@ def test_a_dataset_without_labels_or_without_anything_to_predict_is_refused(plac
         (root / f"{name}.csv").write_text("id,rle_mask\n")
         run = runs.run_dir(place / "output", root.name)
         with pytest.raises(InputError, match=rf"{name}.csv lists no image.*{message}"):
-            run_training.prepare_run(settings, root.name, run, place / "input", place / "output")
+            run_training.prepare_run(TrainingJob(settings, root.name, run, place / "input", place / "output"))
         assert not run.path.exists()
 
 

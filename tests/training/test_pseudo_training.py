@@ -25,6 +25,7 @@ from saltseg.training import fold, pseudo_labels, run_training
 from saltseg.training.callbacks import Averaging
 from saltseg.training.module import SaltModule
 from saltseg.training.pseudo_labels import PseudoLabeledImages
+from saltseg.training.run_training import TrainingJob
 
 SETTINGS = (
     "data.size=32", "data.resize_mode=resize", "model.filters=2", "folds.count=2", "train.epochs=2",
@@ -209,7 +210,8 @@ def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_f
     changes = [*SETTINGS, f"pseudo.images={extra}", "train.ema_decay=0.5"]
     settings = config.override(experiments.named("unet"), changes)
     run = runs.run_dir(tmp_path / "output", "own")
-    run_training.train_run(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [0])
+    job = TrainingJob(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [0])
+    run_training.train_run(job)
     assert io.read_json(run.fold(0).metrics)["n_pseudo"] == 6
     assert (
         unlabeled.mean_teacher_images(replace(settings.pseudo, limit=3)).ids
@@ -217,7 +219,7 @@ def test_a_run_that_teaches_itself_leaves_known_images_out_and_is_bound_to_its_f
     )
     next(extra.iterdir()).unlink()
     with pytest.raises(InputError, match=r"run 'own' exists and differs \(unlabeled_hash: changed\)"):
-        run_training.train_run(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [1])
+        run_training.train_run(replace(job, fold_numbers=[1]))
 
 
 @pytest.mark.slow
@@ -227,8 +229,9 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
 
     def train(name: str, *changes: str) -> runs.RunDir:
         settings = config.override(experiments.named("unet"), [*SETTINGS, *changes])
-        run_training.train_run(settings, "tiny", runs.run_dir(output, name), tmp_path / "input", output)
-        return runs.run_dir(output, name)
+        run = runs.run_dir(output, name)
+        run_training.train_run(TrainingJob(settings, "tiny", run, tmp_path / "input", output))
+        return run
 
     teacher = train("teacher")
     with pytest.raises(InputError, match="teacher has labeled no images for fold 0"):

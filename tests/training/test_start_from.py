@@ -19,6 +19,7 @@ from saltseg.models.checkpoints import load_weights
 from saltseg.synthetic.dataset import write_dataset
 from saltseg.training import fold, pretraining, run_training
 from saltseg.training.module import SaltModule
+from saltseg.training.run_training import TrainingJob
 
 FIXED = ("train.checkpoint=last", "train.schedule=constant")
 
@@ -60,7 +61,7 @@ def test_an_experiment_starts_its_folds_from_a_file_or_is_refused_at_once(tmp_pa
     def train(name: str, *changes: str) -> runs.RunDir:
         settings = tiny_fold.settings("folds.count=2", "train.epochs=1", *FIXED, *changes)
         run = runs.run_dir(tmp_path / "output", name)
-        run_training.train_run(settings, "tiny", run, tmp_path / "input", tmp_path / "output", wanted=[0])
+        run_training.train_run(TrainingJob(settings, "tiny", run, tmp_path / "input", tmp_path / "output", [0]))
         return run
 
     figures = io.read_json(train("fine", start).fold(0).metrics)
@@ -83,7 +84,7 @@ def test_a_fold_of_a_run_on_the_same_data_is_no_start_for_all_folds(tmp_path: Pa
     def train(name: str, dataset: str, *changes: str) -> runs.RunDir:
         settings = tiny_fold.settings("folds.count=2", "train.epochs=1", *FIXED, *changes)
         run = runs.run_dir(tmp_path / "output", name)
-        run_training.train_run(settings, dataset, run, tmp_path / "input", tmp_path / "output", wanted=[0])
+        run_training.train_run(TrainingJob(settings, dataset, run, tmp_path / "input", tmp_path / "output", [0]))
         return run
 
     first = train("first", "tiny")

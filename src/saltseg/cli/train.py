@@ -26,6 +26,7 @@ from saltseg.errors import InputError
 
 if TYPE_CHECKING:
     from saltseg.runs import RunDir
+    from saltseg.training.run_training import TrainingJob
     from saltseg.workers import Workers
 
 Folds = Annotated[str, Option(metavar="0,1", help="all, or numbers")]
@@ -81,9 +82,9 @@ def train(
     from saltseg.training import processes
     from saltseg.workers import Workers, is_child
 
-    where = Workers(parallel, cluster)
+    workers = Workers(parallel, cluster)
     settings = configured(experiment, changes, holdout)
-    wanted = None if folds == "all" else numbers("--folds", folds, also="all")
+    fold_numbers = None if folds == "all" else numbers("--folds", folds, also="all")
     run = runs.run_dir(output_dir, name or runs.default_name(data, settings.name, holdout))
     processes.check_devices(devices, settings.train.batch_size)
     if devices > 1 and parallel > 1:
@@ -91,18 +92,14 @@ def train(
 
     from saltseg.training import run_training
 
-    job = (settings, data, run, input_dir, output_dir, wanted, overwrite, devices)
+    job = run_training.TrainingJob(settings, data, run, input_dir, output_dir, fold_numbers, overwrite, devices)
     failed = []
     # Each device repeats the command line of its process, so that must train one fold and do nothing else.
-    if not where.here or (devices > 1 and not is_child()):
-        missing, skipped = run_training.prepare_run(*job)
-        options = ["--data", data, "--input", str(input_dir), "--output", str(output_dir), "--devices", str(devices)]
-        options += ["--overwrite"] if overwrite else []
-        for change in changes or []:  # not saved with the run
-            options += ["--set", change] if change.startswith("runtime.") else []
-        failed = _train_apart(run, missing, options, where)
+    if not workers.here or (devices > 1 and not is_child()):
+        missing, skipped = run_training.prepare_run(job)
+        failed = _train_apart(job, missing, _of_runtime(changes), workers)
     else:
-        skipped = run_training.train_run(*job)
+        skipped = run_training.train_run(job)
     for number in skipped:
         print(f"fold {number} of {run.name} is finished already; skipped")
     if not is_child():
@@ -113,13 +110,22 @@ def train(
     return ["saltseg", "predict", run.name]
 
 
-def _train_apart(run: "RunDir", folds: Sequence[int], options: Sequence[str], where: "Workers") -> list[str]:
+def _of_runtime(changes: list[str] | None) -> list[str]:
+    """Those of the changes that are not saved with a run."""
+    return [change for change in changes or [] if change.strip().startswith("runtime.")]
+
+
+def _train_apart(job: "TrainingJob", folds: Sequence[int], changes: Sequence[str], workers: "Workers") -> list[str]:
     """Train each fold in a process of its own from the run's saved configuration; returns those that failed."""
     from saltseg.training import processes
 
-    again = ["-m", "saltseg", "train", str(run.config), "--name", run.name, *options]
-    commands = {f"fold_{number}": [*again, "--folds", str(number)] for number in folds}
-    return [fold for fold, code in processes.run(commands, where, run.path / "logs").items() if code]
+    run = job.run
+    command = ["-m", "saltseg", "train", str(run.config), "--name", run.name, "--data", job.dataset]
+    command += ["--input", str(job.input_dir), "--output", str(job.output_dir), "--devices", str(job.devices)]
+    command += ["--overwrite"] if job.overwrite else []
+    command += [part for change in changes for part in ("--set", change)]
+    commands = {f"fold_{number}": [*command, "--folds", str(number)] for number in folds}
+    return [fold for fold, code in processes.run(commands, workers, run.path / "logs").items() if code]
 
 
 def _print_folds(run: "RunDir") -> None:
@@ -131,10 +137,10 @@ def _print_folds(run: "RunDir") -> None:
             print(f"fold {fold.number}: no score: its labels come from all folds of {teacher}")
             continue
         metrics = schemas.read(fold.metrics)
-        known = [text.format(metrics[key]) for key, text in FOLD_SCORES.items() if metrics.get(key) is not None]
+        scores = [text.format(metrics[key]) for key, text in FOLD_SCORES.items() if metrics.get(key) is not None]
         print(
-            f"fold {fold.number}: {', '.join(known)}, {metrics['seconds'] / 60:.1f} min; epoch {metrics['best_epoch']} "
-            f"of {metrics['epochs']} ({metrics['best_epoch_chosen_by']})"
+            f"fold {fold.number}: {', '.join(scores)}, {metrics['seconds'] / 60:.1f} min; "
+            f"epoch {metrics['best_epoch']} of {metrics['epochs']} ({metrics['best_epoch_chosen_by']})"
         )
         if epoch := metrics.get("diverged_at_epoch"):
             print(
@@ -173,22 +179,21 @@ def run_all(
     settings = configured(experiment, changes, holdout)
     run = runs.run_dir(output_dir, name or runs.default_name(data, settings.name, holdout))
     teacher = settings.pseudo_labels_from_all_folds
-    machine = [change for change in changes or [] if change.strip().startswith("runtime.")]
     places: dict[str, Path] = {"input_dir": input_dir, "output_dir": output_dir}
     steps: dict[str, Callable[[], Result]] = {
         "train": lambda: train(
             experiment, data, folds=folds, holdout=holdout, changes=changes, name=run.name, parallel=parallel,
             cluster=cluster, devices=devices, **places,
         ),
-        "predict": lambda: predict.predict(run.name, changes=machine, **places),
+        "predict": lambda: predict.predict(run.name, changes=_of_runtime(changes), **places),
         "tune": lambda: predict.tune(run.name, **places),
         "submit": lambda: predict.submit(run.name, postprocessing_from=teacher or None, **places),
         "report": lambda: analyze.report(run.name, **places),
         "leaderboard": lambda: analyze.leaderboard(output_dir=output_dir),
     }  # fmt: skip
-    wanted = ["train", "predict", "submit"] if teacher else list(steps)
-    for number, step in enumerate(wanted, start=1):
-        print(f"\n[{number}/{len(wanted)}] {step}", flush=True)
+    names = ["train", "predict", "submit"] if teacher else list(steps)
+    for number, step in enumerate(names, start=1):
+        print(f"\n[{number}/{len(names)}] {step}", flush=True)
         result = steps[step]()
         if isinstance(result, int) and result:
             return result  # a training that failed

@@ -4,7 +4,7 @@ Transposed masks or repeated ids would not stop a training. Constant tiles, empt
 the real data and are no problems.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
@@ -56,14 +56,16 @@ def check_dataset(root: Path, progress: Progress | None = None) -> list[Problem]
     if not root.is_dir():
         return [Problem("get the data with saltseg prepare", ((str(root), "folder is missing"),))]
     check = _Check(root)
-    train = check.read_table("train.csv", ("id", "rle_mask"))
-    sample = check.read_table("sample_submission.csv", ("id", "rle_mask"))
+    train = check.read_table(root / "train.csv", ("id", "rle_mask"))
+    sample = check.read_table(root / "sample_submission.csv", ("id", "rle_mask"))
     if train.usable and not train.rows:
         check.add("train.csv", "no rows", "fetch the table again")
     if sample.usable and not sample.rows:
         check.add("sample_submission.csv", "no rows", "list at least one image to predict")
     masks = check.decode(train)
-    check.check_optional_tables(train, sample)
+    check.check_depths()
+    check.check_sections(train)
+    check.check_solution(sample)
     for id_ in filter(train.rows.__contains__, sample.rows):
         check.add(_line(sample, id_), f"id {id_} is in train.csv too", "keep it in one of the two")
     train_images, train_masks = check.check_folder("train/images", train), check.check_folder("train/masks", train)
@@ -71,7 +73,7 @@ def check_dataset(root: Path, progress: Progress | None = None) -> list[Problem]
     check.add_repeated()
     jobs: list[_Job] = [(_pixel_key, path) for path in train_images + test_images]
     jobs += [(lambda path: _compare_mask(path, masks.get(path.stem)), path) for path in train_masks]
-    check.compare_pixels(dict(zip(train_images + test_images, check.read_files(jobs, progress), strict=False)), train)
+    check.compare_pixels(check.read_files(jobs, progress), train)
     return check.problems()
 
 
@@ -83,7 +85,7 @@ class _Check:
         self.places: dict[str, dict[tuple[str, str], None]] = {}  # by fix
         self.notes: set[str] = set()  # the fixes that are none
         self.numbers: set[str] = set()  # ids that a spreadsheet turned into numbers
-        self.repeated: list[tuple[str, FileProblem]] = []
+        self.repeated: list[tuple[str, FileProblem]] = []  # rows of an id that an earlier row has
 
     def problems(self) -> list[Problem]:
         problems = [Problem(fix, tuple(places), fix in self.notes) for fix, places in self.places.items()]
@@ -103,11 +105,9 @@ class _Check:
 
     # ------------------------------------------------------------ tables
 
-    def read_table(self, name: str, required: tuple[str, ...], optional: tuple[str, ...] = ()) -> Table:
-        return self.take(read_table(self.root / name, required, optional))
-
-    def take(self, table: Table) -> Table:
+    def read_table(self, path: Path, required: Sequence[str], optional: Sequence[str] | None = ()) -> Table:
         """Add a table's problems. A repeated id waits: it may be a number to which a spreadsheet rounded several."""
+        table = read_table(path, required, optional)
         for problem in table.problems:
             if problem.line in table.repeated:
                 self.repeated.append((table.repeated[problem.line], problem))
@@ -130,42 +130,46 @@ class _Check:
                 self.add(_line(table, id_), f"malformed RLE of id {id_}: {error}", "write the mask's RLE again")
         return masks
 
-    def check_optional_tables(self, train: Table, sample: Table) -> None:
-        """Add what is wrong with depths.csv, sections.csv and solution.csv, each only where it is there."""
-        if (path := self.root / "depths.csv").exists():
-            self.check_depths(read_table(path, ("id", "z"), None))
-        if (path := competition.sections_path(self.root)).exists():
-            sections = self.take(read_table(path, ("id", "section"), None))
-            self.note_columns(sections, {"id", "section", "row", "column"})
-            for id_, fields in sections.rows.items():
-                if not competition.has_section(fields["section"]):
-                    self.add(_line(sections, id_), "no section", "none needed: the tile is a section of its own", True)
-            self.check_ids(train, sections)
-        if (self.root / "solution.csv").exists():
-            solution = self.read_table("solution.csv", ("id", "rle_mask"), ("usage",))
-            self.decode(solution)
-            for id_, fields in solution.rows.items():
-                if fields.get("usage", USAGES[0]) not in USAGES:
-                    self.add(_line(solution, id_), f"usage {fields['usage']!r}", "write Public or Private")
-            self.check_ids(sample, solution, both=True)
-
-    def check_depths(self, table: Table) -> None:
+    def check_depths(self) -> None:
         """No step needs depths, so what cannot be used of them is left out."""
+        if not (path := self.root / "depths.csv").exists():
+            return
+        table = read_table(path, ("id", "z"), None)
         left_out = "none needed: these depths are left out, no step needs them"
         self.note_columns(table, {"id", "z"})
         for problem in table.problems:
             self.add_file_problem(problem, left_out, note=True)
-        for id_, z in ((id_, fields["z"]) for id_, fields in table.rows.items()):
+        for id_, fields in table.rows.items():
+            z = fields["z"]
             if competition.whole_number(z) is None:
                 self.add(_line(table, id_), f"z {z!r}", left_out, note=True)
             elif not z.removeprefix("-").isdecimal():
                 self.add(_line(table, id_), f"z {z!r}", "none needed: it is read as a whole number", note=True)
 
-    def note_columns(self, table: Table, known: set[str]) -> None:
-        if further := [name for name in table.columns if name not in known]:
-            self.add(
-                f"{table.path.name} line 1", f"further columns {further}", "none needed: they are ignored", note=True
-            )
+    def check_sections(self, train: Table) -> None:
+        if not (path := competition.sections_path(self.root)).exists():
+            return
+        table = self.read_table(path, ("id", "section"), None)
+        self.note_columns(table, {"id", "section", "row", "column"})
+        for id_, fields in table.rows.items():
+            if not competition.has_section(fields["section"]):
+                self.add(_line(table, id_), "no section", "none needed: the tile is a section of its own", note=True)
+        self.check_ids(train, table)
+
+    def check_solution(self, sample: Table) -> None:
+        if not (path := self.root / "solution.csv").exists():
+            return
+        table = self.read_table(path, ("id", "rle_mask"), ("usage",))
+        self.decode(table)
+        for id_, fields in table.rows.items():
+            if fields.get("usage", USAGES[0]) not in USAGES:
+                self.add(_line(table, id_), f"usage {fields['usage']!r}", "write Public or Private")
+        self.check_ids(sample, table, both=True)
+
+    def note_columns(self, table: Table, used: set[str]) -> None:
+        if further := [name for name in table.columns if name not in used]:
+            where, fix = f"{table.path.name} line 1", "none needed: they are ignored"
+            self.add(where, f"further columns {further}", fix, note=True)
 
     def check_ids(self, table: Table, other: Table, both: bool = False) -> None:
         """Every id of `table` must have a row in `other`, if that is usable; with `both` the other way round, too."""
@@ -227,37 +231,34 @@ class _Check:
                 self.add(f"{part}/{id_}.png", "file is missing", "restore it or remove its row")
         return [folder / file for file in files if file.lower().endswith(".png")]
 
-    def read_files(self, jobs: list[_Job], progress: Progress | None) -> list[bytes]:
-        """The keys of the pixels of images, b"" for a file that cannot be read and for masks."""
-        keys = []
+    def read_files(self, jobs: list[_Job], progress: Progress | None) -> dict[Path, bytes]:
+        """Keys of the pixels by path; constant tiles, masks and files that cannot be read have none."""
+        keys = {}
         with ThreadPoolExecutor(competition.WORKERS) as pool:
-            for done, result in enumerate(pool.map(_run, jobs), start=1):
+            for done, ((_, path), result) in enumerate(zip(jobs, pool.map(_run, jobs), strict=True), start=1):
                 if isinstance(result, FileProblem):
                     self.add_file_problem(result)
-                keys.append(result if isinstance(result, bytes) else b"")
+                elif result:
+                    keys[path] = result
                 if progress is not None:
                     progress(done, len(jobs))
         return keys
 
     def compare_pixels(self, keys: dict[Path, bytes], train: Table) -> None:
         """Note the tiles whose pixels are those of a labeled tile."""
-        first: dict[bytes, str] = {}
+        first: dict[bytes, str] = {}  # id of the first labeled tile with these pixels
         for path, key in keys.items():  # labeled tiles come first
-            where, id_ = self.relative(path), path.stem
-            if not key or key not in first:
-                if where.startswith("train"):
-                    first.setdefault(key, id_)
-                continue
-            what = f"the same pixels as the labeled tile {first[key]}"
-            if where.startswith("test"):
-                self.add(where, what, "none needed: it will score too well, its mask is known", note=True)
-                continue
-            self.add(where, what, "none needed: new folds keep such tiles together", note=True)
-            text, other = (train.rows.get(name, {}).get("rle_mask") for name in (id_, first[key]))
-            if text != other:
-                self.add(
-                    where, f"another mask than {first[key]}, with the same pixels", "check which is right", note=True
-                )
+            where, labeled = self.relative(path), path.is_relative_to(self.root / "train")
+            if labeled and key not in first:
+                first[key] = path.stem
+            elif key in first:
+                same = first[key]
+                fix = "new folds keep such tiles together" if labeled else "it will score too well, its mask is known"
+                self.add(where, f"the same pixels as the labeled tile {same}", f"none needed: {fix}", note=True)
+                text, other = (train.rows.get(id_, {}).get("rle_mask") for id_ in (path.stem, same))
+                if labeled and text != other:
+                    what = f"another mask than {same}, with the same pixels"
+                    self.add(where, what, "check which is right", note=True)
 
 
 def _line(table: Table, id_: str) -> str:
@@ -283,6 +284,5 @@ def _compare_mask(path: Path, decoded: np.ndarray | None) -> None:
         return
     if np.array_equal(mask.T, decoded):
         raise FileProblem(path, "its rle_mask in train.csv is the transpose", "write the RLE column by column")
-    pixels = int(np.count_nonzero(mask != decoded))
-    what = f"differs from its rle_mask in train.csv in {pixels} pixels"
+    what = f"differs from its rle_mask in train.csv in {np.count_nonzero(mask != decoded)} pixels"
     raise FileProblem(path, what, "restore both from one source")

@@ -9,8 +9,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -49,22 +50,19 @@ class Images:
 
 
 @dataclass(frozen=True)
-class Labeled:
-    """Tiles, their masks and ids, in one order.
+class Labeled(Images):
+    """Tiles with their masks.
 
     Attributes:
-        ids: N names.
-        images: uint8 (N, 101, 101), 0..255, rows are depth.
         masks: uint8 {0, 1} (N, 101, 101), 1 = salt.
     """
 
-    ids: tuple[str, ...]
-    images: np.ndarray
     masks: np.ndarray
 
     def __post_init__(self) -> None:
-        assert self.images.shape == self.masks.shape == (len(self.ids), *SHAPE)
-        assert self.images.dtype == self.masks.dtype == np.uint8
+        super().__post_init__()
+        assert self.masks.shape == self.images.shape
+        assert self.masks.dtype == np.uint8
 
     def subset(self, indices: np.ndarray) -> "Labeled":
         """The tiles at these indices, int (M,), in that order."""
@@ -98,14 +96,14 @@ def dataset_root(input_dir: Path, dataset: str) -> Path:
     if (root / "train.csv").is_file():
         return root
     if root.is_symlink() and not root.exists():
-        what = f"{root} is a link to {root.readlink()}, which is gone"
+        problem = f"{root} is a link to {root.readlink()}, which is gone"
     elif root.exists():
-        what = f"{root} has no train.csv"
+        problem = f"{root} has no train.csv"
     else:
-        what = f"no dataset {dataset!r} under {input_dir}"
-    there = ", ".join(list_datasets(input_dir)) or "none"
+        problem = f"no dataset {dataset!r} under {input_dir}"
+    existing = ", ".join(list_datasets(input_dir)) or "none"
     source = "kaggle" if dataset == "tgs" else "synthetic"
-    raise InputError(f"{what} (there: {there}); get it with: saltseg prepare --source {source} --name {dataset}")
+    raise InputError(f"{problem} (there: {existing}); get it with: saltseg prepare --source {source} --name {dataset}")
 
 
 def read_source(root: Path) -> Any:
@@ -127,7 +125,7 @@ def is_synthetic(root: Path) -> bool:
 
 def train_ids(root: Path) -> tuple[str, ...]:
     """Ids of the labeled tiles in the order of train.csv; InputError if there are none."""
-    ids = tuple(row[0] for row in read_columns(root / "train.csv", ("id", "rle_mask")))
+    ids = tuple(id_ for id_, _ in _labeled_rows(root))
     if not ids:
         raise InputError(f"{root / 'train.csv'} lists no image; there is nothing to learn from")
     return ids
@@ -135,12 +133,17 @@ def train_ids(root: Path) -> tuple[str, ...]:
 
 def test_ids(root: Path) -> tuple[str, ...]:
     """Ids of the tiles to predict in the order of sample_submission.csv, which a submission must have."""
-    return tuple(row[0] for row in read_columns(root / "sample_submission.csv", ("id",)))
+    return tuple(id_ for (id_,) in read_columns(root / "sample_submission.csv", ("id",)))
 
 
 def salt_rows(root: Path) -> set[tuple[str, ...]]:
     """(id, rle_mask) of the labeled tiles with salt: datasets that share rows share labels."""
-    return {row for row in read_columns(root / "train.csv", ("id", "rle_mask")) if row[1]}
+    return {row for row in _labeled_rows(root) if row[1]}
+
+
+def _labeled_rows(root: Path) -> list[tuple[str, ...]]:
+    """(id, rle_mask) of each row of train.csv."""
+    return read_columns(root / "train.csv", ("id", "rle_mask"))
 
 
 def read_depths(root: Path) -> dict[str, int] | None:
@@ -202,26 +205,22 @@ def read_train(root: Path) -> Labeled:
     Raises:
         InputError: names the first file or row that cannot be used.
     """
-    try:
-        rows = read_columns(root / "train.csv", ("id", "rle_mask"))
-        ids = tuple(row[0] for row in rows)
+    with _referring_to_check(root):
+        rows = _labeled_rows(root)
+        ids = tuple(id_ for id_, _ in rows)
         images = _read_all(read_image, root / "train" / "images", ids)
         if (root / "train" / "masks").is_dir():
             masks = _read_all(read_mask, root / "train" / "masks", ids)
         else:
-            masks = rle.decode_batch([row[1] for row in rows], SHAPE)
-    except InputError as error:
-        raise _refer_to_check(root, error) from None
-    return Labeled(ids, images, masks)
+            masks = rle.decode_batch([text for _, text in rows], SHAPE)
+        return Labeled(ids, images, masks)
 
 
 def read_test(root: Path) -> Images:
     """Read the tiles to predict in the order of sample_submission.csv; raises as `read_train` does."""
-    try:
+    with _referring_to_check(root):
         ids = test_ids(root)
         return Images(ids, _read_all(read_image, root / "test" / "images", ids))
-    except InputError as error:
-        raise _refer_to_check(root, error) from None
 
 
 def _read_all(read: Callable[[Path, tuple[int, int]], np.ndarray], folder: Path, ids: Sequence[str]) -> np.ndarray:
@@ -237,8 +236,13 @@ def _read_all(read: Callable[[Path, tuple[int, int]], np.ndarray], folder: Path,
     return stack
 
 
-def _refer_to_check(root: Path, error: InputError) -> InputError:
-    return InputError(f"{error}; saltseg check {root.name} lists every problem")
+@contextmanager
+def _referring_to_check(root: Path) -> Iterator[None]:
+    """Every InputError names the command that lists all problems of the dataset."""
+    try:
+        yield
+    except InputError as error:
+        raise InputError(f"{error}; saltseg check {root.name} lists every problem") from None
 
 
 # ---------------------------------------------------------------- fingerprint
@@ -260,9 +264,9 @@ def manifest(root: Path) -> dict[str, str]:
     Raises:
         InputError: a table cannot be read, or a file is missing.
     """
-    try:
-        rows, test = read_columns(root / "train.csv", ("id", "rle_mask")), test_ids(root)
-        train = tuple(row[0] for row in rows)
+    with _referring_to_check(root):
+        rows, test = _labeled_rows(root), test_ids(root)
+        train = tuple(id_ for id_, _ in rows)
         entries = {"order of train.csv": _hash("\n".join(train).encode())}
         entries["order of sample_submission.csv"] = _hash("\n".join(test).encode())
         entries |= {f"train.csv, row {id_}": _hash(text.encode()) for id_, text in rows}
@@ -271,9 +275,7 @@ def manifest(root: Path) -> dict[str, str]:
         if (root / "train" / "masks").is_dir():
             names = (f"train/masks/{id_}.png" for id_ in train)
             entries |= {name: _hash(read_bytes(root / name)) for name in names}
-    except InputError as error:
-        raise _refer_to_check(root, error) from None
-    return entries
+        return entries
 
 
 def differences(recorded: dict[str, str], now: dict[str, str]) -> list[str]:

@@ -205,24 +205,23 @@ def _assign(
         raise InputError(
             "folds.scheme=grouped needs sections.csv (id,section) in the dataset; add it or use stratified"
         )
-    absent = [id_ for id_ in ids if id_ not in sections]
-    if absent:
-        raise InputError(f"sections.csv lacks {len(absent)} ids, the first {absent[0]!r}; add them")
+    if missing := [id_ for id_ in ids if id_ not in sections]:
+        raise InputError(f"sections.csv lacks {len(missing)} ids, the first {missing[0]!r}; add them")
     return grouped(classes, _merge([sections[id_] for id_ in ids], first), config.count, config.seed)
 
 
 def _merge(sections: list[str], first: np.ndarray) -> np.ndarray:
     """Give sections that hold the same tile, directly or through others, the name of one of them."""
-    name = {section: section for section in sections}
+    parent = {section: section for section in sections}  # a forest: the root of a tree names all of its sections
 
-    def merged(section: str) -> str:
-        while name[section] != section:
-            section = name[section]
+    def root(section: str) -> str:
+        while parent[section] != section:
+            section = parent[section]
         return section
 
     for i in np.flatnonzero(first != np.arange(len(first))):
-        name[merged(sections[i])] = merged(sections[first[i]])
-    return np.array([merged(section) for section in sections])
+        parent[root(sections[i])] = root(sections[first[i]])
+    return np.array([root(section) for section in sections])
 
 
 def read_table(path: Path, ids: tuple[str, ...]) -> Folds:
@@ -240,8 +239,7 @@ def read_table(path: Path, ids: tuple[str, ...]) -> Folds:
         raise InputError(f"{path} is not a table id,fold,coverage_class,group; {advice}") from None
     if table["id"].duplicated().any():
         raise InputError(f"{path} lists an id twice; {advice}")
-    odd = sorted(set(table["id"]) ^ set(ids))
-    if odd:
-        raise InputError(f"{path} and the dataset differ in {len(odd)} ids, the first {odd[0]!r}; {advice}")
+    if unmatched := sorted(set(table["id"]) ^ set(ids)):
+        raise InputError(f"{path} and the dataset differ in {len(unmatched)} ids, the first {unmatched[0]!r}; {advice}")
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     return Folds(ids, table.set_index("id")["fold"].loc[list(ids)].to_numpy(), digest)

@@ -8,6 +8,7 @@ import io
 import threading
 import warnings
 import zlib
+from collections.abc import Iterator
 from pathlib import Path
 
 import cv2
@@ -67,8 +68,8 @@ def decode_bytes(path: Path, data: bytes, shape: tuple[int, int] | None = None) 
         raise FileProblem(path, *error.args) from None
     except Exception as error:  # Pillow and OpenCV raise many kinds for a damaged file
         raise_if_of_machine(error)
-        what = f"not a readable image ({len(data)} bytes): {reason(error)}"
-        raise FileProblem(path, what, "fetch the file again") from None
+        problem = f"not a readable image ({len(data)} bytes): {reason(error)}"
+        raise FileProblem(path, problem, "fetch the file again") from None
 
 
 def _wrong_size(height: int, width: int, shape: tuple[int, int]) -> _Refused:
@@ -92,15 +93,9 @@ def _decode_png(data: bytes, shape: tuple[int, int] | None) -> np.ndarray:
 
 def _inspect_png(data: bytes, shape: tuple[int, int] | None) -> int:
     """Check a PNG from chunk to chunk, and its size, before it is decoded; return its EXIF orientation, 1 for none."""
-    start, orientation, color = len(PNG_START), 1, 0
-    while True:
-        kind, end = data[start + 4 : start + 8], start + 8 + int.from_bytes(data[start : start + 4])
-        if len(data) < end + 4:
-            raise ValueError("cut off, or a wrong length in it")
-        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
-            raise ValueError("damaged: a checksum is wrong")
-        body = data[start + 8 : end] if kind not in (b"IDAT", b"IEND") else b""
-        if (start == len(PNG_START)) != (kind == b"IHDR"):
+    orientation, color = 1, None
+    for kind, body in _png_chunks(data):
+        if (color is None) != (kind == b"IHDR"):
             raise ValueError("no header at its beginning")
         if kind == b"IHDR":
             color = body[9]
@@ -113,8 +108,19 @@ def _inspect_png(data: bytes, shape: tuple[int, int] | None) -> int:
             exif = Image.Exif()
             exif.load(b"Exif\0\0" + body)
             orientation = exif.get(ORIENTATION, 1)
-        elif kind == b"IEND":
-            return orientation
+    return orientation
+
+
+def _png_chunks(data: bytes) -> Iterator[tuple[bytes, bytes]]:
+    """Kind and content of each chunk of a PNG up to its end; ValueError for a damaged one."""
+    kind, start = b"", len(PNG_START)
+    while kind != b"IEND":
+        kind, end = data[start + 4 : start + 8], start + 8 + int.from_bytes(data[start : start + 4])
+        if len(data) < end + 4:
+            raise ValueError("cut off, or a wrong length in it")
+        if zlib.crc32(data[start + 4 : end]) != int.from_bytes(data[end : end + 4]):
+            raise ValueError("damaged: a checksum is wrong")
+        yield kind, data[start + 8 : end]
         start = end + 4
 
 
@@ -245,12 +251,11 @@ def read_mask(path: Path, shape: tuple[int, int] | None = None) -> np.ndarray:
 def to_mask(path: Path, pixels: np.ndarray) -> np.ndarray:
     """What `decode` gave as a mask: uint8 {0, 1} (H, W); raises FileProblem as `read_mask` does."""
     pixels = single_channel(path, pixels)
-    salt = pixels != 0
     white = pixels.max()
-    if (white and white not in MASK_WHITES) or not np.array_equal(pixels == white, salt | (white == 0)):
+    if white not in (0, *MASK_WHITES) or not ((pixels == 0) | (pixels == white)).all():
         values = ", ".join(map(str, np.unique(pixels)[:5]))
         raise FileProblem(path, f"not binary (values {values}, …)", "use 0 for no salt and 65535 for salt")
-    return salt.astype(np.uint8)
+    return (pixels != 0).astype(np.uint8)
 
 
 def read_folder(folder: Path, limit: int | None = None) -> list[tuple[str, np.ndarray]]:
@@ -310,7 +315,7 @@ def to_gray(path: Path, pixels: np.ndarray, lossy: bool) -> np.ndarray:
 
 def write_png(path: Path, pixels: np.ndarray) -> None:
     """Write a PNG, or raise OSError: cv2.imwrite itself only returns False."""
-    done, data = cv2.imencode(".png", pixels)
-    if not done:
+    encoded, data = cv2.imencode(".png", pixels)
+    if not encoded:
         raise OSError(f"PNG could not be encoded: {path}")
     path.write_bytes(data.tobytes())

@@ -32,7 +32,7 @@ def explain(ids: Iterable[str], others: Iterable[str]) -> Iterator[tuple[str, st
     """
     others = list(others)
     other_of_key = {_key(other): other for other in others}
-    paired, left = set[str](), list[str]()
+    paired, unpaired = set[str](), list[str]()
     for id_ in ids:
         other = other_of_key.get(_key(id_))
         causes = [] if other is None else _causes(id_, other)
@@ -40,8 +40,8 @@ def explain(ids: Iterable[str], others: Iterable[str]) -> Iterator[tuple[str, st
             paired.add(other)
             yield id_, other, causes
         else:
-            left.append(id_)
-    for id_, other in sorted(_same_numbers(left, [other for other in others if other not in paired])):
+            unpaired.append(id_)
+    for id_, other in sorted(_same_numbers(unpaired, [other for other in others if other not in paired])):
         suffixes = [cause for cause in _causes(id_, other) if cause in (ID_SUFFIX, FILE_SUFFIX)]
         yield id_, other, [AS_NUMBER, *suffixes]
 

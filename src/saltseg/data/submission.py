@@ -92,13 +92,11 @@ def check(
     expected = set(table.rows) if expected_ids is None else set(expected_ids)
     valid: dict[str, dict[str, str]] = {}
     for name, values in table.rows.items():
-        reason = _problem(name, values, expected, shape)
-        if reason:
+        if reason := _problem(name, values, expected, shape):
             problems.append(f"row {table.lines[name]}: {reason}")
         else:
             valid[name] = values
-    missing = sorted(expected.difference(table.rows))
-    if missing:
+    if missing := sorted(expected.difference(table.rows)):
         problems.append(f"{len(missing)} of {len(expected)} ids are missing: {_first(missing)}")
     return Submission(
         tuple(valid),
@@ -122,9 +120,7 @@ def _problem(name: str, values: dict[str, str], expected: set[str], shape: tuple
 
 
 def read(
-    path: Path | str,
-    expected_ids: Iterable[str] | None = None,
-    shape: tuple[int, int] = rle.TILE_SHAPE,
+    path: Path | str, expected_ids: Iterable[str] | None = None, shape: tuple[int, int] = rle.TILE_SHAPE
 ) -> tuple[tuple[str, ...], tuple[str, ...]]:
     """Read a submission, as strictly as Kaggle.
 
@@ -143,10 +139,7 @@ def read(
 
 
 def _read(
-    path: Path | str,
-    expected_ids: Iterable[str] | None,
-    shape: tuple[int, int],
-    allow_usage: bool = False,
+    path: Path | str, expected_ids: Iterable[str] | None, shape: tuple[int, int], allow_usage: bool = False
 ) -> Submission:
     table = check(path, expected_ids, shape, allow_usage)
     if table.problems:
@@ -170,41 +163,39 @@ def write(path: Path | str, ids: Sequence[str] | NDArray[np.str_], masks: ArrayL
             binary. Nothing is written in that case.
     """
     array = as_masks(masks)
-    names, wanted = [str(name) for name in ids], [str(name) for name in sample_ids]
+    names, sample = [str(name) for name in ids], [str(name) for name in sample_ids]
     if len(names) != len(array):
         raise InputError(f"every mask needs its id: {len(names)} ids for {len(array)} masks; keep both")
-    _require_one_to_one(names, wanted)
+    _require_one_to_one(names, sample)
     index_of_id = {name: index for index, name in enumerate(names)}
     texts = rle.encode_batch(array)
     buffer = io.StringIO()
     writer = csv.writer(buffer, lineterminator="\n")
     writer.writerow(COLUMNS)
-    writer.writerows((name, texts[index_of_id[name]]) for name in wanted)
+    writer.writerows((name, texts[index_of_id[name]]) for name in sample)
     with atomic_path(Path(path)) as beside:
         beside.write_text(buffer.getvalue(), encoding="utf-8", newline="")
         shape = (array.shape[1], array.shape[2])
-        read_ids, read_texts = read(beside, wanted, shape)
-        if read_ids != tuple(wanted):  # no assert: python -O drops those
+        read_ids, read_texts = read(beside, sample, shape)
+        if read_ids != tuple(sample):  # no assert: python -O drops those
             raise AssertionError(f"{path} would not hold the ids that were written")
-        for begin in range(0, len(wanted), 1000):  # in parts, to need little memory
+        for begin in range(0, len(sample), 1000):  # in parts, to need little memory
             part = slice(begin, begin + 1000)
-            written = array[[index_of_id[name] for name in wanted[part]]]
+            written = array[[index_of_id[name] for name in sample[part]]]
             if not np.array_equal(rle.decode_batch(read_texts[part], shape), written):
                 raise AssertionError(f"{path} would not hold the masks that were written")
 
 
-def _require_one_to_one(names: Sequence[str], wanted: Sequence[str]) -> None:
+def _require_one_to_one(names: Sequence[str], sample: Sequence[str]) -> None:
     """InputError unless predictions and sample have the same ids, each once."""
-    for what, given in (("predictions", names), ("sample", wanted)):
-        twice = [name for name, count in Counter(given).items() if count > 1]
-        if twice:
-            raise InputError(f"ids of the {what} occur twice: {_first(twice)}; each image has one mask")
-    if not wanted:
+    for source, ids in (("predictions", names), ("sample", sample)):
+        if repeated := [id_ for id_, count in Counter(ids).items() if count > 1]:
+            raise InputError(f"ids of the {source} occur twice: {_first(repeated)}; each image has one mask")
+    if not sample:
         raise InputError("the sample lists no image, so there is nothing to submit; give the dataset test images")
-    missing, extra = sorted(set(wanted) - set(names)), sorted(set(names) - set(wanted))
-    if missing:
+    if missing := sorted(set(sample) - set(names)):
         raise InputError(f"no prediction for {len(missing)} ids: {_first(missing)}; predict them all")
-    if extra:
+    if extra := sorted(set(names) - set(sample)):
         raise InputError(f"{len(extra)} ids are not in the sample: {_first(extra)}; predict this dataset")
 
 

@@ -80,10 +80,10 @@ def _read_lines(path: Path) -> list[tuple[int, list[str]]]:
         raise FileProblem(path, f"not a readable CSV file ({reason(error)})", "fetch the table again") from None
 
 
-def _add_row(table: Table, line: int, row: list[str], most: int) -> None:
-    """Add one row of at most so many fields to the table, or what is wrong with it to its problems."""
+def _add_row(table: Table, line: int, row: list[str], max_fields: int) -> None:
+    """Add one row to the table, or what is wrong with it to its problems."""
     cells, width = [cell.strip() for cell in row], len(table.columns)
-    if not width <= len(cells) <= most or any(cells[width:]):
+    if not width <= len(cells) <= max_fields or any(cells[width:]):
         problem = f"{len(cells)} fields, not {width}", "give the row one field for each column"
     else:
         fields = dict(zip(table.columns, cells, strict=False))

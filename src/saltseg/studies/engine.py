@@ -6,6 +6,7 @@ A study may take hours: it goes on where it was stopped, and a variant that fail
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -21,6 +22,9 @@ from saltseg.studies import charts, records, results, tables
 from saltseg.studies.records import Record
 from saltseg.studies.sweep import Sweep
 from saltseg.workers import Workers, is_child
+
+if TYPE_CHECKING:
+    from saltseg.training.run_training import TrainingJob
 
 Training = tuple[str, int]  # variant, seed
 
@@ -140,17 +144,15 @@ def _check_before(sweep: Sweep, pending: Sequence[Training]) -> None:
 
 def _too_few_labels(sweep: Sweep, pending: Sequence[Training]) -> dict[str, str]:
     """The trainings that ask for more labeled images than a fold has, by name, and the reason."""
-    from saltseg.training import run_training
-
-    root, reasons = competition.dataset_root(sweep.input_dir, sweep.data), dict[str, str]()
+    reasons = dict[str, str]()
     for training in pending:
         if sweep.study.variants[training[0]].members:
             continue
-        settings = sweep.settings(*training)
-        table = run_training.fold_table(settings, root, sweep.output_dir)
+        job = _job(sweep, training, sweep.budget.folds)
+        table = job.fold_table()
         try:
-            for number in sweep.budget.folds or table.numbers:
-                table.split(number, settings.folds)
+            for number in job.fold_numbers or table.numbers:
+                table.split(number, job.settings.folds)
         except InputError as error:
             reasons[_name(training)] = str(error)
     return reasons
@@ -199,9 +201,7 @@ def _commands(sweep: Sweep, training: Training, where: Workers, command: Sequenc
     own = [*command, "--only", training[0], "--seeds", str(training[1])]
     if where.here:
         return {_name(training): own}
-    settings, run = sweep.settings(*training), sweep.run_dir(*training)
-    places = (sweep.input_dir, sweep.output_dir)
-    folds, _ = run_training.prepare_run(settings, sweep.data, run, *places, sweep.budget.folds)
+    folds, _ = run_training.prepare_run(_job(sweep, training, sweep.budget.folds))
     return {f"{_name(training)}-fold_{number}": [*own, "--folds", str(number)] for number in folds}
 
 
@@ -225,9 +225,15 @@ def train_folds(sweep: Sweep, training: Training, folds: Sequence[int] | None) -
     """Train folds of one variant (None: all), without a record."""
     from saltseg.training import run_training
 
+    run_training.train_run(_job(sweep, training, folds))
+
+
+def _job(sweep: Sweep, training: Training, folds: Sequence[int] | None) -> "TrainingJob":
+    from saltseg.training.run_training import TrainingJob
+
     settings, run = sweep.settings(*training), sweep.run_dir(*training)
     places, test = (sweep.input_dir, sweep.output_dir), sweep.study.complete
-    run_training.train_run(settings, sweep.data, run, *places, folds, predict_test=test)
+    return TrainingJob(settings, sweep.data, run, *places, folds, predict_test=test)
 
 
 def _prepare(sweep: Sweep, training: Training) -> None:

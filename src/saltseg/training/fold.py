@@ -88,7 +88,7 @@ def run(settings: Config, data: FoldData, directory: FoldDir, title: str, device
     training = batches(settings, data.train, seed, learning=True, pseudo=data.pseudo, ranks=devices)
     validating = batches(settings, data.valid, seed, learning=False)
     images = len(training.sampler) * devices
-    labels = "" if data.pseudo is None else data.pseudo.fingerprint()
+    labels = data.pseudo.fingerprint() if data.pseudo else ""
 
     def make_module(fresh: bool) -> SaltModule:
         return SaltModule(settings, seed, tile, pretrained=fresh, start=data.start)
@@ -171,7 +171,7 @@ def batches(
         seed=seed,
         shuffle=learning,
         workers=trainer.workers(settings),
-        num_unlabeled=0 if pseudo is None else len(pseudo.ids),
+        num_unlabeled=len(pseudo.ids) if pseudo else 0,
         num_sampled=num_sampled,
         soft=soft,
         ranks=ranks,
@@ -182,8 +182,7 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
     """Predict with the saved weights, compute the metrics and write ``metrics.json`` last."""
     started = time.perf_counter()
     scores = fold_predictions.predict_fold(settings, directory, data.train, data.valid, data.test)
-    train = settings.train
-    saved = rows[-1]
+    train, pseudo, saved = settings.train, data.pseudo, rows[-1]
     if train.checkpoint == "best":
         saved = min((row for row in rows if math.isfinite(row["valid_loss"])), key=lambda row: row["valid_loss"])
     # With swa_start_epoch the loss was computed before the average got its own batch statistics.
@@ -195,9 +194,9 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
             "fold": data.number,
             "n_train": len(data.train.ids),
             "n_valid": len(data.valid.ids),
-            "n_pseudo": 0 if data.pseudo is None else len(data.pseudo.ids),
-            "pseudo_hash": None if data.pseudo is None else data.pseudo.fingerprint(),
-            "pseudo_checksums": [] if data.pseudo is None else list(data.pseudo.checksums),
+            "n_pseudo": len(pseudo.ids) if pseudo else 0,
+            "pseudo_hash": pseudo.fingerprint() if pseudo else None,
+            "pseudo_checksums": list(pseudo.checksums) if pseudo else [],
             "epochs": len(rows),
             "devices": distributed.get_world_size() if distributed.is_initialized() else 1,
             "threads": torch.get_num_threads(),  # the same weights to the bit come from the same number

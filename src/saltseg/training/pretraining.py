@@ -137,7 +137,7 @@ def _run(
     settings: Config,
     target: PretrainedDir,
     entries: dict[str, Any],
-    kind: type[SaltModule],
+    module_class: type[SaltModule],
     batches: Callable[[int], Batches],
 ) -> bool:
     """Train to the end, going on from wherever an earlier call stopped; False if that was finished before."""
@@ -146,18 +146,18 @@ def _run(
     for key, name in (("pseudo.teacher", settings.teacher), ("train.init_from", run)):
         if name:
             raise InputError(f"{key} is {name!r}: a run is used fold by fold, and there are no folds; leave it empty")
-    chosen = None
+    selected = None
     if not target.provenance.is_file():
         network = fold.check(settings, *SHAPE)
-        chosen = precision.choose(settings, network, settings.train.batch_size)
+        selected = precision.choose(settings, network, settings.train.batch_size)
     with target.locked():
-        settings = _recorded(settings, target, entries, chosen)
+        settings = _recorded(settings, target, entries, selected)
         if target.finished():
             return False
         seed = settings.train.seed * 1000
 
         def make_module(fresh: bool) -> SaltModule:
-            return kind(settings, seed, SHAPE, pretrained=fresh, start=start)
+            return module_class(settings, seed, SHAPE, pretrained=fresh, start=start)
 
         training, validating, images = batches(seed)
         trainer.fit(settings, target, target.path.name, make_module, training, validating, images)
@@ -170,7 +170,7 @@ def _run(
 
 
 def _recorded(
-    settings: Config, target: PretrainedDir, entries: dict[str, Any], chosen: precision.Precision | None
+    settings: Config, target: PretrainedDir, entries: dict[str, Any], selected: precision.Precision | None
 ) -> Config:
     """Write configuration and provenance, or compare with those that are there; the settings with their precision.
 
@@ -178,7 +178,7 @@ def _recorded(
     """
     if not target.provenance.is_file():
         io.write_atomic(target.config, config.dump(settings))
-        io.write_json(target.provenance, provenance.record(**entries, precision=chosen))
+        io.write_json(target.provenance, provenance.record(**entries, precision=selected))
     before = schemas.read(target.provenance)
     changed = [f"{key}: {before.get(key)} → {value}" for key, value in entries.items() if before.get(key) != value]
     changed += config.differences(config.load(target.config), settings)
@@ -202,8 +202,7 @@ class MaskedModule(SaltModule):
 
     def loss(self, found: Outputs, masks: Tensor) -> Tensor:
         """`reconstruction_loss`; masks: the second part of what `_cover` returns."""
-        drawn, images, covered = map(self._loss_region, (found.logits, masks[:, :1], masks[:, 1:]))
-        return reconstruction_loss(drawn, images, covered)
+        return reconstruction_loss(*map(self._loss_region, (found.logits, masks[:, :1], masks[:, 1:])))
 
     def validation_step(self, batch: Batch, index: int) -> None:
         """The loss on the validation images, covered in the same way in every epoch."""
@@ -232,11 +231,11 @@ def covered_patches(count: int, tile: tuple[int, int], key: tuple[int, ...]) -> 
     return patches[:, rows[:, None], columns[None, :]]
 
 
-def reconstruction_loss(drawn: Tensor, images: Tensor, covered: Tensor) -> Tensor:
+def reconstruction_loss(reconstructed: Tensor, images: Tensor, covered: Tensor) -> Tensor:
     """Mean absolute error on covered pixels, of tiles standardized one by one; constant tiles do not count.
 
     Args:
-        drawn: float (N, 1, H, W), the reconstruction, in standard deviations from the tile's mean.
+        reconstructed: float (N, 1, H, W), in standard deviations from the tile's mean.
         images: float (N, 1, H, W), in [0, 1].
         covered: float {0, 1} (N, 1, H, W).
 
@@ -246,4 +245,4 @@ def reconstruction_loss(drawn: Tensor, images: Tensor, covered: Tensor) -> Tenso
     mean, deviation = images.mean(dim=(2, 3), keepdim=True), images.std(dim=(2, 3), keepdim=True, correction=0)
     counted = covered * (deviation > MIN_DEVIATION)
     target = (images - mean) / deviation.clamp(min=MIN_DEVIATION)
-    return ((drawn.float() - target).abs() * counted).sum() / counted.sum().clamp(min=1)
+    return ((reconstructed.float() - target).abs() * counted).sum() / counted.sum().clamp(min=1)

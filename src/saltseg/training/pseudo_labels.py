@@ -27,26 +27,21 @@ from saltseg.runs import FoldDir, RunDir
 
 
 @dataclass(frozen=True)
-class PseudoLabeledImages:
+class PseudoLabeledImages(Images):
     """Images without labels, and what a teacher's fold predicts of them.
 
     Attributes:
-        ids: (N,).
-        images: uint8 (N, 101, 101).
         masks: uint8 (N, 101, 101): {0, 1} for hard labels, 255ths for soft ones, all
             `saltseg.data.dataset.UNLABELED` with a mean teacher.
         checksums: of the teachers' files of labels, see `checksum`.
     """
 
-    ids: tuple[str, ...]
-    images: np.ndarray
     masks: np.ndarray
     checksums: tuple[str, ...] = ()
 
     def fingerprint(self) -> str:
         """SHA-256 (hex) over ids, pixels and labels."""
-        images = Images(self.ids, self.images)
-        return hashlib.sha256(unlabeled.fingerprint(images).encode() + self.masks.tobytes()).hexdigest()
+        return hashlib.sha256(unlabeled.fingerprint(self).encode() + self.masks.tobytes()).hexdigest()
 
 
 def checksum(number: int, images_hash: str, labels: Predictions) -> str:
@@ -130,22 +125,24 @@ def of_fold(
             the teachers labeled different images, or the images have changed.
     """
     assert every or not config.all_folds
-    folds = [(run, finished_fold(run, k)) for run in teachers for k in (every if config.all_folds else [number])]
-    records = [_record(run, fold) for run, fold in folds]
-    images = unlabeled.read(Path(records[0][0]["folder"]), records[0][0].get("limit"))
-    now = unlabeled.fingerprint(images)
-    for (run, _), (record, _) in zip(folds, records, strict=True):
-        if record["hash"] != now:
+    numbers = every if config.all_folds else [number]
+    folds = [(run, finished_fold(run, k)) for run in teachers for k in numbers]
+    records, labels = zip(*(_record(run, fold) for run, fold in folds), strict=True)
+    folder = Path(records[0]["folder"])
+    images = unlabeled.read(folder, records[0].get("limit"))
+    fingerprint = unlabeled.fingerprint(images)
+    for (run, _), record in zip(folds, records, strict=True):
+        if record["hash"] != fingerprint:
             raise InputError(
-                f"{records[0][0]['folder']} has changed since {run.name} labeled it, or that labeled another folder; "
+                f"{folder} has changed since {run.name} labeled it, or that labeled another folder; "
                 "restore it or label it again"
             )
     allowed = unlabeled.exclude_known(images, labeled, test, config.transduction)
-    labels = mean_predictions([labels for _, labels in records]).select(allowed.ids)
-    chosen = most_confident(labels, config.drop_fraction)
-    masks = THRESHOLD_HALF.apply(labels[chosen]) if config.labels == "hard" else labels[chosen]
-    sums = tuple(record["checksums"][str(fold.number)] for (_, fold), (record, _) in zip(folds, records, strict=True))
-    return PseudoLabeledImages(tuple(allowed.ids[i] for i in chosen), allowed.images[chosen], masks, sums)
+    mean = mean_predictions(labels).select(allowed.ids)
+    kept = most_confident(mean, config.drop_fraction)
+    masks = THRESHOLD_HALF.apply(mean[kept]) if config.labels == "hard" else mean[kept]
+    checksums = tuple(record["checksums"][str(fold.number)] for (_, fold), record in zip(folds, records, strict=True))
+    return PseudoLabeledImages(tuple(allowed.ids[i] for i in kept), allowed.images[kept], masks, checksums)
 
 
 def most_confident(labels: np.ndarray, drop_fraction: float) -> np.ndarray:
