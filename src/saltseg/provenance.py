@@ -64,12 +64,12 @@ def _installed(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
+    root = Path(__file__).parent
     try:
-        root = Path(__file__).parent
-        done = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=False)
-    except (OSError, subprocess.TimeoutExpired):
+        result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
+    except (OSError, subprocess.SubprocessError):
         return None
-    return done.stdout.strip() if done.returncode == 0 else None
+    return result.stdout.strip()
 
 
 # ---------------------------------------------------------------- lineage
@@ -100,10 +100,10 @@ def inherited(settings: Config, output_dir: Path, root: Path) -> dict[str, Any]:
         InputError: the config.yaml of an ancestor cannot be read.
     """
     runs = [run for run in ancestors(settings, output_dir) if run.config.is_file() and not run.members()]
-    chosen = [run for run in runs if run.read_config().train.checkpoint == "best" and trained_on_labels_of(run, root)]
+    selected = [run for run in runs if run.read_config().train.checkpoint == "best" and trained_on_labels_of(run, root)]
     return {
         "transduction": settings.transduction or any(_may_know_test_images(run, root) for run in runs),
-        "epoch_chosen_in": sorted(run.name for run in chosen),
+        "epoch_chosen_in": sorted(run.name for run in selected),
     }
 
 
@@ -128,15 +128,15 @@ def check_no_leakage(settings: Config, root: Path) -> list[str]:
     for source in (settings.train.init_from, settings.encoder_weights):
         own = _folders_of_weights(source)
         for run in _with_ancestors(own):
-            known = trained_on_labels_of(run, root)
-            if known is None:
+            same_labels = trained_on_labels_of(run, root)
+            if same_labels is None:
                 unknown.append(run.name)
-            if known:
+            if same_labels:
                 run.require_oof_score(LEAKAGE)
                 through = "" if run.path in own else f" through {run.name}"
                 is_model = ModelDir(run.path).manifest.is_file()  # of one fold
-                same = run.read_provenance()["dataset_hash"] == competition.fingerprint(root) and not is_model
-                way_out = f"train.init_from={run.name} starts each fold from its own" if same else "use others"
+                by_fold = run.read_provenance()["dataset_hash"] == competition.fingerprint(root) and not is_model
+                way_out = f"train.init_from={run.name} starts each fold from its own" if by_fold else "use others"
                 raise InputError(
                     f"{source} learned{through} from images that validate other folds of the same data; {way_out}"
                 )
@@ -156,10 +156,10 @@ def trained_on_labels_of(run: RunDir, root: Path) -> bool | None:
         return True
     other = root.parent / recorded["dataset"]
     try:
-        same = competition.fingerprint(other) == recorded["dataset_hash"]
+        unchanged = competition.fingerprint(other) == recorded["dataset_hash"]
     except InputError:
-        same = False
-    return bool(competition.salt_rows(root) & competition.salt_rows(other)) if same else None
+        unchanged = False
+    return bool(competition.salt_rows(root) & competition.salt_rows(other)) if unchanged else None
 
 
 def _may_know_test_images(run: RunDir, root: Path) -> bool:
@@ -174,24 +174,25 @@ def _may_know_test_images(run: RunDir, root: Path) -> bool:
 
 def _with_ancestors(paths: Iterable[Path]) -> list[RunDir]:
     """The runs, blends and pretrainings at these paths and all their ancestors, each once."""
-    found, waiting = dict[Path, RunDir](), list(paths)
-    while waiting:
-        run = RunDir(waiting.pop())
+    run_of_path, remaining = dict[Path, RunDir](), list(paths)
+    while remaining:
+        run = RunDir(remaining.pop())
         path = run.path.resolve()
-        if path in found or not run.provenance.is_file():
+        if path in run_of_path or not run.provenance.is_file():
             continue
-        found[path] = run
+        run_of_path[path] = run
         settings = run.read_config() if run.config.is_file() else Config()
-        waiting += _sources(settings, run.path.parent.parent, run.members())
-    return list(found.values())
+        remaining += _sources(settings, run.path.parent.parent, run.members())
+    return list(run_of_path.values())
 
 
 def _sources(settings: Config, output_dir: Path, members: Sequence[str] = ()) -> list[Path]:
     """Possible paths of what these settings, or the members of a blend, name: runs, blends, writers of weights."""
-    own = () if members else (settings.teacher, settings.train.init_from)  # a blend's settings are its first member's
-    names = [name for name in (*members, *own) if name and weights_file(name) is None]
-    named = [output_dir / kind / name for name in names for kind in ("runs", "blends")]
-    return [*named, *_folders_of_weights(settings.train.init_from), *_folders_of_weights(settings.encoder_weights)]
+    start = settings.train.init_from
+    names = members or (settings.teacher, start)  # a blend's settings are a copy of its first member's
+    runs = [name for name in names if name and weights_file(name) is None]
+    paths = [output_dir / kind / name for name in runs for kind in ("runs", "blends")]
+    return [*paths, *_folders_of_weights(start), *_folders_of_weights(settings.encoder_weights)]
 
 
 def _folders_of_weights(source: str) -> list[Path]:

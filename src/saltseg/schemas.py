@@ -191,7 +191,6 @@ PSEUDO_LABELS = _keys(
 # ---------------------------------------------------------------- model.json
 
 FileName = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.]*$")]
-_DIFFERENCE = _keys(at_half=GAIN, postprocessed=GAIN)
 # Of a released model, see `saltseg.pipeline.release`.
 MODEL = _keys(
     format=Literal[1],
@@ -215,7 +214,7 @@ MODEL = _keys(
         epoch_chosen_by=Text,
     ),
     score=_keys(n=Whole, at_half=Score, postprocessed=Score, interval=Interval, by=By, fitted_on=Text),
-    half_precision=_keys(difference=_DIFFERENCE, largest_change=Byte, changed_pixels=Score),
+    half_precision=_keys(difference=_keys(at_half=GAIN, postprocessed=GAIN), largest_change=Byte, changed_pixels=Score),
     reversed_polarity=_keys(postprocessed=Score, difference=GAIN),
     speed=_keys(tiles_per_second=Annotated[float, Field(ge=0)], machine=Text),
     elsewhere=list[_keys(dataset=Text, n=Whole, score_postprocessed=Score, interval=Interval, networks=Whole)],
@@ -231,10 +230,17 @@ def _hash_of_all_weights(value: dict[str, Any]) -> dict[str, Any]:
 # ---------------------------------------------------------------- last.ckpt
 
 # Of an epoch, see `saltseg.training.callbacks.EpochLog`.
-_EPOCH: dict[str, Any] = dict.fromkeys(
-    ("train_loss", "valid_loss", "valid_frame_accuracy", "learning_rate", "seconds", "images_per_second"), float
+_EPOCH = _keys(
+    _STATE,
+    epoch=int,
+    train_loss=float,
+    valid_loss=float,
+    valid_frame_accuracy=float,
+    learning_rate=float,
+    seconds=float,
+    images_per_second=float,
 )
-_LOG = _keys(_STATE, rows=list[_keys(_STATE, epoch=int, **_EPOCH)], pseudo_labels_hash=NotRequired[str])
+_LOG = _keys(_STATE, rows=list[_EPOCH], pseudo_labels_hash=NotRequired[str])
 # What a training goes on from; the rest is Lightning's. Callbacks: under the names that the trainer reads them by.
 LAST_CHECKPOINT = _keys(
     _STATE,
@@ -277,8 +283,8 @@ def read(path: Path) -> Any:
     """
     schema = EVALUATION if path.name.startswith("on_") else SCHEMAS[path.name]
     value = io.read_csv(path) if path.suffix == ".csv" else io.read_json(path)
-    run = path.parent.parent.name in ("runs", "blends", "published")
-    if path.name == "provenance.json" and not run and isinstance(value, dict) and "method" in value:
+    is_run = path.parent.parent.name in ("runs", "blends", "published")
+    if path.name == "provenance.json" and not is_run and isinstance(value, dict) and "method" in value:
         schema = PRETRAINING_PROVENANCE
     return check(path, value, schema, _WAYS_OUT.get(path.name, "delete it and run the step that writes it again"))
 

@@ -91,7 +91,8 @@ def test_panels_show_the_boundary_and_the_masks():
     true = np.zeros((1, 101, 101), np.uint8)
     true[:, :, :50] = 1
     image = np.full((1, 101, 101), 200, np.uint8)
-    data = gallery.panels(image, true, np.full_like(image, 255), 1 - true, ["$1 < 2"])
+    scored = gallery.ScoredTiles(("$1 < 2",), image, true, np.full_like(image, 255), 1 - true, np.zeros(1))
+    data = gallery.draw(scored, [0])
     picture = cv2.imdecode(np.frombuffer(data, np.uint8), cv2.IMREAD_COLOR)[..., ::-1].astype(int)
     salt, rock = (59, 134, 192), (255, 255, 255)
 

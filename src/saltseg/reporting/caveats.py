@@ -1,5 +1,7 @@
 """The caveats of a page: how each number was selected, and in which direction that biases it."""
 
+from collections.abc import Iterator
+
 from saltseg import provenance
 from saltseg.config import CosineSchedule, TrainConfig
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
@@ -11,18 +13,8 @@ SELECTION_BIAS = "which raises out-of-fold scores, by 0.003 to 0.006 where a top
 
 def caveats(summary: RunSummary) -> list[str]:
     """Plain sentences about data, checkpoints, ensembling, post-processing, folds and noise."""
-    return [
-        *_data(summary),
-        *_partial(summary),
-        *_divergence(summary),
-        *_checkpoint(summary),
-        *_lineage(summary),
-        *_weights(summary),
-        *_postprocessing(summary),
-        *_ensemble(summary),
-        *_folds(summary),
-        *_noise(summary),
-    ]
+    topics = (_data, _checkpoint, _lineage, _weights, _postprocessing, _other_images)
+    return [sentence for topic in topics for sentence in topic(summary)]
 
 
 def describe_postprocessing(postprocessing: Postprocessing) -> str:
@@ -41,43 +33,35 @@ def describe_postprocessing(postprocessing: Postprocessing) -> str:
     return "; ".join(step for step in steps if step)
 
 
-def _data(summary: RunSummary) -> list[str]:
-    if not summary.synthetic:
-        return []
-    return ["The data is simulated: the scores show that the pipeline works and say nothing about real seismic."]
+def _data(summary: RunSummary) -> Iterator[str]:
+    if summary.synthetic:
+        yield "The data is simulated: the scores show that the pipeline works and say nothing about real seismic."
+    if summary.planned and not summary.finished:
+        yield "No fold is finished yet, so there is no score."
+    elif summary.planned and summary.finished < summary.planned:
+        images = f" ({summary.postprocess['n']:,} images)" if summary.postprocess else ""
+        yield (
+            f"Only {summary.finished} of {summary.planned} folds are finished: out-of-fold scores cover the images of "
+            f"those folds{images}, and test predictions average their networks only."
+        )
+    for fold, epoch in summary.diverged.items():
+        yield (
+            f"Training of fold {fold} diverged: the validation loss of epoch {epoch} was not finite. It stopped there "
+            f"and uses the weights of epoch {summary.best_epochs[fold]}."
+        )
 
 
-def _partial(summary: RunSummary) -> list[str]:
-    if not summary.partial:
-        return []
-    if not summary.finished:
-        return ["No fold is finished yet, so there is no score."]
-    images = f" ({summary.postprocess['n']:,} images)" if summary.postprocess else ""
-    return [
-        f"Only {summary.finished} of {summary.planned} folds are finished: out-of-fold scores cover the images of "
-        f"those folds{images}, and test predictions average their networks only."
-    ]
-
-
-def _divergence(summary: RunSummary) -> list[str]:
-    return [
-        f"Training of fold {fold} diverged: the validation loss of epoch {epoch} was not finite. It stopped there and "
-        f"uses the weights of epoch {summary.best_epochs[fold]}."
-        for fold, epoch in summary.diverged.items()
-    ]
-
-
-def _checkpoint(summary: RunSummary) -> list[str]:
+def _checkpoint(summary: RunSummary) -> Iterator[str]:
     if summary.kind == "blend":
-        return _checkpoints_of_members(summary)
-    if not summary.metrics or summary.settings is None:
-        return []
-    train = summary.settings.train
+        yield from _checkpoints_of_members(summary)
+    elif summary.metrics and summary.settings:
+        yield _checkpoint_of_run(summary.settings.train)
+
+
+def _checkpoint_of_run(train: TrainConfig) -> str:
     if train.checkpoint == "best":
-        return [
-            "Each fold uses the weights of the epoch with the lowest loss on its own validation images, "
-            f"{SELECTION_BIAS}."
-        ]
+        epoch = "the epoch with the lowest loss on its own validation images"
+        return f"Each fold uses the weights of {epoch}, {SELECTION_BIAS}."
     averaged = ""
     if train.ema_decay:
         averaged = f" (an exponential moving average over steps, decay {train.ema_decay:g})"
@@ -88,47 +72,46 @@ def _checkpoint(summary: RunSummary) -> list[str]:
     else:
         cycles = len(train.snapshot_epochs)
         used = f"the weights at the ends of the {cycles} cycles{averaged} are used and their predictions averaged"
-    return [f"Training had a fixed length and {used}: no epoch was selected."]
+    return f"Training had a fixed length and {used}: no epoch was selected."
 
 
-def _checkpoints_of_members(summary: RunSummary) -> list[str]:
-    selected = [name for name, checkpoint in summary.checkpoints.items() if checkpoint == "best"]
-    unknown = [name for name, checkpoint in summary.checkpoints.items() if checkpoint is None]
-    sentences = []
+def _checkpoints_of_members(summary: RunSummary) -> Iterator[str]:
+    checkpoints = summary.checkpoints
+    selected = [name for name, checkpoint in checkpoints.items() if checkpoint == "best"]
+    unknown = [name for name, checkpoint in checkpoints.items() if checkpoint is None]
     if selected:
-        sentences.append(
-            f"Of the {len(summary.checkpoints)} members, {', '.join(selected)} use the weights of the epoch with the "
-            f"lowest loss on the validation images, {SELECTION_BIAS}."
+        yield (
+            f"Of the {len(checkpoints)} members, {', '.join(selected)} use the weights of the epoch with the lowest "
+            f"loss on the validation images, {SELECTION_BIAS}."
         )
-    if unknown or not summary.checkpoints:
-        sentences.append(
+    if unknown or not checkpoints:
+        yield (
             f"It is unknown whether an epoch was selected for {', '.join(unknown) or 'any member'}, because the run "
             "is gone; such a selection would raise the scores."
         )
-    return sentences or ["Training of every member had a fixed length: no epoch was selected."]
+    elif not selected:
+        yield "Training of every member had a fixed length: no epoch was selected."
 
 
-def _lineage(summary: RunSummary) -> list[str]:
-    sentences = []
-    selected = summary.provenance.get("epoch_chosen_in", [])
+def _lineage(summary: RunSummary) -> Iterator[str]:
+    selected = summary.provenance.get("epoch_chosen_in")
     if selected:
-        sentences.append(
+        yield (
             f"It learned from {', '.join(selected)}, where the epoch with the lowest loss on the same validation "
             f"images was selected, {SELECTION_BIAS}; part of that may carry over."
         )
     if provenance.transduction(summary.run):
-        sentences.append(
+        yield (
             "Test images were or may have been used in training, without their labels (transduction): scores on other "
             "images may be lower."
         )
-    return sentences
 
 
-def _weights(summary: RunSummary) -> list[str]:
+def _weights(summary: RunSummary) -> Iterator[str]:
     """What `saltseg.pipeline.blend` measured when it fitted the weights of a blend."""
     evidence = summary.provenance.get("evidence")
     if evidence is None:
-        return []
+        return
     groups, (low, high) = evidence["groups"], evidence["interval"]
     measured = (
         f"The weights were fitted out of fold: on {groups} not used to fit them they score "
@@ -136,19 +119,23 @@ def _weights(summary: RunSummary) -> list[str]:
         f"{page.gain(evidence['difference'])} (95 % interval {page.gain(low)} to {page.gain(high)})"
     )
     if not evidence["selected"]:
-        return [f"{measured}. The members have equal weights, because fitted ones are not better."]
-    return [
+        yield f"{measured}. The members have equal weights, because fitted ones are not better."
+        return
+    yield (
         f"{measured}. Test images use the weights fitted on all images, out-of-fold images those fitted on the other "
-        f"{groups}.",
+        f"{groups}."
+    )
+    yield (
         f"A small leak remains: the post-processing for each of the {groups} is tuned on the others, whose weights "
-        "were fitted on it. The two scores of the weights do not have this leak.",
-    ]
+        "were fitted on it. The two scores of the weights do not have this leak."
+    )
 
 
-def _postprocessing(summary: RunSummary) -> list[str]:
+def _postprocessing(summary: RunSummary) -> Iterator[str]:
     content = summary.postprocess
     if content is None:
-        return ["No post-processing has been tuned yet: masks use threshold 0.5."]
+        yield "No post-processing has been tuned yet: masks use threshold 0.5."
+        return
     if content["cross_fit_groups"] == "folds":
         how = "each fold is scored with the post-processing fitted on the other folds"
     else:
@@ -158,19 +145,21 @@ def _postprocessing(summary: RunSummary) -> list[str]:
         )
     mean, (low, high) = content["tuning_gain"]["mean"], content["tuning_gain"]["interval"]
     verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no significant difference"
-    sentences = [
-        f"Compare tuned post-processing by the cross-fitted score: {how}.",
+    yield f"Compare tuned post-processing by the cross-fitted score: {how}."
+    yield (
         f"Tuning changed the score at 0.5 by {page.gain(mean)} (95 % interval {page.gain(low)} to {page.gain(high)}): "
-        f"{verdict}.",
-    ]
+        f"{verdict}."
+    )
     if not summary.tuned:
-        sentences.append("Masks use threshold 0.5; nothing tuned enters them.")
-    elif "steps" in content:
-        sentences.append(
+        yield "Masks use threshold 0.5; nothing tuned enters them."
+        return
+    if "steps" in content:
+        yield (
             f"Which of the {len(content['steps'])} post-processing steps are used was selected by the cross-fitted "
             "score itself, which raises it slightly."
         )
-    return sentences
+    # It is fitted on out-of-fold images, which fewer networks predict than test images.
+    yield from averaging(summary.networks_per_fold, summary.networks)
 
 
 def averaging(fitted: int, submitted: int) -> list[str]:
@@ -184,44 +173,39 @@ def averaging(fitted: int, submitted: int) -> list[str]:
     ]
 
 
-def _ensemble(summary: RunSummary) -> list[str]:
-    """Post-processing is fitted on out-of-fold images, which fewer networks predict than test images."""
-    return averaging(summary.networks_per_fold, summary.networks) if summary.tuned else []
-
-
-def _folds(summary: RunSummary) -> list[str]:
-    if summary.settings is None or summary.settings.folds.scheme == "grouped":
-        return []
-    return [
-        "Folds were assigned tile by tile. Neighboring tiles of one seismic section can be in different folds, so "
-        "scores on a new section may be lower."
-    ]
-
-
-def _noise(summary: RunSummary) -> list[str]:
-    if summary.postprocess is None:
-        return []
-    low, high = summary.postprocess["cross_fitted"]["interval"]
-    return [
-        f"With {summary.postprocess['n']:,} images the 95 % interval is {high - low:.3f} wide. It covers the sampling "
-        f"of {summary.by}s only. Scores also vary with the random seed: by 0.007 to 0.009 (one standard deviation) in "
-        "this project's short trainings, by 0.001 to 0.002 in the long ones of 2018's teams."
-    ]
+def _other_images(summary: RunSummary) -> Iterator[str]:
+    """What scores on other images depend on: the folds, and the noise of sampling and of training."""
+    if summary.settings and summary.settings.folds.scheme != "grouped":
+        yield (
+            "Folds were assigned tile by tile. Neighboring tiles of one seismic section can be in different folds, so "
+            "scores on a new section may be lower."
+        )
+    if summary.postprocess:
+        low, high = summary.postprocess["cross_fitted"]["interval"]
+        yield (
+            f"With {summary.postprocess['n']:,} images the 95 % interval is {high - low:.3f} wide. It covers the "
+            f"sampling of {summary.by}s only. Scores also vary with the random seed: by 0.007 to 0.009 (one standard "
+            "deviation) in this project's short trainings, by 0.001 to 0.002 in the long ones of 2018's teams."
+        )
 
 
 def learning_curve_hint(summary: RunSummary) -> str:
     """What the learning curves show: which losses they are, and why the learning rate changes."""
+    sentences = []
     if summary.settings is None:
-        return "The solid line is the log-loss on the validation images."
-    train = summary.settings.train
-    sentences = ["Where the solid line, the validation loss, rises again, the network overfits."]
-    if not summary.same_loss:
-        sentences.append("The dotted line is another loss, so the distance between the two has no meaning.")
-    if train.second_loss_start_epoch:
-        sentences.append(f"The training loss changes at epoch {train.second_loss_start_epoch}, hence a jump there.")
-    if train.val_every_n_epochs > 1:
-        sentences.append(f"Validation was measured every {train.val_every_n_epochs} epochs.")
-    return " ".join([*sentences, _learning_rate(train)])
+        sentences.append("The solid line is the log-loss on the validation images.")
+    else:
+        train = summary.settings.train
+        sentences.append("Where the solid line, the validation loss, rises again, the network overfits.")
+        if not summary.same_loss:
+            sentences.append("The dotted line is another loss, so the distance between the two has no meaning.")
+        if train.second_loss_start_epoch:
+            sentences.append(f"The training loss changes at epoch {train.second_loss_start_epoch}, hence a jump there.")
+        if train.val_every_n_epochs > 1:
+            sentences.append(f"Validation was measured every {train.val_every_n_epochs} epochs.")
+        sentences.append(_learning_rate(train))
+    unfinished = [fold.number for fold in summary.run.folds() if fold.log.is_file() and not fold.finished()]
+    return " ".join([*sentences, *(f"Fold {number} is unfinished." for number in unfinished)])
 
 
 def _learning_rate(train: TrainConfig) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.figure import Figure
-from matplotlib.patheffects import AbstractPathEffect, withStroke
+from matplotlib.patheffects import withStroke
 
 from saltseg.data.competition import Labeled
 from saltseg.errors import InputError
@@ -48,13 +48,10 @@ def score(predictions: Predictions, labeled: Labeled, postprocessing: Postproces
             f"{len(unknown)} predicted ids are not in train.csv, the first {unknown[0]!r}; "
             "give --input the data that the run was trained on"
         )
-    indices = [index_of_id[id_] for id_ in ids]
-    true, predicted = (
-        labeled.masks[indices],
-        postprocessing.apply(predictions.probabilities, predictions.presence_probability),
-    )
-    value = average_precision.average_precision(predicted, true)
-    return ScoredTiles(ids, labeled.images[indices], true, predictions.probabilities, predicted, value)
+    tiles = labeled.subset(np.array([index_of_id[id_] for id_ in ids], int))
+    predicted = postprocessing.apply(predictions.probabilities, predictions.presence_probability)
+    value = average_precision.average_precision(predicted, tiles.masks)
+    return ScoredTiles(ids, tiles.images, tiles.masks, predictions.probabilities, predicted, value)
 
 
 def choose(scored: ScoredTiles, rows: int = ROWS) -> dict[str, list[int]]:
@@ -88,69 +85,46 @@ def at_quantiles(scored: ScoredTiles, quantiles: Sequence[float] = (0.9, 0.5, 0.
 def title(scored: ScoredTiles, index: int) -> str:
     """The title of a tile, for example "1a2b3c4d5e · AP 0.70 · salt 34 %"."""
     share = 100 * float(scored.true[index].mean())
-    shown = "no salt" if share == 0 else f"salt {share:.0f} %" if share >= 1 else "salt < 1 %"
-    return f"{scored.ids[index]} · AP {scored.average_precision[index]:.2f} · {shown}"
+    salt = "no salt" if share == 0 else f"salt {share:.0f} %" if share >= 1 else "salt < 1 %"
+    return f"{scored.ids[index]} · AP {scored.average_precision[index]:.2f} · {salt}"
 
 
 def draw(scored: ScoredTiles, indices: Sequence[int]) -> bytes:
-    """Panels of these tiles, one row each; PNG bytes."""
-    chosen = list(indices)
-    return panels(
-        scored.images[chosen],
-        scored.true[chosen],
-        scored.probabilities[chosen],
-        scored.predicted[chosen],
-        [title(scored, index) for index in chosen],
-    )
+    """Seismic, true mask, probability and binary mask of these tiles, one row each, with the true boundary in black.
 
-
-def panels(
-    images: np.ndarray,
-    true: np.ndarray,
-    probabilities: np.ndarray,
-    predicted: np.ndarray,
-    titles: Sequence[str],
-) -> bytes:
-    """Seismic, true mask, probability and binary mask of each tile, with the true boundary in black.
-
-    Args:
-        images: uint8 (N, H, W), drawn from 0 to 255 without stretching: a dark tile looks dark.
-        true, predicted: {0, 1} (N, H, W).
-        probabilities: uint8 (N, H, W) in 255ths, drawn from white (0) to blue (1).
-        titles: N, one above each row.
+    Seismic is drawn from 0 to 255 without stretching: a dark tile looks dark. Probabilities are drawn from white (0) to
+    blue (1).
 
     Returns:
         PNG bytes.
     """
-    count, height, width = images.shape
-    edge, gap, title_height, header = 0.01, 0.09, 0.27, 0.2  # inches, as everything below
-    cell = (width * PIXEL_ZOOM / PANEL_DPI, height * PIXEL_ZOOM / PANEL_DPI)
-    step = cell[1] + title_height
-    size = (4 * cell[0] + 3 * gap + 2 * edge, header + count * step + edge)
-    figure = Figure(figsize=size, dpi=PANEL_DPI, facecolor="white")
-    lefts = [edge + column * (cell[0] + gap) for column in range(4)]
-    for left, name in zip(lefts, COLUMNS, strict=True):
-        figure.text(left / size[0], 1 - 0.15 / size[1], name, fontsize=8, color=MUTED)
-    for row in range(count):
-        top = size[1] - header - row * step - title_height
-        figure.text(
-            edge / size[0], (top + 0.06) / size[1], titles[row], fontsize=9, color=INK, weight="bold", parse_math=False
-        )
-        layers = (images[row] / 255.0, true[row], probabilities[row] / 255.0, predicted[row])
-        for name, left, layer in zip(COLUMNS, lefts, layers, strict=True):
-            box = (left / size[0], (top - cell[1]) / size[1], cell[0] / size[0], cell[1] / size[1])
-            _tile(figure, box, name, layer, true[row])
+    height, width = (PIXEL_ZOOM * pixels / PANEL_DPI for pixels in scored.images.shape[1:])  # inches, as all below
+    edge, gap, title_height, header = 0.01, 0.09, 0.27, 0.2
+    figure_width = 4 * width + 3 * gap + 2 * edge
+    figure_height = header + len(indices) * (title_height + height) + edge
+    figure = Figure(figsize=(figure_width, figure_height), dpi=PANEL_DPI, facecolor="white")
+    figure.subplots_adjust(
+        left=edge / figure_width,
+        right=1 - edge / figure_width,
+        bottom=edge / figure_height,
+        top=1 - (header + title_height) / figure_height,
+        wspace=gap / width,
+        hspace=title_height / height,
+    )
+    rows = figure.subplots(len(indices), 4, squeeze=False, subplot_kw={"xticks": [], "yticks": []})
+    for axes, name in zip(rows[0], COLUMNS, strict=True):
+        figure.text(axes.get_position().x0, 1 - 0.15 / figure_height, name, fontsize=8, color=MUTED)
+    for row, index in zip(rows, indices, strict=True):
+        style = {"fontsize": 9, "color": INK, "weight": "bold", "parse_math": False}
+        row[0].set_title(title(scored, index), loc="left", pad=0.06 * 72, **style)
+        true = scored.true[index]
+        layers = (scored.images[index] / 255, true, scored.probabilities[index] / 255, scored.predicted[index])
+        for axes, layer, name in zip(row, layers, COLUMNS, strict=True):
+            seismic = name == "seismic"
+            axes.imshow(layer, cmap="gray" if seismic else SALT, vmin=0, vmax=1, interpolation="nearest")
+            axes.spines[:].set(color="#b8c1ca", linewidth=0.7)
+            if name != "true mask" and 0 < true.mean() < 1:
+                boundary = axes.contour(true, levels=[0.5], colors="black", linewidths=1.3)
+                if seismic:  # black alone is lost on dark seismic
+                    boundary.set_path_effects([withStroke(linewidth=2.4, foreground="white")])
     return png(figure)
-
-
-def _tile(
-    figure: Figure, box: tuple[float, float, float, float], name: str, layer: np.ndarray, true: np.ndarray
-) -> None:
-    axes = figure.add_axes(box, xticks=[], yticks=[])
-    seismic = name == "seismic"
-    axes.imshow(layer, cmap="gray" if seismic else SALT, vmin=0, vmax=1, interpolation="nearest")
-    axes.spines[:].set(color="#b8c1ca", linewidth=0.7)
-    if name != "true mask" and 0 < true.mean() < 1:
-        halo: list[AbstractPathEffect] = [withStroke(linewidth=2.4, foreground="white")]
-        lines = axes.contour(true, levels=[0.5], colors="black", linewidths=1.3)
-        lines.set_path_effects(halo if seismic else [])  # black alone is lost on dark seismic

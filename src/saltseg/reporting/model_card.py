@@ -2,8 +2,6 @@
 
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
-
 from saltseg.config import Config
 from saltseg.models import precision
 from saltseg.postprocessing.parameters import Postprocessing
@@ -20,14 +18,9 @@ def render(run: RunDir, model: ModelDir, manifest: dict[str, Any]) -> str:
         model: its folder, with the weights in it.
         manifest: what model.json says.
     """
-    environment = Environment(
-        loader=PackageLoader("saltseg.reporting", "."), undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
-    )
-    environment.filters |= {show.__name__: show for show in (page.score, page.gain, page.count)}
-    environment.filters["interval"] = lambda bounds: f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"
-    environment.filters["gains"] = lambda bounds: f"[{page.gain(bounds[0])}, {page.gain(bounds[1])}]"
     settings = run.read_config()
-    return environment.get_template("model_card.md.j2").render(
+    return page.render(
+        "model_card.md.j2",
         model=manifest,
         settings=settings,
         precision=precision.trained_config(run).train.precision,

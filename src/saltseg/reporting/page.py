@@ -1,6 +1,7 @@
-"""From values to one self-contained HTML page: pictures inside, no network, no script."""
+"""Templates of this folder, filled in: self-contained HTML pages (pictures inside, no network, no script) and cards."""
 
 import base64
+from collections.abc import Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -12,15 +13,15 @@ MISSING = "–"
 
 
 def render(template: str, **values: Any) -> str:
-    """HTML of the template beside this file; every value is escaped."""
+    """The template beside this file, filled in; in HTML every value is escaped."""
     environment = Environment(
         loader=FileSystemLoader(Path(__file__).parent),
-        autoescape=True,
+        autoescape=template.endswith(".html.j2"),
         undefined=StrictUndefined,
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters |= {show.__name__: show for show in (score, gain, interval, share, count, duration)}
+    environment.filters |= {show.__name__: show for show in (score, gain, interval, gains, share, count, duration)}
     environment.globals["picture"] = picture
     return environment.get_template(template).render(**values)
 
@@ -41,9 +42,19 @@ def gain(value: float | None) -> str:
     return MISSING if value is None else f"{value:+.4f}".replace("-", "\N{MINUS SIGN}")
 
 
-def interval(bounds: tuple[float, float] | list[float] | None) -> str:
+def points(value: float | None) -> str:
+    """A difference of shares in percentage points, with its sign."""
+    return MISSING if value is None else f"{100 * value:+.1f} pp".replace("-", "\N{MINUS SIGN}")
+
+
+def interval(bounds: Sequence[float] | None) -> str:
     """`[low, high]`."""
     return MISSING if bounds is None else f"[{bounds[0]:.4f}, {bounds[1]:.4f}]"
+
+
+def gains(bounds: Sequence[float]) -> str:
+    """`[low, high]` of a difference, with signs."""
+    return f"[{gain(bounds[0])}, {gain(bounds[1])}]"
 
 
 def share(value: float | None) -> str:
@@ -64,3 +75,8 @@ def duration(seconds: float | None) -> str:
         return f"{seconds:.0f} s"
     minutes = round(timedelta(seconds=seconds) / timedelta(minutes=1))
     return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def shortened(text: str, length: int = 24) -> str:
+    """A name of up to `length` characters, the last one "…" where it was cut."""
+    return text if len(text) <= length else text[: length - 1] + "…"

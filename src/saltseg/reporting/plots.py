@@ -10,6 +10,7 @@ from matplotlib.ticker import MaxNLocator, NullLocator
 
 from saltseg.postprocessing.areas import areas
 from saltseg.postprocessing.parameters import THRESHOLD_HALF
+from saltseg.reporting import page
 from saltseg.reporting.style import (
     BLUE,
     CHART,
@@ -20,7 +21,6 @@ from saltseg.reporting.style import (
     MUTED,
     VERMILION,
     dress,
-    interval_mark,
     legend,
     legend_outside,
     line_color,
@@ -46,12 +46,12 @@ def learning_curves(
     """
     figure = new_figure((CHART[0], CHART[1] + 1.1))
     losses, rates = figure.subplots(2, 1, sharex=True, height_ratios=(3, 1))
-    for index, (fold, rows) in enumerate(sorted(logs.items())):
-        _learning_curve(losses, rates, line_color(index), rows, (best_epochs or {}).get(fold))
-    values = np.concatenate([line.get_ydata() for line in losses.lines])
-    values = values[np.isfinite(values)]
+    color_of_fold = {fold: line_color(index) for index, fold in enumerate(sorted(logs))}
+    for fold, color in color_of_fold.items():
+        _learning_curve(losses, rates, color, logs[fold], (best_epochs or {}).get(fold))
     dress(losses, "", "loss (validation: log-loss)")
-    if values.size and values.min() > 0 and values.max() > 6 * values.min():
+    lowest, highest = losses.dataLim.intervaly  # of all lines, without NaN
+    if highest > 6 * lowest > 0:
         losses.set_yscale("log")
         log_ticks(losses.yaxis, (1, 2, 5))
     dress(rates, "epoch", "learning rate")
@@ -63,10 +63,7 @@ def learning_curves(
         Line2D([], [], color=MUTED, linewidth=1.8, label="validation"),
         Line2D([], [], color=MUTED, linewidth=1.2, linestyle=DASHED, label="training"),
         Line2D([], [], color=MUTED, marker="o", linestyle="", markersize=6, label="epoch used"),
-        *(
-            Line2D([], [], color=line_color(i), linewidth=3, label=f"fold {fold}")
-            for i, fold in enumerate(sorted(logs))
-        ),
+        *(Line2D([], [], color=color, linewidth=3, label=f"fold {fold}") for fold, color in color_of_fold.items()),
     ]
     legend_outside(figure, 4, handles=handles)
     return png(figure)
@@ -82,9 +79,9 @@ def _learning_curve(
     losses.plot(epoch, train, color=color, linewidth=1.2, linestyle=DASHED, marker=dot, markersize=3)
     validated = np.isfinite(valid)
     losses.plot(epoch[validated], valid[validated], color=color, linewidth=1.8)
-    lowest = int(np.argmin(np.where(validated, valid, np.inf)))
-    used = np.flatnonzero(epoch == best_epoch)  # none where there is no best epoch yet, or a log of another training
-    best = int(used[0]) if len(used) else lowest
+    best = np.argmin(np.where(validated, valid, np.inf))
+    if best_epoch in epoch:  # not where there is no best epoch yet, or the log is of another training
+        best = np.argmax(epoch == best_epoch)
     mark(losses, epoch[best], valid[best], color, markersize=7, clip_on=False)
     rates.step(epoch, rate, where="mid", color=color, linewidth=1.5, marker=dot, markersize=3)
 
@@ -113,10 +110,7 @@ def threshold_curve(postprocess: Mapping[str, Any]) -> bytes:
         without = curve["score_no_min_area"]
         axes.plot(probability, without, color=MUTED, linewidth=1.5, linestyle=LONG_DASHED, label="no minimum area")
     mark(axes, THRESHOLD_HALF.threshold / 255, at_half, INK, label=f"0.5: {at_half:.4f}")
-    for name, point, marker, color in (
-        ("argmax", argmax, "D", VERMILION),
-        ("smoothed argmax", smoothed, "s", GREEN),
-    ):
+    for name, point, marker, color in (("argmax", argmax, "D", VERMILION), ("smoothed argmax", smoothed, "s", GREEN)):
         threshold, min_area = point["postprocessing"]["threshold"] / 255, point["postprocessing"]["min_area"]
         label = f"{name} {threshold:.2f}, {min_area} px: {point['score']:.4f}"
         mark(axes, threshold, point["score"], color, marker, label=label)
@@ -163,8 +157,7 @@ def precision_recall(probabilities: np.ndarray, true: np.ndarray, predicted: np.
     figure = new_figure()
     axes = figure.subplots()
     precision, recall = pixel_curve(probabilities, true)
-    below = np.append(recall[1:], 0)  # recall at the next threshold
-    area = float(np.sum((recall - below) * precision))
+    area = -np.sum(np.diff(recall, append=0) * precision)
     axes.plot(recall, precision, color=BLUE, linewidth=2, label=f"all thresholds; area under the curve {area:.4f}")
     hits = int(np.sum(predicted & (true != 0)))
     processed = (hits / max(int(np.sum(true != 0)), 1), hits / max(int(predicted.sum()), 1))
@@ -188,12 +181,11 @@ def coverage_bars(per_coverage: Sequence[Mapping[str, Any]]) -> bytes:
     figure = new_figure()
     axes = figure.subplots()
     count = {row["coverage_class"]: row["n"] for row in per_coverage}
-    for row in per_coverage:
-        color = BLUE if row["coverage_class"] else MUTED
-        axes.bar(row["coverage_class"], row["score"], width=0.72, color=color, zorder=2)
+    scores = [row["score"] for row in per_coverage]
+    axes.bar(list(count), scores, width=0.72, color=[BLUE if k else MUTED for k in count], zorder=2)
     total = sum(count.values())
     if total:
-        mean = sum(row["n"] * row["score"] for row in per_coverage) / total
+        mean = np.average(scores, weights=list(count.values()))
         label = f"mean of all {total:,} images: {mean:.4f}"
         axes.axhline(mean, color=VERMILION, linewidth=1.4, linestyle=LONG_DASHED, label=label)
         legend(axes, loc="lower left", bbox_to_anchor=(0, 1))
@@ -212,10 +204,10 @@ def score_intervals(rows: Sequence[tuple[str, float, tuple[float, float]]]) -> b
     figure = new_figure((CHART[0], 0.75 + 0.34 * len(rows)))
     axes = figure.subplots()
     for y, (_, score, interval) in enumerate(rows):
-        interval_mark(axes, y, score, interval, BLUE)
+        axes.plot(interval, (y, y), color=BLUE, linewidth=3, alpha=0.35, solid_capstyle="butt")
+        mark(axes, score, y, BLUE, markersize=7)
         axes.text(score, y - 0.22, f"{score:.4f}", ha="center", va="bottom", fontsize=8, color=INK)
-    names = [name if len(name) <= 24 else f"{name[:23]}…" for name, _, _ in rows]
-    axes.set_yticks(range(len(rows)), names)
+    axes.set_yticks(range(len(rows)), [page.shortened(name) for name, _, _ in rows])
     axes.set_ylim(len(rows) - 0.5, -0.75)
     axes.margins(x=0.06)
     dress(axes, "cross-fitted score (mAP) with its 95 % interval", "")

@@ -18,7 +18,6 @@ class RunSummary:
 
     Attributes:
         provenance: ``provenance.json``.
-        settings: of the run; None for a blend.
         metrics: ``metrics.json`` of every finished fold, in order.
         postprocess: ``postprocess.json``; None unless it belongs to the present out-of-fold predictions.
         solution: ``solution_score.json``, or nothing.
@@ -27,7 +26,6 @@ class RunSummary:
 
     run: runs.RunDir
     provenance: dict[str, Any]
-    settings: Config | None
     metrics: list[dict[str, Any]]
     postprocess: dict[str, Any] | None
     solution: dict[str, Any]
@@ -40,15 +38,20 @@ class RunSummary:
     @property
     def kind(self) -> str:
         """ "run" or "blend"."""
-        return _kind(self.run)
+        return "blend" if _is_blend(self.run) else "run"
+
+    @property
+    def settings(self) -> Config | None:
+        """Of a run; None for a blend, and for a run whose config.yaml is gone."""
+        return self.configs[self.name] if self.kind == "run" else None
 
     @property
     def dataset(self) -> str:
-        return str(self.provenance.get("dataset") or "unknown")
+        return str(self.provenance["dataset"])
 
     @property
     def synthetic(self) -> bool:
-        return bool(self.provenance.get("synthetic"))
+        return bool(self.provenance["synthetic"])
 
     @property
     def competition(self) -> bool:
@@ -75,27 +78,23 @@ class RunSummary:
         return "mixed" if len(kinds) > 1 else str(kinds.pop())
 
     @property
-    def members(self) -> list[str]:
-        return list(self.provenance.get("members", []))
-
-    @property
-    def weights(self) -> list[int]:
+    def weight_of_member(self) -> dict[str, int]:
         """Weights of a blend's members on test images, as counts; equal where none are recorded."""
-        return list(self.provenance.get("weights", [1] * len(self.members)))
+        members = self.provenance.get("members", [])
+        return dict(zip(members, self.provenance.get("weights", [1] * len(members)), strict=True))
 
     @property
-    def recipe(self) -> str | None:
-        """The weights of a blend in words, "2/3 unet + 1/3 fpn"; None for a run."""
-        shares = [(weight, name) for weight, name in zip(self.weights, self.members, strict=True) if weight]
-        if len(shares) == 1:
-            return f"{shares[0][1]} alone"
-        return " + ".join(f"{weight}/{sum(self.weights)} {name}" for weight, name in shares) or None
+    def recipe(self) -> str:
+        """The weights of a blend in words, "2/3 unet + 1/3 fpn"; "" for a run."""
+        used = {name: weight for name, weight in self.weight_of_member.items() if weight}
+        if len(used) == 1:
+            return f"{next(iter(used))} alone"
+        return " + ".join(f"{weight}/{sum(used.values())} {name}" for name, weight in used.items())
 
     @property
     def networks_per_fold(self) -> int:
         """How many networks predict an out-of-fold image; a run that is gone counts as one."""
-        unused = {name for name, weight in zip(self.members, self.weights, strict=True) if not weight}
-        used = [config for name, config in self.configs.items() if name not in unused]
+        used = [config for name, config in self.configs.items() if self.weight_of_member.get(name) != 0]
         return sum(len(config.train.snapshot_epochs) or 1 if config else 1 for config in used)
 
     @property
@@ -114,11 +113,6 @@ class RunSummary:
         return train.loss == "bce" and not extra
 
     @property
-    def tta(self) -> list[str]:
-        """Views whose predictions were averaged."""
-        return self.metrics[0]["tta"] if self.metrics else []
-
-    @property
     def planned(self) -> int | None:
         """Number of folds in the configuration; None for a blend."""
         return self.settings.folds.trained if self.settings else None
@@ -132,10 +126,6 @@ class RunSummary:
     def folds(self) -> str:
         """ "finished/planned"."""
         return f"{self.finished}/{self.planned or self.finished}"
-
-    @property
-    def partial(self) -> bool:
-        return self.planned is not None and self.finished < self.planned
 
     @property
     def tuned(self) -> bool:
@@ -174,9 +164,9 @@ class RunSummary:
     @property
     def tta_gain(self) -> float | None:
         """Mean over folds of the score at 0.5 with all views minus with one; None where only one is used."""
-        folds = [fold for fold in self.metrics if len(fold["tta"]) > 1]
-        pairs = [pair for pair in ((f["score_at_half"], f["score_at_half_no_tta"]) for f in folds) if None not in pair]
-        return float(np.mean([with_tta - without for with_tta, without in pairs])) if pairs else None
+        scores = [(f["score_at_half"], f["score_at_half_no_tta"]) for f in self.metrics if len(f["tta"]) > 1]
+        gains = [with_tta - without for with_tta, without in scores if None not in (with_tta, without)]
+        return float(np.mean(gains)) if gains else None
 
     @property
     def seconds(self) -> float | None:
@@ -194,13 +184,16 @@ class RunSummary:
 
     def mean(self, key: str) -> float | None:
         """Mean of a metric over the finished folds that have it."""
-        values = [fold[key] for fold in self.metrics if fold.get(key) is not None]
+        values = self._values(key)
         return float(np.mean(values)) if values else None
 
     def std(self, key: str) -> float | None:
         """Standard deviation (n - 1) of a metric over folds; None for fewer than two."""
-        values = [fold[key] for fold in self.metrics if fold.get(key) is not None]
+        values = self._values(key)
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
+
+    def _values(self, key: str) -> list[float]:
+        return [fold[key] for fold in self.metrics if fold.get(key) is not None]
 
     def logs(self) -> dict[int, list[dict[str, float]]]:
         """Fold -> rows of its log.csv, for every fold that finished an epoch, in order."""
@@ -213,7 +206,6 @@ def read(run: runs.RunDir) -> RunSummary:
     return RunSummary(
         run=run,
         provenance=run.read_provenance(),
-        settings=run.read_config() if run.config.is_file() and _kind(run) == "run" else None,
         metrics=[schemas.read(fold.metrics) for fold in run.finished_folds()],
         postprocess=postprocess if postprocess is not None and tune.is_current(run, postprocess) else None,
         solution=schemas.read(run.solution_score) if run.solution_score.is_file() else {},
@@ -221,13 +213,13 @@ def read(run: runs.RunDir) -> RunSummary:
     )
 
 
-def _kind(run: runs.RunDir) -> str:
-    return "blend" if run.path.parent.name == "blends" else "run"
+def _is_blend(run: runs.RunDir) -> bool:
+    return run.path.parent.name == "blends"
 
 
 def _configs(run: runs.RunDir, above: frozenset[str] = frozenset()) -> dict[str, Config | None]:
     """`RunSummary.configs`; a member may be a blend. above: the blends around this one, since names can be reused."""
-    if _kind(run) == "run":
+    if not _is_blend(run):
         return {run.name: run.read_config() if run.config.is_file() else None}
     configs: dict[str, Config | None] = {}
     for name in run.members():

@@ -57,12 +57,6 @@ def mark(axes: Axes, x: float, y: float, color: str, marker: str = "o", **option
     axes.plot(x, y, marker, color=color, markeredgecolor="white", **options)
 
 
-def interval_mark(axes: Axes, y: float, value: float, interval: tuple[float, float], color: str) -> None:
-    """A dot at `value` over a horizontal bar from `interval[0]` to `interval[1]`."""
-    axes.plot(interval, (y, y), color=color, linewidth=3, alpha=0.35, solid_capstyle="butt")
-    mark(axes, value, y, color, markersize=7)
-
-
 def log_ticks(axis: Axis, subs: tuple[int, ...] = (1, 3)) -> None:
     """Plain numbers at `subs` times the powers of ten of a logarithmic axis: some on a narrow one, not too many."""
     axis.set_major_locator(LogLocator(subs=subs))

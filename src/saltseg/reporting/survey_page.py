@@ -1,7 +1,6 @@
 """The page about a predicted survey: how it was predicted, what to be careful about, and slices of it."""
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from saltseg.pipeline.survey import Prediction
 from saltseg.pipeline.survey_slices import Slice
@@ -27,14 +26,13 @@ def render(prediction: Prediction) -> str:
         f"{record['clip_percentile']:g} of |amplitude|), polarity {record['polarity']}",
         "post-processing": caveats.describe_postprocessing(Postprocessing.from_dict(record["postprocessing"])),
     }
-    pictures = [(found.title, draw(found)) for found in prediction.slices]
     return page.render(
         "survey.html.j2",
         name=layout.path.name,
         record=record,
         facts=facts,
         warnings=warnings(record["histogram_distance"]),
-        pictures=pictures,
+        pictures=[(section.title, draw(section)) for section in prediction.slices],
     )
 
 
@@ -49,26 +47,23 @@ def warnings(histogram_distance: float) -> list[str]:
     ]
 
 
-def draw(found: Slice) -> bytes:
+def draw(section: Slice) -> bytes:
     """Seismic with the outline of the salt above, probability below; PNG bytes."""
     figure = new_figure((WIDTH, 2 * PANEL_HEIGHT))
     upper, lower = figure.subplots(2, 1, sharex=True)
-    left, right, top, bottom = found.extent
+    left, right, top, bottom = section.extent
     extent = (left, right, bottom, top)
-    image = np.ma.masked_array(found.image, ~found.present)
-    upper.imshow(image, cmap="gray", vmin=0, vmax=255, extent=extent, aspect="auto", interpolation="nearest")
-    if 0 < found.salt.mean() < 1:
-        upper.contour(found.salt, levels=[0.5], colors=VERMILION, linewidths=1.4, extent=extent, origin="upper")
-    probability = np.ma.masked_array(found.probability / 255, ~found.present)
-    lower.imshow(probability, cmap=SALT, vmin=0, vmax=1, extent=extent, aspect="auto", interpolation="nearest")
-    _dress(upper, "seismic, salt outlined", "", found.y_label)
-    _dress(lower, "probability of salt, white 0 to blue 1", found.x_label, found.y_label)
+    for axes, title, values, cmap, highest in (
+        (upper, "seismic, salt outlined", section.image, "gray", 255),
+        (lower, "probability of salt, white 0 to blue 1", section.probability / 255, SALT, 1),
+    ):
+        visible = np.ma.masked_array(values, ~section.present)
+        axes.imshow(visible, cmap, vmin=0, vmax=highest, extent=extent, aspect="auto", interpolation="nearest")
+        axes.set_title(title, fontsize=9, color=MUTED, loc="left")
+        axes.set_ylabel(section.y_label, fontsize=9)
+        axes.tick_params(labelsize=8, length=3, colors=MUTED)
+        axes.spines[:].set(color="#b8c1ca", linewidth=0.7)
+    lower.set_xlabel(section.x_label, fontsize=9)
+    if 0 < section.salt.mean() < 1:
+        upper.contour(section.salt, levels=[0.5], colors=VERMILION, linewidths=1.4, extent=extent, origin="upper")
     return png(figure)
-
-
-def _dress(axes: Axes, title: str, x_label: str, y_label: str) -> None:
-    axes.set_title(title, fontsize=9, color=MUTED, loc="left")
-    axes.set_xlabel(x_label, fontsize=9)
-    axes.set_ylabel(y_label, fontsize=9)
-    axes.tick_params(labelsize=8, length=3, colors=MUTED)
-    axes.spines[:].set(color="#b8c1ca", linewidth=0.7)
