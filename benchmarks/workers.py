@@ -38,7 +38,7 @@ def measure(folder: Path, rounds: int) -> None:
     pipeline._predict = timed
     for number in range(rounds):
         for count in (1, 2) if number % 2 else (2, 1):
-            with LocalCluster(count, threads_per_worker=1, dashboard_address=None) as cluster:
+            with LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster:
                 where = Workers(cluster=cluster.scheduler_address)
                 for _ in ("load the networks", "measure"):
                     shutil.rmtree(folder / "out", ignore_errors=True)

@@ -113,7 +113,7 @@ def test_workers_that_cannot_do_the_work_are_refused(
 @pytest.mark.slow
 def test_workers_of_several_threads_are_refused(tmp_path: Path) -> None:
     with (
-        distributed.LocalCluster(1, threads_per_worker=2, processes=False, dashboard_address=None) as threads,
+        distributed.LocalCluster(n_workers=1, threads_per_worker=2, processes=False, dashboard_address=None) as threads,
         pytest.raises(InputError, match="does 2 units at a time in one process; start it with --nthreads 1"),
     ):
         list(Workers(cluster=threads.scheduler_address).map(square, [(1,)], tmp_path))
