@@ -79,9 +79,9 @@ def compare(input_dir: Path, output_dir: Path, name: str, others: Sequence[str])
         members.append(replace(unseen, fold=oof.fold))  # by other folds, but no network has seen the tile
         fitted_on[f"means of {len(members)}"] = predictions.mean_predictions(members)
     at_half = _scores(test, THRESHOLD_HALF, held)
-    print(f"{name}: mean of {len(networks)} on {len(held)} tiles held back; gain over 0.5, paired 95 % interval\n")
-    print("| post-processing | score | gain | interval | parameters |\n|---|---|---|---|---|")
-    print(f"| threshold 0.5 | {at_half.mean():.4f} | | | |")
+    print(f"{name}: mean of {len(networks)} on {len(held)} tiles held back; gains are paired, with 95 % intervals\n")
+    print("| post-processing | score | gain over 0.5 | parameters |\n|---|---|---|---|")
+    print(f"| threshold 0.5 | {at_half.mean():.4f} | | |")
     tuned = dict[str, Postprocessing]()
     for title, predicted in fitted_on.items():
         images = step_selection.OutOfFold(predicted.probabilities, true, np.asarray(oof.fold), None)
@@ -95,17 +95,20 @@ def compare(input_dir: Path, output_dir: Path, name: str, others: Sequence[str])
     _row("cross-fitted on these tiles", at_half, step_selection.cross_fit(own, margin=0), "")
 
     single = tuned[f"fitted on single networks, gain above {MARGINS[1]:g} standard errors"]
-    print("\n| networks | at 0.5 | gain over one | interval | post-processed | gain over one | interval |")
-    print("|---|---|---|---|---|---|---|")
-    first = [_mean_of(networks, 1, chosen, held) for chosen in (THRESHOLD_HALF, single)]
+    print("\n| networks | at 0.5 | over one | post-processed | over one | gain of post-processing |")
+    print("|---|---|---|---|---|---|")
+    one = [_mean_of(networks, 1, chosen, held) for chosen in (THRESHOLD_HALF, single)]
     for count in range(1, len(networks) + 1):
-        cells = []
-        for one, chosen in zip(first, (THRESHOLD_HALF, single), strict=True):
-            scores = _mean_of(networks, count, chosen, held)
-            gain = bootstrap.paired_difference(one, scores)
-            low, high = gain.interval
-            cells += [f"{scores.mean():.4f}", f"{gain.mean:+.4f}", f"{low:+.4f} ... {high:+.4f}"]
-        print(f"| {count} | {' | '.join(cells)} |")
+        half, processed = [_mean_of(networks, count, chosen, held) for chosen in (THRESHOLD_HALF, single)]
+        cells = [f"{half.mean():.4f}", _gain(one[0], half), f"{processed.mean():.4f}", _gain(one[1], processed)]
+        print(f"| {count} | {' | '.join(cells)} | {_gain(half, processed)} |")
+    print(f"\nlost by averaging: {_gain(processed - half, one[1] - one[0])} of the gain of post-processing")
+
+
+def _gain(before: np.ndarray, after: np.ndarray) -> str:
+    gain = bootstrap.paired_difference(before, after)
+    low, high = gain.interval
+    return f"{gain.mean:+.4f} [{low:+.4f}, {high:+.4f}]"
 
 
 def _scores(predicted: predictions.Predictions, chosen: Postprocessing, true: np.ndarray) -> np.ndarray:
@@ -126,9 +129,7 @@ def _postprocessing(images: step_selection.OutOfFold, margin: float) -> Postproc
 
 
 def _row(title: str, before: np.ndarray, after: np.ndarray, parameters: str) -> None:
-    gain = bootstrap.paired_difference(before, after)
-    low, high = gain.interval
-    print(f"| {title} | {after.mean():.4f} | {gain.mean:+.4f} | {low:+.4f} ... {high:+.4f} | {parameters} |")
+    print(f"| {title} | {after.mean():.4f} | {_gain(before, after)} | {parameters} |")
 
 
 def main() -> None:

@@ -2,6 +2,7 @@
 
 import re
 import shutil
+from dataclasses import replace
 
 import pytest
 from fake_run import make_blend, reset
@@ -34,6 +35,22 @@ def test_a_row_by_hand(fake):
     assert row.argmax == io.read_json(fake.run.postprocess)["argmax"]["score"]
     assert (row.cross_fitted, row.interval) == (0.86, pytest.approx((0.85, 0.87)))
     assert (row.seconds, row.solution) == (7200, {})
+
+
+def test_the_estimate_for_the_mean_of_five_networks(fake):
+    """What five have gained over one, added to the score of single networks with the post-processing in use."""
+    rescore(fake.run, 0.86)
+    row = run_summary.read(fake.run)
+    assert row.submitted_estimate is None  # of two folds
+    five = replace(row, metrics=row.metrics[:1] * 5)
+    kind = "tuned" if five.tuned else "half"
+    gain, (low, high) = run_summary.FIVE_OVER_ONE[kind]
+    score = 0.86 if five.tuned else five.at_half
+    assert five.submitted_estimate == (pytest.approx(score + gain), pytest.approx((score + low, score + high)))
+    half = replace(five, postprocess={**five.postprocess, "selected": "half"})
+    assert half.submitted_estimate[0] == pytest.approx(0.5375 + 0.0092)
+    simulated = replace(five, provenance={**five.provenance, "synthetic": True})
+    assert simulated.submitted_estimate is None
 
 
 def test_one_view_has_no_gain_and_one_fold_no_std(fake):

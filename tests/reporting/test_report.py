@@ -60,7 +60,7 @@ def test_headline_and_gap(fake, undrawn):
     text = text_of(report.build(fake.run, fake.root))
     assert content["score_at_half"] == pytest.approx(4.3 / 8)  # the sum of the eight scores by hand
     assert "score at 0.5 0.5375" in text
-    assert f"cross-fitted score {content['cross_fitted']['score']:.4f} 95 % interval [" in text
+    assert f"cross-fitted score {content['cross_fitted']['score']:.4f} single networks; 95 % interval [" in text
     assert "loss (binary cross-entropy) 0.3000 0.4050 +0.1050" in text
     assert "score at 0.5 (mAP) 0.7500 0.5375 −0.2125" in text
     assert "pixel accuracy 95.0 % 90.0 % −5.0 pp" in text

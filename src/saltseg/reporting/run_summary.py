@@ -11,6 +11,10 @@ from saltseg.errors import InputError
 from saltseg.pipeline import tune
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 
+# What the mean of five networks scored more than one, with a post-processing that was tuned on single networks and at
+# threshold 0.5: on 600 tiles held back, one recipe (benchmarks/postprocessing_of_means.py).
+FIVE_OVER_ONE = {"tuned": (0.0033, (-0.0018, 0.0080)), "half": (0.0092, (0.0040, 0.0147))}
+
 
 @dataclass(frozen=True)
 class RunSummary:
@@ -150,6 +154,18 @@ class RunSummary:
     def cross_fitted(self) -> float | None:
         """Out-of-fold score of the tuned post-processing, fitted on other groups of images."""
         return self.postprocess["cross_fitted"]["score"] if self.postprocess else None
+
+    @property
+    def submitted_estimate(self) -> tuple[float, tuple[float, float]] | None:
+        """The score to expect of a submission, which averages five networks; and an interval for that gain alone.
+
+        None for other numbers of networks and other data, where the gain of the mean was not measured.
+        """
+        score = self.cross_fitted if self.tuned else self.at_half
+        if score is None or not self.competition or (self.networks_per_fold, self.networks) != (1, 5):
+            return None
+        gain, (low, high) = FIVE_OVER_ONE["tuned" if self.tuned else "half"]
+        return score + gain, (score + low, score + high)
 
     @property
     def interval(self) -> tuple[float, float] | None:
