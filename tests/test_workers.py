@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import in_process
 import numpy as np
@@ -15,12 +16,16 @@ import pytest
 import segy_files
 import tiny_run
 import torch
+from filelock import FileLock
 
 from saltseg import io, predictions, workers
 from saltseg.data import image_files
 from saltseg.errors import InputError
 from saltseg.models import zoo
+from saltseg.seismic.headers import read_layout
+from saltseg.seismic.traces import read_traces
 from saltseg.synthetic import dataset
+from saltseg.training import processes
 from saltseg.workers import Workers
 
 distributed = pytest.importorskip("distributed")
@@ -98,6 +103,60 @@ def test_the_unit_of_a_killed_worker_is_done_by_another(cluster: "distributed.Lo
     assert list(where.map(die_once, [(tmp_path / "a",)], tmp_path)) == ["a"]
 
 
+def torch_threads(number: int) -> int:
+    return torch.get_num_threads()
+
+
+@pytest.mark.slow
+def test_processes_share_the_cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    share = max(1, workers.cores() // 2)
+    assert list(Workers(2).map(torch_threads, [(0,), (1,)], tmp_path)) == [share, share]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("times", [1, 2])
+def test_ctrl_c_ends_the_processes_at_once(tmp_path: Path, times: int) -> None:
+    code = (
+        "import sys, time\nfrom pathlib import Path\nfrom saltseg.workers import Workers\n"
+        "if __name__ == '__main__':\n"
+        f"    sys.path.insert(0, {str(Path(__file__).parent)!r})\n"
+        "    print('begun', flush=True)\n"
+        f"    list(Workers(2).map(time.sleep, [(60,)] * 5, Path({str(tmp_path)!r})))\n"
+    )
+    script = tmp_path / "script.py"
+    script.write_text(code)
+    process = subprocess.Popen([sys.executable, str(script)], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    process.stdout.readline()
+    wait_for(lambda: len(children(process.pid)) >= 2)
+    started, known = time.monotonic(), children(process.pid)
+    for _ in range(times):
+        process.send_signal(signal.SIGINT)
+        time.sleep(0.3)
+    _, errors = process.communicate(timeout=30)
+    assert time.monotonic() - started < 10
+    assert process.returncode != 0
+    assert "KeyboardInterrupt" in errors
+    wait_for(lambda: not any(Path(f"/proc/{pid}").exists() for pid in known), 10)
+
+
+def children(pid: int) -> list[int]:
+    """Processes that a process has started."""
+    path = Path(f"/proc/{pid}/task/{pid}/children")
+    if not path.exists():
+        pytest.skip("only Linux lists the children of a process")
+    return [int(word) for word in path.read_text().split()]
+
+
+def test_a_worker_that_joins_late_is_checked_by_each_unit(tmp_path: Path) -> None:
+    assert workers._do(workers.__version__, tmp_path, square, (3,)) == 9
+    with pytest.raises(InputError, match=r"^a worker has saltseg .*, here is 9\.9; install the same$"):
+        workers._do("9.9", tmp_path, square, (3,))
+    with pytest.raises(InputError, match=r"^a worker does not see .*; give a folder that all machines share"):
+        workers._do(workers.__version__, tmp_path / "no", square, (3,))
+
+
 @pytest.mark.slow
 def test_workers_that_cannot_do_the_work_are_refused(
     cluster: "distributed.LocalCluster", tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -121,8 +180,8 @@ def test_workers_of_several_threads_are_refused(tmp_path: Path) -> None:
 
 def test_without_dask_or_a_scheduler_it_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(workers, "TO_CONNECT", 0.5)
-    for address in ("tcp://127.0.0.1:9", "nonsense://a", "a b"):
-        with pytest.raises(InputError, match=f"^--cluster {address}: no Dask scheduler answers; check the address"):
+    for address in ("tcp://127.0.0.1:9", "nonsense://a", "a b", "tls://127.0.0.1:9", "http://127.0.0.1:9"):
+        with pytest.raises(InputError, match=f"^--cluster {address}: no Dask scheduler answers .*; give the address"):
             list(Workers(cluster=address).map(square, [(1,)], tmp_path))
     monkeypatch.setitem(sys.modules, "distributed", None)
     with pytest.raises(InputError, match="needs Dask distributed, which is not installed; pip install"):
@@ -152,6 +211,11 @@ def survey(path: Path) -> Path:
     return segy_files.write(path, np.random.default_rng(1).normal(0, 100, (len(headers), 120)), headers)
 
 
+def stored(path: Path) -> np.ndarray:
+    layout = read_layout(path)
+    return read_traces(layout, np.arange(layout.traces))
+
+
 def contents(folder: Path) -> dict[str, bytes]:
     """Every file but the page, whose pictures hold the time."""
     return {path.name: path.read_bytes() for path in folder.iterdir() if path.suffix != ".html"}
@@ -164,6 +228,20 @@ def test_a_survey_is_the_same_to_the_byte(two: list[str], tmp_path: Path, predic
     assert predict(source, "--to", tmp_path / "two" / "salt.sgy", *two) == 0
     assert len(contents(tmp_path / "one")) == 5
     assert contents(tmp_path / "two") == contents(tmp_path / "one")
+
+
+@pytest.mark.slow
+def test_a_worker_notices_that_a_run_was_trained_again(
+    cluster: "distributed.LocalCluster", tmp_path: Path, trained: tiny_run.Trained, predict: Callable[..., int]
+) -> None:
+    source, there = survey(tmp_path / "a.sgy"), ["--cluster", cluster.scheduler_address]
+    assert predict(source, "--to", tmp_path / "before" / "salt.sgy", *there) == 0
+    torch.manual_seed(9)
+    torch.save({"state_dict": zoo.build(trained.settings.model).state_dict()}, trained.run.fold(0).network)
+    assert predict(source, "--to", tmp_path / "one" / "salt.sgy") == 0
+    assert predict(source, "--to", tmp_path / "two" / "salt.sgy", *there) == 0
+    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    assert contents(tmp_path / "two")["salt.sgy"] != contents(tmp_path / "before")["salt.sgy"]
 
 
 @pytest.mark.slow
@@ -222,11 +300,16 @@ def test_without_its_scheduler_the_command_ends_in_one_line_and_goes_on_with_ano
     assert errors == [
         f"error: --cluster {tcp}: the scheduler is gone; start it and run the same command again: it goes on there"
     ]
-    before = {path: path.stat().st_mtime_ns for path in parts.glob("*.npy")}
-    assert 0 < len(before) < 32
+    done = sorted(parts.glob("*.npy"))
+    assert 0 < len(done) < 32
+    changed = np.load(done[0])
+    np.save(done[0], np.full_like(changed, 255))  # to be seen in the result: what is there is not predicted again
     again = ["--cluster", cluster.scheduler_address]
     assert predict(source, "--to", tmp_path / "two" / "salt.sgy", *again) == 0
-    assert contents(tmp_path / "two") == contents(tmp_path / "one")
+    one, two = (stored(tmp_path / name / "salt.sgy") for name in ("one", "two"))
+    differ = (one != two).any(1)
+    assert differ.sum() == len(changed)
+    assert (two[differ] >= 0.5 - 1e-6).all()  # the mean of 1 and what the other direction says
 
 
 @pytest.mark.slow
@@ -253,6 +336,28 @@ def test_the_tiles_of_a_dataset_are_predicted_here(
 
 
 # ---------------------------------------------------------------- trainings
+
+
+def test_what_is_finished_is_skipped_side_by_side_too(
+    trained: tiny_run.Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert processes.run({}, Workers(2), trained.output) == {}
+
+
+def test_a_training_on_a_worker_waits_for_the_one_that_it_replaces(tmp_path: Path) -> None:
+    code = "import os; from saltseg import io; print(os.environ[io.PATIENCE])"
+    assert processes.run_command(["-c", code], tmp_path / "a.log", tmp_path) == 0
+    assert float((tmp_path / "a.log").read_text()) == processes.TO_TAKE_OVER
+    assert processes.run_command(["-c", code], tmp_path / "a.log", tmp_path / "no") == 2
+    assert "error: [Errno 2]" in (tmp_path / "a.log").read_text()
+    held = FileLock(tmp_path / "lock", thread_local=False)
+    held.acquire()
+    threading.Timer(0.5, held.release).start()
+    with mock.patch.dict(os.environ, {io.PATIENCE: "20"}), io.locked(tmp_path / "lock", tmp_path):
+        pass
+    held.acquire()
+    with pytest.raises(InputError, match="is being written by another process"), io.locked(tmp_path / "lock", tmp_path):
+        pass
 
 
 @pytest.mark.slow

@@ -5,19 +5,21 @@ folder that all workers share, whole or not there. So a unit may be lost at any 
 """
 
 import logging
+import multiprocessing
 import os
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent import futures
+from concurrent.futures.process import BrokenProcessPool, ProcessPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from saltseg import __version__
-from saltseg.errors import InputError
+from saltseg.errors import InputError, reason
 
 if TYPE_CHECKING:
     from multiprocessing.sharedctypes import Synchronized
@@ -69,12 +71,13 @@ class Workers:
                 work.
         """
         with self.executor(shared) as executor:
-            waiting = {executor.submit(function, *unit) for unit in units}
+            waiting = set(submit(executor, shared, function, units))
             try:
                 while waiting:
                     done, waiting = futures.wait(waiting, TO_LOOK, futures.FIRST_COMPLETED)
                     yield from (future.result() for future in done)
-                    check(executor)
+                    if waiting:
+                        check(executor)
             finally:
                 for future in waiting:
                     future.cancel()
@@ -83,20 +86,31 @@ class Workers:
     def executor(self, shared: Path) -> Iterator[futures.Executor]:
         """What units are submitted to; its errors become InputError. While waiting, call `check` now and then."""
         if self.cluster:
-            with _connected(self.cluster, shared) as executor:
+            with _connected(self.cluster, shared.resolve()) as executor:
                 yield executor
             return
-        import multiprocessing
-
-        spawn = multiprocessing.get_context("spawn")
-        start = (spawn.Value("i", 0), self.parallel)
+        before, spawn = set(multiprocessing.active_children()), multiprocessing.get_context("spawn")
+        start = (spawn.Value("i", 0), [share(number, self.parallel) for number in range(self.parallel)])
         try:
-            with futures.ProcessPoolExecutor(self.parallel, spawn, _start_process, start) as executor:
-                yield executor
-        except futures.process.BrokenProcessPool:
+            with ProcessPoolExecutor(self.parallel, spawn, _start_process, start) as executor:
+                try:
+                    yield executor
+                except BaseException:  # Ctrl-C, too: what is half done is done again
+                    for process in set(multiprocessing.active_children()) - before:
+                        process.terminate()
+                    raise
+        except BrokenProcessPool:
             raise InputError(
                 "a process was killed, perhaps for want of memory; rerun with a lower --parallel: it goes on there"
             ) from None
+
+
+def submit(
+    executor: futures.Executor, shared: Path, function: Callable[..., T], units: Iterable[tuple[Any, ...]]
+) -> list["futures.Future[T]"]:
+    """Hand over units, see `Workers.map`; processes that start with them leave Ctrl-C to this one."""
+    with _interrupts_held():
+        return [executor.submit(_do, __version__, shared.resolve(), function, unit) for unit in units]
 
 
 def check(executor: futures.Executor) -> None:
@@ -110,13 +124,38 @@ class Lost(Exception):
     """The scheduler of a cluster is gone."""
 
 
-def _start_process(started: "Synchronized[int]", parallel: int) -> None:
-    """Give a new process of ``parallel`` its share of cores and GPUs, before it imports torch."""
+def _do(version: str, shared: Path, function: Callable[..., T], arguments: tuple[Any, ...]) -> T:
+    """A unit of work, on a worker; one at a time, also where a worker has several threads."""
+    if version != __version__:
+        raise InputError(f"a worker has saltseg {__version__}, here is {version}; install the same")
+    if not shared.is_dir():
+        raise InputError(f"a worker does not see {shared}; give a folder that all machines share")
+    with _ONE_AT_A_TIME:
+        return function(*arguments)
+
+
+_ONE_AT_A_TIME = threading.Lock()
+
+
+@contextmanager
+def _interrupts_held() -> Iterator[None]:
+    """SIGINT waits until the end; processes that are started meanwhile never see it, not even while they import."""
+    if not hasattr(signal, "pthread_sigmask"):  # Windows
+        yield
+        return
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
+
+
+def _start_process(started: "Synchronized[int]", shares: Sequence[dict[str, str]]) -> None:
+    """Give a new process its share of cores and GPUs; torch, which reads the variables, is not imported yet."""
     with started.get_lock():
         number, started.value = started.value, started.value + 1
-    os.environ.update(share(number, parallel))
+    os.environ.update(shares[number])
     os.environ[CHILD] = "1"
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which ends its processes
     end_with_parent()
 
 
@@ -177,22 +216,16 @@ def _connected(address: str, shared: Path) -> Iterator[futures.Executor]:
         ) from None
     for name in ("distributed.client", "distributed.core", "tornado.application"):
         logging.getLogger(name).setLevel(logging.CRITICAL)  # our one line says it
+    client = _client(address)
     try:
-        client = distributed.Client(address, timeout=TO_CONNECT, name="saltseg")
-    except (OSError, ValueError) as error:
-        raise InputError(
-            f"--cluster {address}: no Dask scheduler answers; check the address that it printed when it started, such "
-            "as tcp://host:8786"
-        ) from error
-    try:
-        _check_workers(client, shared.resolve())
+        _check_workers(client, [shared, Path.cwd()])
         executor = client.get_executor(pure=False)
         executor.client = client
         yield executor
     except distributed.KilledWorker as error:
         raise InputError(
-            f"--cluster {address}: workers were killed at one unit again and again, perhaps for want of memory; see "
-            "their logs, and run the same command again: it goes on there"
+            f"--cluster {address}: the workers of one unit were killed again and again, for want of memory or of time; "
+            "see their logs, and run the same command again: it goes on there"
         ) from error
     except (Lost, futures.CancelledError, OSError) as error:
         if client.status == "running":
@@ -204,20 +237,56 @@ def _connected(address: str, shared: Path) -> Iterator[futures.Executor]:
         client.close(timeout=2)
 
 
-def _check_workers(client: "Client", shared: Path) -> None:
-    """Raise InputError where workers differ from this process, or do not see the folder of the results."""
-    for address, worker in client.scheduler_info(n_workers=-1)["workers"].items():
+def _client(address: str) -> "Client":
+    """A client of the scheduler at an address; what is there may be anything, and may never answer."""
+    import distributed
+
+    connected = futures.Future[distributed.Client]()
+
+    def connect() -> None:
+        try:
+            connected.set_result(distributed.Client(address, timeout=TO_CONNECT, name="saltseg"))
+        except Exception as error:  # of many kinds: OSError, ValueError, AssertionError, TypeError …
+            connected.set_exception(error)
+
+    threading.Thread(target=connect, daemon=True).start()
+    try:
+        return connected.result(TO_CONNECT + 5)
+    except Exception as error:
+        raise InputError(
+            f"--cluster {address}: no Dask scheduler answers ({reason(error)}); give the address that it printed when "
+            "it started, such as tcp://host:8786"
+        ) from error
+
+
+def _check_workers(client: "Client", folders: Sequence[Path]) -> None:
+    """Raise InputError where workers differ from this process, or do not see our folders.
+
+    Workers that join later are checked by each unit.
+    """
+    try:
+        workers = client.scheduler_info(n_workers=-1)["workers"]
+        described = client.run(_describe, folders, on_error="return")
+    except TypeError as error:
+        raise InputError(
+            f"--cluster {client.scheduler.address}: a worker, not the scheduler ({reason(error)})"
+        ) from error
+    for address, worker in workers.items():
         if worker["nthreads"] > 1:
             raise InputError(
                 f"worker {address} does {worker['nthreads']} units at a time in one process; start it with "
                 "--nthreads 1, and more of them with --nworkers"
             )
-    for address, (version, sees) in client.run(_describe, shared).items():
+    for address, found in described.items():
+        if isinstance(found, Exception):
+            raise InputError(f"worker {address} cannot work ({reason(found)}); install the same saltseg there")
+        version, unseen = found
         if version != __version__:
             raise InputError(f"worker {address} has saltseg {version}, here is {__version__}; install the same")
-        if not sees:
-            raise InputError(f"worker {address} does not see {shared}; give a folder that all machines share")
+        if unseen:
+            raise InputError(f"worker {address} does not see {unseen[0]}; give a folder that all machines share")
 
 
-def _describe(shared: Path) -> tuple[str, bool]:
-    return __version__, shared.is_dir()
+def _describe(folders: Sequence[Path]) -> tuple[str, list[Path]]:
+    """The version of a worker, and the folders that it does not see."""
+    return __version__, [folder for folder in folders if not folder.is_dir()]

@@ -16,17 +16,16 @@ from uuid import uuid4
 
 import cv2
 import numpy as np
-import torch
-from torch import nn
 from tqdm import tqdm
 
-from saltseg import __version__, config, io
-from saltseg.config import Config, Runtime
+from saltseg import io
+from saltseg.config import Runtime
 from saltseg.data import competition, image_files
 from saltseg.errors import InputError
-from saltseg.inference import engines, windows
+from saltseg.inference import windows
 from saltseg.metrics import rle
 from saltseg.pipeline import trained
+from saltseg.pipeline.trained import Trained
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 from saltseg.releases import ModelDir
 from saltseg.runs import RunDir
@@ -94,27 +93,28 @@ def predict_folder(
         io.remove(done)  # of a process that was killed when it had finished
         raise InputError(f"{target} exists; choose another --to or remove it")
     paths, left_out = image_files.list_folder(images_dir)
-    settings, networks, postprocessing = trained.load(source, tta, runtime)
-    images = _check(paths, _identity(networks, settings), done)
+    predictor = trained.load(source, tta, runtime)
+    images = _check(paths, trained.fingerprint(predictor), done)
     with io.atomic_dir(target) as new:
         missing = list({image.stored: image for image in images if _stored(image) is None}.values())
         total = sum(image.windows for image in missing)
+        done.mkdir(exist_ok=True)
         with tqdm(desc="predicting", total=total, unit="window", mininterval=1, disable=not missing) as bar:
             if where is None or where.here:
-                _predict(missing, networks, settings, bar.update)
+                _predict(missing, predictor, bar.update)
             elif missing:
-                done.mkdir(exist_ok=True)
-                work = replace(source, path=source.path.resolve()), tta, runtime
+                weights = trained.weights_hash(predictor.networks)
+                work = replace(source, path=source.path.resolve()), tta, runtime, weights
                 units = [(*work, shard) for shard in _shards(missing)]
                 for predicted in where.map(_predict_there, units, done):
                     bar.update(predicted)
-        rows = [row for part in _parts(images) for row in _write(part, new, postprocessing)]
+        rows = [row for part in _parts(images) for row in _write(part, new, predictor.postprocessing)]
         io.write_csv(new / "masks.csv", rows)
     io.remove(done)
     return rows, left_out
 
 
-def _check(paths: Sequence[Path], identity: Callable[[], Any], done: Path) -> list[_Image]:
+def _check(paths: Sequence[Path], fingerprint: str, done: Path) -> list[_Image]:
     """Read every image; raise InputError with those that cannot be used, and why."""
     images: list[_Image] = []
     unreadable: list[str] = []
@@ -129,8 +129,7 @@ def _check(paths: Sequence[Path], identity: Callable[[], Any], done: Path) -> li
         except InputError as error:
             unreadable.append(str(error))
             continue
-        digest = identity()
-        digest.update(str(pixels.shape).encode() + pixels.tobytes())
+        digest = hashlib.sha256(f"{fingerprint} {pixels.shape}".encode() + pixels.tobytes())
         height, width = pixels.shape
         images.append(_Image(path, height, width, done / f"{digest.hexdigest()}.png"))
     problems = [_named(unreadable)] if unreadable else []
@@ -146,26 +145,10 @@ def _named(problems: Sequence[str]) -> str:
     return f"{len(problems):,} images: {', '.join(problems[:NAMED])}{more}"
 
 
-def _identity(networks: Sequence[nn.Module], settings: Config) -> Callable[[], Any]:
-    """A hash, to copy, of everything that predictions depend on but the image."""
-    device = next(networks[0].parameters()).device
-    engine = engines.describe(settings, device)
-    digest = hashlib.sha256(f"{__version__} windows {engine} {device.type} {config.dump(settings)}".encode())
-    for network in networks:
-        for tensor in network.state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.copy
-
-
-def _predict(
-    images: Sequence[_Image],
-    networks: Sequence[nn.Module],
-    settings: Config,
-    progress: Callable[[int], object] | None = None,
-) -> None:
+def _predict(images: Sequence[_Image], predictor: Trained, progress: Callable[[int], object] | None = None) -> None:
     """Store the probabilities of images."""
     pixels = (image_files.read_gray(image.path) for image in images)
-    predicted = windows.predict_images(networks, pixels, settings, progress=progress)
+    predicted = windows.predict_images(predictor.networks, pixels, predictor.settings, progress=progress)
     for image in images:
         try:
             probability = next(predicted)
@@ -173,7 +156,6 @@ def _predict(
             raise InputError(
                 f"{image.path}: {error}; take it out of the folder and rerun: the images before it are kept"
             ) from None
-        image.stored.parent.mkdir(parents=True, exist_ok=True)
         # Not synced to the disk, which would take longer than predicting a tile: `_stored` finds half a file.
         beside = image.stored.with_suffix(f".{uuid4().hex}.part")
         image_files.write_png(beside, probability)
@@ -194,11 +176,15 @@ def _shards(images: Sequence[_Image]) -> Iterator[list[_Image]]:
 
 
 def _predict_there(
-    source: RunDir | ModelDir, tta: tuple[str, ...] | None, runtime: Runtime | None, images: Sequence[_Image]
+    source: RunDir | ModelDir,
+    tta: tuple[str, ...] | None,
+    runtime: Runtime | None,
+    weights: str,
+    images: Sequence[_Image],
 ) -> int:
     """A unit of work: predict images in another process; returns how many windows they have."""
-    settings, networks, _ = trained.kept(source, tta, runtime)
-    _predict([image for image in images if _stored(image) is None], networks, settings)
+    predictor = trained.kept(source, tta, runtime, weights)
+    _predict([image for image in images if _stored(image) is None], predictor)
     return sum(image.windows for image in images)
 
 

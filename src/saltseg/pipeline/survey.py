@@ -5,30 +5,28 @@ grows with the size of a slab, and by some 300 bytes with each trace. What is pr
 written: a call that was killed is repeated with the same result and predicts only the slabs that are missing.
 """
 
-import hashlib
 import json
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import asdict, dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 from tqdm import tqdm
 
-from saltseg import __version__, io
-from saltseg.config import Config, Runtime
+from saltseg import io
+from saltseg.config import Runtime
 from saltseg.data import competition, image_files
 from saltseg.errors import InputError
-from saltseg.inference import engines, windows
+from saltseg.inference import windows
 from saltseg.pipeline import trained
 from saltseg.pipeline.survey_bodies import Bodies
 from saltseg.pipeline.survey_files import Outputs, Record
 from saltseg.pipeline.survey_slices import Slice, three_slices
+from saltseg.pipeline.trained import Trained
 from saltseg.postprocessing.parameters import Postprocessing, quantize
 from saltseg.releases import ModelDir
 from saltseg.runs import RunDir
@@ -52,7 +50,7 @@ class Options:
     Attributes:
         clip: percentile of the survey's |amplitude| that becomes black or white; None: that of the labeled lines which
             the networks were trained on (`saltseg lines`), else 99.
-        reverse: whether to reverse the polarity; None: as in labeled lines of this file, else not.
+        reverse: whether to reverse the polarity; None: as in labeled lines of a file of this name, else not.
         along: "both", or the direction of the sections: "inline" or "crossline".
         depth: whether samples are meters, not milliseconds.
         tta: names of views; None: those of the run or the model.
@@ -113,17 +111,23 @@ def predict_survey(
         amplitudes = sample_amplitudes(survey.layout)
         clip, reverse = _gray_scale(source, survey, options, input_dir)
         scaling = fit_scaling(survey, amplitudes, clip, reverse)
-        settings, networks, postprocessing = trained.load(source, options.tta, runtime)
-        key = [fingerprint(networks, settings), asdict(scaling), postprocessing.to_dict(), options.depth]
+        predictor = trained.load(source, options.tta, runtime)
+        postprocessing = predictor.postprocessing
+        key = [trained.fingerprint(predictor), asdict(scaling), postprocessing.to_dict(), options.depth]
         outputs.require_space(survey, len(directions))
         results = Results(outputs.parts, survey, key, directions, slab_bytes(survey))
         masks = Results(outputs.parts / "masks", survey, key, directions[:1], slab_bytes(survey))
         if not outputs.whole.is_dir():
-            work = _Work(
-                replace(source, path=source.path.resolve()), options.tta, runtime, survey.arguments, scaling,
-                outputs.parts.resolve(), json.dumps(key), directions,
-            )  # fmt: skip
-            _predict(results, networks, settings, work, where or Workers())
+            if where is None or where.here:
+                _predict(results, predictor, scaling)
+            else:
+                weights, folder = trained.weights_hash(predictor.networks), outputs.parts.resolve()
+                stamp = survey.layout.file_bytes, survey.layout.path.stat().st_mtime_ns
+                work = _Work(
+                    replace(source, path=source.path.resolve()), options.tta, runtime, weights,
+                    survey.arguments, stamp, scaling, folder, json.dumps(key), directions,
+                )  # fmt: skip
+                _predict_apart(results, work, where)
             _postprocess(results, masks, postprocessing)
             record = {
                 "run": source.name,
@@ -159,17 +163,6 @@ def fit_scaling(survey: Survey, amplitudes: Amplitudes, clip: float, reverse: bo
     return Scaling.fit(amplitudes, clip, flip=reverse)
 
 
-def fingerprint(networks: Sequence[nn.Module], settings: Config) -> str:
-    """A hash of what probabilities depend on besides the survey; how this machine batches is not part of it."""
-    device = next(networks[0].parameters()).device
-    engine = engines.describe(settings, device)
-    digest = hashlib.sha256(f"{__version__} {engine} {device.type} {replace(settings, runtime=Runtime())}".encode())
-    for network in networks:
-        for tensor in network.state_dict().values():
-            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
-
-
 def _directions(survey: Survey, along: str) -> tuple[str, ...]:
     if along == "both":
         return survey.directions
@@ -183,9 +176,10 @@ def _gray_scale(source: RunDir | ModelDir, survey: Survey, options: Options, inp
     clip, reverse, lines = gray.CLIP_PERCENTILE, False, None
     with suppress(InputError):  # a dataset that is gone
         lines = competition.read_source(competition.dataset_root(input_dir, source.read_provenance()["dataset"]))
-    if isinstance(lines, dict) and lines.get("source") == "lines" and isinstance(lines.get("clip"), int | float):
+    if isinstance(lines, dict) and lines.get("source") == "lines" and type(lines.get("clip")) in (int, float):
         clip = lines["clip"]
-        reverse = lines.get("survey") == str(survey.layout.path.resolve()) and lines.get("reverse") is True
+        same = Path(str(lines.get("survey"))).name == survey.layout.path.name
+        reverse = same and lines.get("reverse") is True
     return clip if options.clip is None else options.clip, reverse if options.reverse is None else options.reverse
 
 
@@ -207,68 +201,75 @@ def _histogram_distance(source: RunDir | ModelDir, input_dir: Path, amplitudes: 
 # ---------------------------------------------------------------- slabs
 
 
+def slab_bytes(survey: Survey) -> int:
+    """Size of the slabs of a survey: small enough for memory, and for several workers to share a small survey."""
+    return min(SLAB_BYTES, 4 * survey.layout.traces * survey.layout.samples // SLABS)
+
+
+@contextmanager
+def _progress(results: Results) -> Iterator[tuple[list[Slab], Callable[[int], object]]]:
+    """The slabs that are missing, and a progress bar over lines to call."""
+    missing = results.missing()
+    total, left = (sum(slab.stop - slab.start for slab in slabs) for slabs in (results.slabs, missing))
+    with tqdm(desc="predicting", total=total, initial=total - left, unit="line", mininterval=1) as bar:
+        yield missing, bar.update
+
+
+def _predict(results: Results, predictor: Trained, scaling: Scaling) -> None:
+    """Predict the slabs that are missing, here."""
+    with _progress(results) as (missing, advance):
+        for slab in missing:
+            _predict_slab(results, slab, predictor, scaling, advance)
+
+
+def _predict_slab(
+    results: Results, slab: Slab, predictor: Trained, scaling: Scaling, advance: Callable[[int], object]
+) -> None:
+    lines = results.survey.read(slab)
+    images = (scaling.apply(line.filled()) for line in lines)
+    sections = []
+    for section in windows.predict_images(predictor.networks, images, predictor.settings):
+        sections.append(section)
+        advance(1)
+    results.write(slab, lines, sections)
+
+
 @dataclass(frozen=True)
 class _Work:
     """What another process must know to predict slabs of a survey; paths are absolute.
 
     Attributes:
+        weights: their hash.
         arguments: of `Survey.open`.
+        stamp: bytes and time of the file.
         folder, key, directions: of the `Results`.
     """
 
     source: RunDir | ModelDir
     tta: tuple[str, ...] | None
     runtime: Runtime | None
+    weights: str
     arguments: tuple[Path, int | None, int | None, bool]
+    stamp: tuple[int, int]
     scaling: Scaling
     folder: Path
     key: str
     directions: tuple[str, ...]
 
 
-def slab_bytes(survey: Survey) -> int:
-    """Size of the slabs of a survey: small enough for memory, and for several workers to share a small survey."""
-    return min(SLAB_BYTES, 4 * survey.layout.traces * survey.layout.samples // SLABS)
-
-
-def _predict(results: Results, networks: Sequence[nn.Module], settings: Config, work: _Work, where: Workers) -> None:
-    """Predict the slabs that are missing."""
-    missing = results.missing()
-    total, left = (sum(slab.stop - slab.start for slab in slabs) for slabs in (results.slabs, missing))
-    with tqdm(desc="predicting", total=total, initial=total - left, unit="line", mininterval=1) as bar:
-        if where.here:
-            for slab in missing:
-                _predict_slab(results, slab, networks, settings, work.scaling, bar.update)
-        elif missing:
-            units = [(work, slab) for slab in missing]
-            for lines in where.map(_predict_there, units, work.folder):
-                bar.update(lines)
-
-
-def _predict_slab(
-    results: Results,
-    slab: Slab,
-    networks: Sequence[nn.Module],
-    settings: Config,
-    scaling: Scaling,
-    progress: Callable[[int], object] | None = None,
-) -> None:
-    lines = results.survey.read(slab)
-    images = (scaling.apply(line.filled()) for line in lines)
-    sections = []
-    for section in windows.predict_images(networks, images, settings):
-        sections.append(section)
-        if progress is not None:
-            progress(1)
-    results.write(slab, lines, sections)
+def _predict_apart(results: Results, work: _Work, where: Workers) -> None:
+    """Predict the slabs that are missing, on workers."""
+    with _progress(results) as (missing, advance):
+        for lines in where.map(_predict_there, [(work, slab) for slab in missing], work.folder) if missing else ():
+            advance(lines)
 
 
 def _predict_there(work: _Work, slab: Slab) -> int:
     """A unit of work: predict a slab in another process; returns how many lines it has."""
     results = _open_there(work)
     if slab in results.missing():  # else another worker that was believed dead has done it
-        settings, networks, _ = trained.kept(work.source, work.tta, work.runtime)
-        _predict_slab(results, slab, networks, settings, work.scaling)
+        predictor = trained.kept(work.source, work.tta, work.runtime, work.weights)
+        _predict_slab(results, slab, predictor, work.scaling, lambda lines: None)
     return slab.stop - slab.start
 
 

@@ -1,13 +1,17 @@
 """What predicts: the networks of a run or of a released model, with their settings and their post-processing."""
 
+import hashlib
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 from typing import NamedTuple
 
+import torch
 from torch import nn
 
-from saltseg import config
+from saltseg import __version__, config
 from saltseg.config import Config, Runtime, change
+from saltseg.errors import InputError
 from saltseg.inference import engines
 from saltseg.models import checkpoints, half_precision, precision
 from saltseg.pipeline import tune
@@ -40,10 +44,33 @@ def load(source: RunDir | ModelDir, tta: tuple[str, ...] | None = None, runtime:
     return trained._replace(settings=change(trained.settings, {"predict.tta": list(tta)})) if tta else trained
 
 
+def weights_hash(networks: Sequence[nn.Module]) -> str:
+    """A hash of all tensors of some networks."""
+    digest = hashlib.sha256()
+    for network in networks:
+        for tensor in network.state_dict().values():
+            digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def fingerprint(trained: Trained) -> str:
+    """A hash of what probabilities depend on besides the images; how this machine batches is not part of it."""
+    device = next(trained.networks[0].parameters()).device
+    engine = engines.describe(trained.settings, device)
+    text = f"{__version__} windows {engine} {device.type} {config.dump(trained.settings)} "
+    return hashlib.sha256((text + weights_hash(trained.networks)).encode()).hexdigest()
+
+
 @lru_cache(maxsize=1)
-def kept(source: RunDir | ModelDir, tta: tuple[str, ...] | None, runtime: Runtime | None) -> Trained:
-    """`load`, once for all units of work that one process does."""
-    return load(source, tta, runtime)
+def kept(source: RunDir | ModelDir, tta: tuple[str, ...] | None, runtime: Runtime | None, weights: str) -> Trained:
+    """`load`, once for all units of work that a process does with these weights.
+
+    Raises InputError, beside that of `load`, where the files have other weights than ``weights``, a `weights_hash`.
+    """
+    trained = load(source, tta, runtime)
+    if weights_hash(trained.networks) != weights:
+        raise InputError(f"{source.path} has changed since the prediction began; run the same command again")
+    return trained
 
 
 def _of_run(run: RunDir, runtime: Runtime | None) -> Trained:

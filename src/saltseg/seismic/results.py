@@ -4,6 +4,7 @@ A file is whole or not there, its name says which slab it holds, and slabs are i
 fill one folder, and what is missing is what has no file.
 """
 
+import hashlib
 import json
 from collections.abc import Sequence
 from pathlib import Path
@@ -57,6 +58,7 @@ class Results:
             io.write_json(path, progress)
         elif io.read_json(path) != progress:
             raise InputError(f"{folder} holds results of another survey or other settings; remove it and rerun")
+        self._digest = hashlib.sha256(json.dumps(progress).encode()).hexdigest()[:16]
         # For each direction: slab and row of every trace.
         self._at = {name: self._positions(name) for name in self.directions}
 
@@ -82,6 +84,7 @@ class Results:
         """
         rows = self.survey.rows(slab, lines, sections)
         assert rows.dtype == np.uint8, f"{rows.dtype}, not 255ths"
+        io.require_folder(self.folder)  # removed: by the end of the prediction, or by its user
         with io.atomic_path(self._path(slab)) as temporary, temporary.open("wb") as file:
             np.save(file, rows)
 
@@ -113,7 +116,8 @@ class Results:
         return values
 
     def _path(self, slab: Slab) -> Path:
-        return self.folder / f"{slab.name}.npy"
+        """Named by what its values depend on: what comes late, for an earlier prediction, is never taken for these."""
+        return self.folder / f"{slab.name}-{self._digest}.npy"
 
     def _open(self, slab: Slab) -> np.ndarray:
         """The values of a slab, uint8 (traces, samples), read from the disk where they are used."""

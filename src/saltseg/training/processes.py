@@ -18,6 +18,7 @@ from saltseg.errors import InputError
 from saltseg.workers import CHILD, Workers
 
 TO_END = 30.0  # seconds that a process has after SIGTERM
+TO_TAKE_OVER = 60.0  # seconds that a training waits for the one in whose place it was started, see `run_command`
 
 
 def check_devices(devices: int, batch_size: int) -> None:
@@ -53,15 +54,15 @@ def run(commands: Mapping[str, Sequence[str]], where: Workers, logs: Path) -> di
     Returns:
         The exit codes by name.
     """
+    if not commands:
+        return {}
     if not where.here:
         logs.mkdir(parents=True, exist_ok=True)
     with _terminated_as_interrupted():
         if where.cluster:
             with where.executor(logs) as executor:
-                there = {
-                    executor.submit(run_command, tuple(command), logs.resolve() / f"{name}.log", Path.cwd()): name
-                    for name, command in commands.items()
-                }
+                units = [(tuple(words), logs.resolve() / f"{name}.log", Path.cwd()) for name, words in commands.items()]
+                there = dict(zip(workers.submit(executor, logs, run_command, units), commands, strict=True))
                 return _watch(executor, there, logs, apart=True)
         slots = _Slots(min(where.parallel, len(commands)))
         with futures.ThreadPoolExecutor(slots.count) as threads:
@@ -78,18 +79,23 @@ def run(commands: Mapping[str, Sequence[str]], where: Workers, logs: Path) -> di
 
 def run_command(command: Sequence[str], log: Path, folder: Path) -> int:
     """Run a Python command line in a folder, adding what it writes to a log; returns its exit code."""
+    # It may take the place of one whose worker was killed a moment ago, and which ends only now.
+    environment = os.environ | {CHILD: "1", io.PATIENCE: str(TO_TAKE_OVER)}
     with log.open("ab") as file:
-        # It may take the place of one whose worker was killed a moment ago, and which ends only now.
-        environment = os.environ | {CHILD: "1", io.PATIENCE: str(TO_END)}
-        done = subprocess.run([sys.executable, *command], cwd=folder, env=environment, stdout=file, stderr=file)
-    return done.returncode
+        try:
+            return subprocess.run(
+                [sys.executable, *command], cwd=folder, env=environment, stdout=file, stderr=file
+            ).returncode
+        except OSError as error:  # another is tried for the others
+            file.write(f"error: {error}\n".encode())
+            return 2
 
 
 def _watch(
     executor: futures.Executor, waiting: dict["futures.Future[int]", str], logs: Path, apart: bool
 ) -> dict[str, int]:
     """Wait for all commands, and say of each how it ended; apart: whether they write to logs."""
-    codes, display, left = dict[str, int](), LogDisplay(logs), set(waiting)
+    codes, display, left, started = dict[str, int](), LogDisplay(logs), set(waiting), time.time()
     try:
         while left:
             done, left = futures.wait(left, 0.2, futures.FIRST_COMPLETED)
@@ -103,16 +109,26 @@ def _watch(
                     log = logs / f"{name}.log"
                     ended += f", see {log}: {last_line(log)}"
                 display.print(f"[{len(codes)}/{len(waiting)}] {name} {ended}")
-            workers.check(executor)
+            if left:
+                workers.check(executor)
             if apart:
                 running = [name for future, name in waiting.items() if future in left and future.running()]
-                begun = [name for future, name in waiting.items() if future in left and (logs / f"{name}.log").exists()]
-                display.show(running or begun)  # what runs on a cluster, its futures do not say
+                # What runs on a cluster, its futures do not say, but the logs do.
+                begun = [name for future, name in waiting.items() if future in left and _changed(logs, name) >= started]
+                display.show(running or begun)
     finally:
         display.clear()
         for future in left:
             future.cancel()
     return codes
+
+
+def _changed(logs: Path, name: str) -> float:
+    """When a log was written to, in seconds since 1970; 0 where there is none."""
+    try:
+        return (logs / f"{name}.log").stat().st_mtime
+    except OSError:
+        return 0.0
 
 
 class _Slots:
