@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import segy_files
 
+from saltseg import io
 from saltseg.errors import InputError
 from saltseg.seismic import traces, writer
 from saltseg.seismic.formats import FORMATS
@@ -142,7 +143,7 @@ def test_a_prediction_that_is_stopped_goes_on_with_the_same_result(tmp_path: Pat
     predict(Results(tmp_path / "parts", survey, {"run": "demo"}, slab_bytes=100), stop_after=2)
     again = Results(tmp_path / "parts", Survey.open(survey.layout.path), {"run": "demo"}, slab_bytes=100)
     assert len(again.missing()) == 3
-    with pytest.raises(InputError, match=r"no results in .*crossline-000000.npy; run the prediction again"):
+    with pytest.raises(InputError, match=r"no results in .*crossline-000000-\w+\.npy; run the prediction again"):
         again.read(np.arange(6))
     predict(again)
     assert again.missing() == []
@@ -161,10 +162,25 @@ def test_results_of_another_survey_or_run_are_refused(tmp_path: Path) -> None:
         Results(tmp_path / "parts", numbered(tmp_path / "b.sgy"), "run")
 
 
+def test_a_slab_that_comes_late_harms_no_later_prediction(tmp_path: Path) -> None:
+    """One was stopped and removed, while a worker still computed a slab of it."""
+    survey, folder = numbered(tmp_path / "a.sgy"), tmp_path / "parts"
+    late = Results(folder, survey, {"run": "first"}, slab_bytes=100)
+    slab, lines = late.slabs[0], survey.read(late.slabs[0])
+    sections = [np.full(line.amplitudes.shape, 9, np.uint8) for line in lines]
+    io.remove(folder)
+    with pytest.raises(InputError, match="was removed or moved while it was being written"):
+        late.write(slab, lines, sections)
+    assert not folder.exists()
+    now = Results(folder, survey, {"run": "second"}, slab_bytes=100)
+    late.write(slab, lines, sections)
+    assert now.missing() == now.slabs
+
+
 def test_a_damaged_slab_gets_one_line(tmp_path: Path) -> None:
     results = Results(tmp_path / "parts", numbered(tmp_path / "a.sgy"), "run")
     predict(results)
-    path = tmp_path / "parts" / "inline-000000.npy"
+    (path,) = (tmp_path / "parts").glob("inline-000000-*.npy")
     for damage in (b"", path.read_bytes()[:40], path.read_bytes()[:-1]):
         path.write_bytes(damage)
         with pytest.raises(InputError, match="cannot be read as results of a slab"):
