@@ -14,7 +14,9 @@ from pydantic.dataclasses import dataclass
 from saltseg.errors import InputError
 
 Extra = Literal["row", "image_x_row"]  # made in models/salt_network.py
-View = Literal["identity", "hflip", "vflip", "rotate180", "transpose"]  # made in inference/tta.py
+View = Literal[
+    "identity", "hflip", "vflip", "rotate180", "transpose", "smaller", "hflip_smaller", "larger", "hflip_larger"
+]  # made in inference/tta.py
 
 STRICT = ConfigDict(extra="forbid", allow_inf_nan=False)
 

@@ -87,7 +87,7 @@ VIEWS_BY_NUMPY: dict[str, Callable[[np.ndarray], np.ndarray]] = {
 }
 
 
-@pytest.mark.parametrize("names", [("hflip",), ("identity", "hflip"), ("transpose", "vflip"), tuple(tta.VIEWS)])
+@pytest.mark.parametrize("names", [("hflip",), ("identity", "hflip"), ("transpose", "vflip"), tuple(VIEWS_BY_NUMPY)])
 def test_views_are_averaged_as_by_hand(names: tuple[str, ...]) -> None:
     """The network is asymmetric, so that a view that is not undone, or undone wrongly, shows."""
     settings = replace(
@@ -101,6 +101,27 @@ def test_views_are_averaged_as_by_hand(names: tuple[str, ...]) -> None:
             view = VIEWS_BY_NUMPY[name]
             answers.append(view(sigmoid((8 * view(image) - 3) * (1 + row + 3 * column) / 101)))
         np.testing.assert_allclose(ours, np.mean(answers, axis=0), atol=1e-5)
+
+
+@pytest.mark.parametrize("name", sorted(set(tta.VIEWS) - set(VIEWS_BY_NUMPY)))
+def test_a_network_sees_an_image_of_another_size_and_its_answer_is_brought_back(name: str) -> None:
+    """A network that answers pixel by pixel answers a smooth image nearly as at its own size."""
+    row, column = np.mgrid[:101, :101]
+    image = (row + column).astype(np.uint8)[None]
+    seen = []
+
+    class Watched(Known):
+        def forward(self, image: torch.Tensor) -> torch.Tensor:
+            seen.append(image.shape[-1])
+            return super().forward(image)
+
+    settings = replace(
+        PAD, data=config.DataConfig(resize_mode="pad", size=101), predict=config.PredictConfig(tta=(name,))
+    )
+    found = predict.probabilities([Watched()], image, settings)
+    assert seen == [88 if "smaller" in name else 113]
+    inside = (slice(None), slice(3, -3), slice(3, -3))
+    np.testing.assert_allclose(found[inside], sigmoid(8 * (image / 255) - 3)[inside], atol=0.004)
 
 
 def test_views_are_those_of_the_configuration_unless_given() -> None:

@@ -124,4 +124,4 @@ def _predict_view(network: nn.Module, batch: Tensor, view: View, settings: Confi
     """Probabilities of one view: of every pixel (N, 1, H, W), turned back, and of holding salt (N,)."""
     result = engines.outputs(network, view.forward(batch), settings)
     presence = torch.zeros(0) if result.presence is None else torch.sigmoid(result.presence.float())
-    return view.inverse(torch.sigmoid(result.logits.float())), presence
+    return view.inverse(torch.sigmoid(result.logits.float()), (batch.shape[-2], batch.shape[-1])), presence

@@ -122,7 +122,8 @@ class TileNetwork(nn.Module):
         images = self.to_network @ (tiles[:, None].float() / 255) @ self.to_network.T
         images = images.expand(-1, self.channels, -1, -1)
         pairs = [(view, outputs(network, view.forward(images))) for network in self.networks for view in self.views]
-        views = [view.inverse(torch.sigmoid(result.logits)) for view, result in pairs]
+        size = images.shape[-2], images.shape[-1]
+        views = [view.inverse(torch.sigmoid(result.logits), size) for view, result in pairs]
         mean = torch.stack(views).mean(dim=0)[:, 0]
         probability = (self.to_tile @ mean @ self.to_tile.T).clip(0, 1)
         presence = [torch.sigmoid(result.presence) for _, result in pairs if result.presence is not None]
