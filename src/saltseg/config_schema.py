@@ -406,8 +406,9 @@ def _constraints(config: Config) -> Iterable[Constraint]:
     yield from _low_resolution(config)
     if pseudo is not None:
         yield from _self_training(config, pseudo)
-    upright = not config.model.extra_channels or set(config.predict.tta) <= {"identity", "hflip"}
-    views = "identity or hflip with model.extra_channels, or set model.extra_channels=[]"
+    turned = {"vflip", "rotate180", "transpose"}  # rows no longer run downwards
+    upright = not config.model.extra_channels or not turned & set(config.predict.tta)
+    views = f"without {', '.join(sorted(turned))} with model.extra_channels, or set model.extra_channels=[]"
     yield "predict.tta", list(config.predict.tta), upright, views
 
 

@@ -33,7 +33,11 @@ def tiles(count: int) -> np.ndarray:
 @pytest.mark.parametrize(
     "changes",
     [
-        {"data.resize_mode": "pad", "data.size": 112, "predict.tta": ["identity", "hflip", "transpose", "larger", "hflip_smaller"]},
+        {
+            "data.resize_mode": "pad",
+            "data.size": 112,
+            "predict.tta": ["identity", "hflip", "transpose", "larger", "hflip_smaller"],
+        },
         {"data.resize_mode": "pad", "data.size": 101, "model.in_channels": 3},
         {"data.resize_mode": "resize", "data.size": 128, "model.extra_channels": ["row", "image_x_row"]},
         {"data.resize_mode": "resize", "data.size": 64, "predict.tta": ["rotate180"]},

@@ -109,17 +109,3 @@ def test_post_processing_tuned_on_other_predictions_is_not_used(trained: Trained
         {"postprocessing_from": "other", "postprocessing": Postprocessing(threshold=99).to_dict()},
     )
     assert tune.postprocessing_of(trained.run) == Postprocessing(threshold=99)
-
-
-@pytest.mark.parametrize(("lost", "selected"), [(0.74, "tuned"), (0.75, "half")])
-def test_a_gain_that_averaging_takes_away_is_not_used(
-    trained: Trained, monkeypatch: pytest.MonkeyPatch, lost: float, selected: str
-) -> None:
-    """Tuning gains 0.75: nine of twelve tiles, which have no salt at 0.5."""
-    write_faint_oof(trained)
-    monkeypatch.setattr(tune, "LOST_BY_AVERAGING", lost)
-    tuned = tune.tune_run(trained.run, trained.workspace)
-    assert tuned["tuning_gain"]["mean"] == pytest.approx(0.75)
-    assert tuned["selected"] == selected
-    assert (tuned["postprocessing"] == THRESHOLD_HALF.to_dict()) == (selected == "half")
-    assert ("has been seen to take 0.75 of that away" in tuned.get("why", "")) == (selected == "half")

@@ -15,15 +15,11 @@ from saltseg.postprocessing import step_selection, summary
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 from saltseg.runs import RunDir
 
-# Of the gain that post-processing has on single networks, out of fold, the mean of five networks, which is submitted,
-# had lost +0.0059 [-0.0013, +0.0136] on 600 tiles held back (benchmarks/postprocessing_of_means.py).
-LOST_BY_AVERAGING = 0.006
-
 
 def tune_run(run: RunDir, workspace: Workspace) -> dict[str, Any]:
     """Tune the post-processing on the out-of-fold predictions; write and return ``postprocess.json``.
 
-    Where threshold 0.5 is used all the same (`_why_half`), the scores of a tuned post-processing are recorded, too. A
+    With ``predict.postprocessing=half`` the scores of a tuned one are recorded, too, but threshold 0.5 is selected. A
     submission with another post-processing than the new one is removed.
 
     Returns:
@@ -49,11 +45,11 @@ def tune_run(run: RunDir, workspace: Workspace) -> dict[str, Any]:
         result = summary.summarize(
             oof.ids, oof.probabilities, true, fold, oof.presence_probability, bar.update, sections
         )
-    if why := _why_half(run, result):
+    if run.read_config().predict.postprocessing == "half":
         at_half = average_precision.average_precision(THRESHOLD_HALF.apply(oof.probabilities), true)
         result |= {
             "selected": "half",
-            "why": why,
+            "why": "the experiment asks for 0.5 (predict.postprocessing=half)",
             "postprocessing": THRESHOLD_HALF.to_dict(),
             "per_coverage": pixels.per_coverage(at_half, pixels.coverage_class(true)),
         }
@@ -64,19 +60,6 @@ def tune_run(run: RunDir, workspace: Workspace) -> dict[str, Any]:
         drop_submission(run)
     io.write_json(run.postprocess, result)
     return result
-
-
-def _why_half(run: RunDir, result: Mapping[str, Any]) -> str:
-    """Why threshold 0.5 is used although a tuned post-processing may score more out of fold; "" where it is not."""
-    if run.read_config().predict.postprocessing == "half":
-        return "the experiment asks for 0.5 (predict.postprocessing=half)"
-    gain = result["tuning_gain"]["mean"]
-    if result["selected"] == "tuned" and len(result["folds"]) > 1 and gain <= LOST_BY_AVERAGING:
-        return (
-            f"tuning gains {gain:+.4f} out of fold, and averaging the networks of all folds, as the submission does, "
-            f"has been seen to take {LOST_BY_AVERAGING} of that away"
-        )
-    return ""
 
 
 def postprocessing_of(run: RunDir) -> Postprocessing:
