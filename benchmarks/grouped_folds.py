@@ -7,6 +7,8 @@
 
 compares the published scores of each tile, of all tiles, of those that share a section with another labeled tile, and
 of those that do not. Only the former can gain from neighbors in the training. Intervals resample sections.
+
+`input/tgs` is the cut of 3,000 tiles (benchmarks/tgs_split.py) under that name.
 """
 
 import argparse

@@ -14,6 +14,8 @@ fitted on the other half of them. Each with several margins for the selection of
 published runs of --with add their networks, which have not seen the tile either.
 
 A second table has the score of one to five networks, the mean over all choices of that many.
+
+`input/tgs` is the cut of 3,000 tiles (benchmarks/tgs_split.py) under that name.
 """
 
 import argparse

@@ -7,6 +7,8 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from unittest import mock
 
@@ -396,3 +398,24 @@ def test_folds_on_a_cluster_one_of_whose_workers_is_killed(
         one, two = (predictions.load_predictions(runs / name / f"fold_{number}" / "oof.npz") for name in ("one", "two"))
         assert one.ids.tolist() == two.ids.tolist()
         assert np.array_equal(one.probabilities, two.probabilities)
+
+
+def test_a_command_whose_workers_are_killed_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A unit that cannot be done anywhere is one that failed."""
+
+    def only_b(command: list[str], log: Path, folder: Path) -> int:
+        if "a" in command:
+            raise InputError("a worker has saltseg 9.9, here is 0.1; install the same")
+        return 0
+
+    @contextmanager
+    def threads(self: Workers, shared: Path) -> Iterator[ThreadPoolExecutor]:
+        with ThreadPoolExecutor(1) as executor:
+            yield executor
+
+    monkeypatch.setattr(Workers, "executor", threads)
+    monkeypatch.setattr(processes, "run_command", only_b)
+    assert processes.run({"a": ["a"], "b": ["b"]}, Workers(cluster="tcp://x:1"), tmp_path) == {"a": 1, "b": 0}
+    assert "a ended with exit code 1: a worker has saltseg 9.9" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import logging
 import multiprocessing
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -228,8 +229,8 @@ def _connected(address: str, shared: Path) -> Iterator[futures.Executor]:
             "see their logs, and run the same command again: it goes on there"
         ) from error
     except (Lost, futures.CancelledError, OSError) as error:
-        if client.status == "running":
-            raise
+        if isinstance(error, OSError) and client.status == "running":
+            raise  # of a unit
         raise InputError(
             f"--cluster {address}: the scheduler is gone; start it and run the same command again: it goes on there"
         ) from error
@@ -269,8 +270,10 @@ def _check_workers(client: "Client", folders: Sequence[Path]) -> None:
         described = client.run(_describe, folders, on_error="return")
     except TypeError as error:
         raise InputError(
-            f"--cluster {client.scheduler.address}: a worker, not the scheduler ({reason(error)})"
+            f"--cluster {client.scheduler.address}: a worker, not the scheduler, or an old one ({reason(error)})"
         ) from error
+    if not workers:
+        sys.stderr.write("the scheduler has no worker yet; waiting for one\n")
     for address, worker in workers.items():
         if worker["nthreads"] > 1:
             raise InputError(

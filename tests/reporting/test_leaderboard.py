@@ -44,11 +44,11 @@ def test_the_estimate_for_the_mean_of_five_networks(fake):
     assert row.submitted_estimate is None  # of two folds
     five = replace(row, metrics=row.metrics[:1] * 5)
     kind = "tuned" if five.tuned else "half"
-    gain, (low, high) = run_summary.FIVE_OVER_ONE[kind]
+    gain, interval = run_summary.FIVE_OVER_ONE[kind]
     score = 0.86 if five.tuned else five.at_half
-    assert five.submitted_estimate == (pytest.approx(score + gain), pytest.approx((score + low, score + high)))
+    assert five.submitted_estimate == (pytest.approx(score + gain), gain, interval)
     half = replace(five, postprocess={**five.postprocess, "selected": "half"})
-    assert half.submitted_estimate[0] == pytest.approx(0.5375 + 0.0092)
+    assert half.submitted_estimate.score == pytest.approx(0.5375 + 0.0092)
     simulated = replace(five, provenance={**five.provenance, "synthetic": True})
     assert simulated.submitted_estimate is None
 

@@ -41,6 +41,9 @@ def _resize(x: Tensor, size: Size) -> Tensor:
     return functional.interpolate(x, size=(max(1, size[0]), max(1, size[1])), mode="bilinear", align_corners=False)
 
 
+# With depth channels the rows of a tile of another size are numbered over the frame that the network pads it to: of a
+# tile of 128 pixels from -0.87 to 0.87 (`smaller`) and from -0.89 to 0.89 (`larger`).
+#
 # A new view is a line here and a name in config_schema.View, which checks the settings.
 VIEWS: dict[str, View] = {
     "identity": View(lambda x: x, lambda x, size: x),

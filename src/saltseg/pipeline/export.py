@@ -74,7 +74,7 @@ def export(
             "created": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
             "saltseg": __version__,
             "git_commit": source.read_provenance().get("git_commit"),
-            "weights_sha256": [_digest(network) for network in networks],
+            "weights_sha256": [trained.weights_hash([network]) for network in networks],
             "network_sha256": hashlib.sha256(graph).hexdigest(),
             "input": {"name": "tiles", "dtype": "uint8", "shape": ["count", TILE, TILE]},
             "outputs": list(module.names[1:]),
@@ -147,14 +147,6 @@ def _largest_difference(module: TileNetwork, graph: bytes) -> float:
     if not largest <= TOLERANCE:  # NaN, too
         raise InputError(f"ONNX Runtime differs from torch by {largest:.2g} (limit {TOLERANCE:g}); use torch")
     return largest
-
-
-def _digest(network: nn.Module) -> str:
-    """sha256 of the values of a network's tensors, in order."""
-    digest = hashlib.sha256()
-    for tensor in network.state_dict().values():
-        digest.update(tensor.detach().cpu().contiguous().reshape(-1).view(torch.uint8).numpy().tobytes())
-    return digest.hexdigest()
 
 
 def _license(source: RunDir | ModelDir, output_dir: Path, terms: str | None) -> str:

@@ -21,8 +21,8 @@ HEADER = (
     *("mean est.", "checkpoint", "TTA", "public", "private", "time"),
 )
 ESTIMATE = (
-    "Cross-fitted: out-of-fold score of single networks. Mean est.: what to expect of the submission, which averages "
-    "five networks. It adds a gain that was measured once, on 600 tiles held back, with one recipe."
+    "Mean est.: what to expect of the submission, which averages five networks, while the cross-fitted score of a run "
+    "is that of single ones. It adds a gain that was measured once, on 600 tiles held back, with one recipe."
 )
 CHECKPOINTS = (
     "Checkpoint: which weights predict. best: of the epoch with the lowest loss on the validation images, "
@@ -103,7 +103,7 @@ def _cells(r: RunSummary) -> tuple[str, ...]:
         page.score(r.at_half),
         page.score(r.argmax),
         page.score(r.cross_fitted) + (f" {page.interval(r.interval)}" if r.interval else ""),
-        page.score(r.submitted_estimate[0] if r.submitted_estimate else None),
+        page.score(r.submitted_estimate.score if r.submitted_estimate else None),
         r.checkpoint,
         page.gain(r.tta_gain),
         page.score(r.solution.get("public")),

@@ -1,7 +1,7 @@
 """What is known about one run or blend, read from its files; whatever is not there yet is None or empty."""
 
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,6 +14,14 @@ from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 # What the mean of five networks scored more than one, with a post-processing that was tuned on single networks and at
 # threshold 0.5: on 600 tiles held back, one recipe (benchmarks/postprocessing_of_means.py).
 FIVE_OVER_ONE = {"tuned": (0.0033, (-0.0018, 0.0080)), "half": (0.0092, (0.0040, 0.0147))}
+
+
+class Estimate(NamedTuple):
+    """A score of single networks plus what the mean of five gained over one, with the 95 % interval of that gain."""
+
+    score: float
+    gain: float
+    interval: tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -156,16 +164,16 @@ class RunSummary:
         return self.postprocess["cross_fitted"]["score"] if self.postprocess else None
 
     @property
-    def submitted_estimate(self) -> tuple[float, tuple[float, float]] | None:
-        """The score to expect of a submission, which averages five networks; and an interval for that gain alone.
+    def submitted_estimate(self) -> "Estimate | None":
+        """What to expect of the submission of a run on the competition's data that averages five networks; else None.
 
-        None for other numbers of networks and other data, where the gain of the mean was not measured.
+        The gain of the mean was measured with one recipe; other recipes get it, too.
         """
         score = self.cross_fitted if self.tuned else self.at_half
         if score is None or not self.competition or (self.networks_per_fold, self.networks) != (1, 5):
             return None
-        gain, (low, high) = FIVE_OVER_ONE["tuned" if self.tuned else "half"]
-        return score + gain, (score + low, score + high)
+        gain, interval = FIVE_OVER_ONE["tuned" if self.tuned else "half"]
+        return Estimate(score + gain, gain, interval)
 
     @property
     def interval(self) -> tuple[float, float] | None:

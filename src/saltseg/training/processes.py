@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TextIO
 
 from saltseg import io, workers
-from saltseg.errors import InputError
+from saltseg.errors import InputError, reason
 from saltseg.workers import CHILD, Workers
 
 TO_END = 30.0  # seconds that a process has after SIGTERM
@@ -100,12 +100,18 @@ def _watch(
         while left:
             done, left = futures.wait(left, 0.2, futures.FIRST_COMPLETED)
             for future in done:
-                name, code = waiting[future], future.result()
+                name, why = waiting[future], ""
+                try:
+                    code = future.result()
+                except futures.CancelledError:  # the scheduler is gone
+                    raise
+                except Exception as error:  # its workers were killed, or cannot work; others may do better
+                    code, why = 1, f": {reason(error)}"
                 codes[name] = code
-                ended = f"ended with exit code {code}" if code else "finished"
+                ended = f"ended with exit code {code}{why}" if code else "finished"
                 if code == -signal.SIGKILL:
                     ended = "was killed, perhaps for want of memory: run fewer at a time"
-                if code and apart:
+                if code and apart and not why:
                     log = logs / f"{name}.log"
                     ended += f", see {log}: {last_line(log)}"
                 display.print(f"[{len(codes)}/{len(waiting)}] {name} {ended}")
