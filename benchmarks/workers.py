@@ -15,6 +15,7 @@ import numpy as np
 from distributed import LocalCluster
 
 from saltseg.pipeline import survey as pipeline
+from saltseg.pipeline import survey_slabs
 from saltseg.releases import ModelDir
 from saltseg.seismic.volume import Survey
 from saltseg.synthetic import survey as simulator
@@ -25,7 +26,7 @@ MODEL = Path(__file__).resolve().parents[1] / "models" / "salt-simulated"
 
 def measure(folder: Path, rounds: int) -> None:
     """Print the seconds of each round and the median ratio."""
-    path, spent, predict = folder.resolve() / "survey.sgy", list[float](), pipeline._predict
+    path, spent, predict = folder.resolve() / "survey.sgy", list[float](), survey_slabs.predict
     if not path.exists():
         simulator.simulate_survey(path, simulator.SurveySize(64, 120, 240))
     survey, seconds = Survey.open(path), {1: list[float](), 2: list[float]()}
@@ -35,7 +36,7 @@ def measure(folder: Path, rounds: int) -> None:
         predict(*arguments)  # type: ignore[arg-type]
         spent.append(time.perf_counter() - started)
 
-    pipeline._predict = timed
+    survey_slabs.predict = timed
     for number in range(rounds):
         for count in (1, 2) if number % 2 else (2, 1):
             with LocalCluster(n_workers=count, threads_per_worker=1, dashboard_address=None) as cluster:

@@ -21,7 +21,7 @@ from saltseg import io
 from saltseg.errors import InputError
 from saltseg.inference import windows
 from saltseg.models import checkpoints
-from saltseg.pipeline import survey as pipeline
+from saltseg.pipeline import survey_slabs
 from saltseg.pipeline.survey_files import Outputs
 from saltseg.postprocessing.parameters import quantize
 from saltseg.seismic import amplitudes
@@ -179,7 +179,7 @@ def results(folder: Path) -> dict[str, bytes]:
 
 @pytest.fixture
 def small_slabs(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(pipeline, "SLAB_BYTES", 1)  # a line each
+    monkeypatch.setattr(survey_slabs, "SLAB_BYTES", 1)  # a line each
 
 
 @pytest.mark.usefixtures("small_slabs")
@@ -266,7 +266,7 @@ def test_memory_does_not_grow_with_the_survey(
     from saltseg.reporting import survey_page
     from saltseg.seismic import traces, writer
 
-    monkeypatch.setattr(pipeline, "SLAB_BYTES", 2**18)
+    monkeypatch.setattr(survey_slabs, "SLAB_BYTES", 2**18)
     monkeypatch.setattr(amplitudes, "MAX_VALUES", 10_000)
     monkeypatch.setattr(writer, "WRITE_BYTES", 2**16)
     monkeypatch.setattr(traces, "CHUNK_BYTES", 2**16)

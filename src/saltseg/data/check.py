@@ -147,6 +147,7 @@ class _Check:
                 self.add(_line(table, id_), f"z {z!r}", "none needed: it is read as a whole number", note=True)
 
     def check_sections(self, train: Table) -> None:
+        """The table of sections, where there is one: a section for every labeled tile, and no other tiles."""
         if not (path := competition.sections_path(self.root)).exists():
             return
         table = self.read_table(path, ("id", "section"), None)
@@ -157,6 +158,7 @@ class _Check:
         self.check_ids(train, table)
 
     def check_solution(self, sample: Table) -> None:
+        """The solution, where there is one: a mask for every test image, marked as Kaggle's public or private part."""
         if not (path := self.root / "solution.csv").exists():
             return
         table = self.read_table(path, ("id", "rle_mask"), ("usage",))

@@ -25,7 +25,7 @@ from saltseg.errors import InputError
 from saltseg.inference import windows
 from saltseg.metrics import rle
 from saltseg.pipeline import trained
-from saltseg.pipeline.trained import Trained
+from saltseg.pipeline.trained import Reference, Trained
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 from saltseg.releases import ModelDir
 from saltseg.runs import RunDir
@@ -103,9 +103,8 @@ def predict_folder(
             if where is None or where.here:
                 _predict(missing, predictor, bar.update)
             elif missing:
-                weights = trained.weights_hash(predictor.networks)
-                work = replace(source, path=source.path.resolve()), tta, runtime, weights
-                units = [(*work, shard) for shard in _shards(missing)]
+                reference = trained.refer(predictor, source, tta, runtime)
+                units = [(reference, shard) for shard in _shards(missing)]
                 for predicted in where.map(_predict_there, units, done):
                     bar.update(predicted)
         rows = [row for part in _parts(images) for row in _write(part, new, predictor.postprocessing)]
@@ -175,16 +174,9 @@ def _shards(images: Sequence[_Image]) -> Iterator[list[_Image]]:
         yield shard
 
 
-def _predict_there(
-    source: RunDir | ModelDir,
-    tta: tuple[str, ...] | None,
-    runtime: Runtime | None,
-    weights: str,
-    images: Sequence[_Image],
-) -> int:
+def _predict_there(reference: Reference, images: Sequence[_Image]) -> int:
     """A unit of work: predict images in another process; returns how many windows they have."""
-    predictor = trained.kept(source, tta, runtime, weights)
-    _predict([image for image in images if _stored(image) is None], predictor)
+    _predict([image for image in images if _stored(image) is None], trained.follow(reference))
     return sum(image.windows for image in images)
 
 

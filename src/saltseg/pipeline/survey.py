@@ -5,12 +5,10 @@ grows with the size of a slab, and by some 300 bytes with each trace. What is pr
 written: a call that was killed is repeated with the same result and predicts only the slabs that are missing.
 """
 
-import json
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import asdict, dataclass, replace
-from functools import lru_cache
+from contextlib import suppress
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +20,10 @@ from saltseg.config import Runtime
 from saltseg.data import competition, image_files
 from saltseg.errors import InputError
 from saltseg.inference import windows
-from saltseg.pipeline import trained
+from saltseg.pipeline import survey_slabs, trained
 from saltseg.pipeline.survey_bodies import Bodies
 from saltseg.pipeline.survey_files import Outputs, Record
 from saltseg.pipeline.survey_slices import Slice, three_slices
-from saltseg.pipeline.trained import Trained
 from saltseg.postprocessing.parameters import Postprocessing, quantize
 from saltseg.releases import ModelDir
 from saltseg.runs import RunDir
@@ -35,10 +32,9 @@ from saltseg.seismic import scan, writer
 from saltseg.seismic.amplitudes import Amplitudes, sample_amplitudes
 from saltseg.seismic.results import Results
 from saltseg.seismic.scaling import Scaling
-from saltseg.seismic.volume import SLAB_BYTES, Slab, Survey
+from saltseg.seismic.volume import Survey
 from saltseg.workers import Workers
 
-SLABS = 16  # of a small survey, in each direction
 TILES = 500  # of the training data, for its histogram
 SPEED_SHAPE = (404, 404)  # of the image by which the speed of a prediction is measured
 
@@ -115,19 +111,11 @@ def predict_survey(
         postprocessing = predictor.postprocessing
         key = [trained.fingerprint(predictor), asdict(scaling), postprocessing.to_dict(), options.depth]
         outputs.require_space(survey, len(directions))
-        results = Results(outputs.parts, survey, key, directions, slab_bytes(survey))
-        masks = Results(outputs.parts / "masks", survey, key, directions[:1], slab_bytes(survey))
+        results = Results(outputs.parts, survey, key, directions, survey_slabs.slab_bytes(survey))
+        masks = Results(outputs.parts / "masks", survey, key, directions[:1], survey_slabs.slab_bytes(survey))
         if not outputs.whole.is_dir():
-            if where is None or where.here:
-                _predict(results, predictor, scaling)
-            else:
-                weights, folder = trained.weights_hash(predictor.networks), outputs.parts.resolve()
-                stamp = survey.layout.file_bytes, survey.layout.path.stat().st_mtime_ns
-                work = _Work(
-                    replace(source, path=source.path.resolve()), options.tta, runtime, weights,
-                    survey.arguments, stamp, scaling, folder, json.dumps(key), directions,
-                )  # fmt: skip
-                _predict_apart(results, work, where)
+            reference = trained.refer(predictor, source, options.tta, runtime)
+            survey_slabs.predict(results, predictor, scaling, reference, where or Workers())
             _postprocess(results, masks, postprocessing)
             record = {
                 "run": source.name,
@@ -198,85 +186,7 @@ def _histogram_distance(source: RunDir | ModelDir, input_dir: Path, amplitudes: 
     return gray.histogram_distance(amplitudes, scaling, reference)
 
 
-# ---------------------------------------------------------------- slabs
-
-
-def slab_bytes(survey: Survey) -> int:
-    """Size of the slabs of a survey: small enough for memory, and for several workers to share a small survey."""
-    return min(SLAB_BYTES, 4 * survey.layout.traces * survey.layout.samples // SLABS)
-
-
-@contextmanager
-def _progress(results: Results) -> Iterator[tuple[list[Slab], Callable[[int], object]]]:
-    """The slabs that are missing, and a progress bar over lines to call."""
-    missing = results.missing()
-    total, left = (sum(slab.stop - slab.start for slab in slabs) for slabs in (results.slabs, missing))
-    with tqdm(desc="predicting", total=total, initial=total - left, unit="line", mininterval=1) as bar:
-        yield missing, bar.update
-
-
-def _predict(results: Results, predictor: Trained, scaling: Scaling) -> None:
-    """Predict the slabs that are missing, here."""
-    with _progress(results) as (missing, advance):
-        for slab in missing:
-            _predict_slab(results, slab, predictor, scaling, advance)
-
-
-def _predict_slab(
-    results: Results, slab: Slab, predictor: Trained, scaling: Scaling, advance: Callable[[int], object]
-) -> None:
-    lines = results.survey.read(slab)
-    images = (scaling.apply(line.filled()) for line in lines)
-    sections = []
-    for section in windows.predict_images(predictor.networks, images, predictor.settings):
-        sections.append(section)
-        advance(1)
-    results.write(slab, lines, sections)
-
-
-@dataclass(frozen=True)
-class _Work:
-    """What another process must know to predict slabs of a survey; paths are absolute.
-
-    Attributes:
-        weights: their hash.
-        arguments: of `Survey.open`.
-        stamp: bytes and time of the file.
-        folder, key, directions: of the `Results`.
-    """
-
-    source: RunDir | ModelDir
-    tta: tuple[str, ...] | None
-    runtime: Runtime | None
-    weights: str
-    arguments: tuple[Path, int | None, int | None, bool]
-    stamp: tuple[int, int]
-    scaling: Scaling
-    folder: Path
-    key: str
-    directions: tuple[str, ...]
-
-
-def _predict_apart(results: Results, work: _Work, where: Workers) -> None:
-    """Predict the slabs that are missing, on workers."""
-    with _progress(results) as (missing, advance):
-        for lines in where.map(_predict_there, [(work, slab) for slab in missing], work.folder) if missing else ():
-            advance(lines)
-
-
-def _predict_there(work: _Work, slab: Slab) -> int:
-    """A unit of work: predict a slab in another process; returns how many lines it has."""
-    results = _open_there(work)
-    if slab in results.missing():  # else another worker that was believed dead has done it
-        predictor = trained.kept(work.source, work.tta, work.runtime, work.weights)
-        _predict_slab(results, slab, predictor, work.scaling, lambda lines: None)
-    return slab.stop - slab.start
-
-
-@lru_cache(maxsize=1)
-def _open_there(work: _Work) -> Results:
-    survey = Survey.open(*work.arguments)
-    return Results(work.folder, survey, json.loads(work.key), work.directions, slab_bytes(survey))
+# ---------------------------------------------------------------- from probabilities to files
 
 
 def _postprocess(results: Results, masks: Results, postprocessing: Postprocessing) -> None:

@@ -2,7 +2,7 @@
 
 import hashlib
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from typing import NamedTuple
 
@@ -61,15 +61,39 @@ def fingerprint(trained: Trained) -> str:
     return hashlib.sha256((text + weights_hash(trained.networks)).encode()).hexdigest()
 
 
-@lru_cache(maxsize=1)
-def kept(source: RunDir | ModelDir, tta: tuple[str, ...] | None, runtime: Runtime | None, weights: str) -> Trained:
-    """`load`, once for all units of work that a process does with these weights.
+@dataclass(frozen=True)
+class Reference:
+    """What another process loads the same networks by.
 
-    Raises InputError, beside that of `load`, where the files have other weights than ``weights``, a `weights_hash`.
+    Attributes:
+        source: with an absolute path.
+        tta, runtime: see `load`.
+        weights: `weights_hash` of the networks.
     """
-    trained = load(source, tta, runtime)
-    if weights_hash(trained.networks) != weights:
-        raise InputError(f"{source.path} has changed since the prediction began; run the same command again")
+
+    source: RunDir | ModelDir
+    tta: tuple[str, ...] | None
+    runtime: Runtime | None
+    weights: str
+
+
+def refer(
+    trained: Trained, source: RunDir | ModelDir, tta: tuple[str, ...] | None, runtime: Runtime | None
+) -> Reference:
+    """The reference to what `load` returned for these arguments."""
+    absolute = replace(source, path=source.path.resolve())
+    return Reference(absolute, tta, runtime, weights_hash(trained.networks))
+
+
+@lru_cache(maxsize=1)
+def follow(reference: Reference) -> Trained:
+    """Load what a reference names, once for all units of work that a process does with it.
+
+    Raises InputError, beside that of `load`, where the files have other weights by now.
+    """
+    trained = load(reference.source, reference.tta, reference.runtime)
+    if weights_hash(trained.networks) != reference.weights:
+        raise InputError(f"{reference.source.path} has changed since the prediction began; run the same command again")
     return trained
 
 

@@ -28,6 +28,9 @@ class Results:
         directions: of the survey; values of several are averaged.
         slab_bytes: see `Survey.slabs`.
 
+    Attributes:
+        digest: of everything that the values depend on.
+
     Raises:
         InputError: the folder holds results of another survey, key or size of slabs.
     """
@@ -40,7 +43,7 @@ class Results:
         directions: Sequence[str] | None = None,
         slab_bytes: int = SLAB_BYTES,
     ) -> None:
-        self.folder, self.survey = folder, survey
+        self.folder, self.survey, self.key = folder, survey, key
         self.directions = tuple(directions or survey.directions)
         self.slabs = [slab for name in self.directions for slab in survey.slabs(name, slab_bytes)]
         layout = survey.layout
@@ -58,7 +61,7 @@ class Results:
             io.write_json(path, progress)
         elif io.read_json(path) != progress:
             raise InputError(f"{folder} holds results of another survey or other settings; remove it and rerun")
-        self._digest = hashlib.sha256(json.dumps(progress).encode()).hexdigest()[:16]
+        self.digest = hashlib.sha256(json.dumps(progress).encode()).hexdigest()[:16]
         # For each direction: slab and row of every trace.
         self._at = {name: self._positions(name) for name in self.directions}
 
@@ -117,7 +120,7 @@ class Results:
 
     def _path(self, slab: Slab) -> Path:
         """Named by what its values depend on: what comes late, for an earlier prediction, is never taken for these."""
-        return self.folder / f"{slab.name}-{self._digest}.npy"
+        return self.folder / f"{slab.name}-{self.digest}.npy"
 
     def _open(self, slab: Slab) -> np.ndarray:
         """The values of a slab, uint8 (traces, samples), read from the disk where they are used."""
