@@ -16,6 +16,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness import one_line
 from saltseg import io
 from saltseg.metrics import bootstrap
 
@@ -56,4 +57,5 @@ if __name__ == "__main__":
     parser.add_argument("grouped", metavar="RUN", help="published, of grouped folds")
     parser.add_argument("--sections", type=Path, default=Path("input/tgs.sections.csv"))
     arguments = parser.parse_args()
-    compare(arguments.random, arguments.grouped, arguments.sections)
+    with one_line():
+        compare(arguments.random, arguments.grouped, arguments.sections)

@@ -1,10 +1,14 @@
 """Two things measured in turn, their ratio and its range."""
 
 import statistics
+import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
+
+from saltseg.errors import InputError
 
 
 @dataclass(frozen=True)
@@ -32,6 +36,16 @@ class Row:
     def ratio(self) -> float:
         """The median of the pairs."""
         return statistics.median(self.ratios)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """End the program with one line and exit code 2 at a mistake of the user's."""
+    try:
+        yield
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None
 
 
 def seconds(call: Callable[[], object]) -> float:

@@ -16,6 +16,7 @@ import subprocess
 import sys
 from pathlib import Path
 
+from harness import one_line
 from saltseg.pipeline.survey_score import score_survey
 from saltseg.seismic.volume import Survey
 
@@ -80,4 +81,5 @@ def measure(folder: Path) -> None:
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path, metavar="FOLDER")
-    measure(parser.parse_args().folder)
+    with one_line():
+        measure(parser.parse_args().folder)

@@ -27,6 +27,7 @@ from pathlib import Path
 
 import numpy as np
 
+from harness import one_line
 from saltseg import io, predictions, runs
 from saltseg.data import competition
 from saltseg.metrics import average_precision, bootstrap
@@ -152,4 +153,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()

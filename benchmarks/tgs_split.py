@@ -11,7 +11,9 @@ run; the others become the test set, without their masks. Images are links to th
 import argparse
 from pathlib import Path
 
+from harness import one_line
 from saltseg import io
+from saltseg.errors import InputError
 
 IDS = Path(__file__).resolve().parents[1] / "output" / "published" / "tgs-lite0_resized" / "image_scores.csv"
 
@@ -21,7 +23,7 @@ def split(source: Path, target: Path) -> tuple[int, int]:
     kept = {row["id"] for row in io.read_csv(IDS)}
     rows = io.read_csv(source / "train.csv")
     if missing := kept - {row["id"] for row in rows}:
-        raise SystemExit(f"{source}: {len(missing)} of the 3,000 tiles are missing, the first {min(missing)}")
+        raise InputError(f"{source}: {len(missing)} of the 3,000 tiles are missing, the first {min(missing)}")
     with io.atomic_dir(target) as new:
         for folder in ("train/images", "train/masks", "test/images"):
             (new / folder).mkdir(parents=True)
@@ -44,5 +46,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, default=Path("input"))
     arguments = parser.parse_args()
-    labeled, held = split(arguments.input / "tgs", arguments.input / "tgs-3000")
+    with one_line():
+        labeled, held = split(arguments.input / "tgs", arguments.input / "tgs-3000")
     print(f"{arguments.input / 'tgs-3000'}: {labeled} labeled tiles, {held} held out")

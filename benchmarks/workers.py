@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from distributed import LocalCluster
 
+from harness import one_line
 from saltseg.pipeline import survey as pipeline
 from saltseg.pipeline import survey_slabs
 from saltseg.releases import ModelDir
@@ -64,4 +65,5 @@ if __name__ == "__main__":
     parser.add_argument("folder", type=Path, metavar="FOLDER")
     parser.add_argument("--rounds", type=int, default=3)
     arguments = parser.parse_args()
-    measure(arguments.folder, arguments.rounds)
+    with one_line():
+        measure(arguments.folder, arguments.rounds)

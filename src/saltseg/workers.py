@@ -56,6 +56,12 @@ class Workers:
         """Whether units are done in this process."""
         return self.parallel == 1 and not self.cluster
 
+    def require(self) -> None:
+        """Raise InputError now where the cluster cannot be used, before anything is written."""
+        if self.cluster:
+            with self.executor(Path.cwd()):
+                pass
+
     def map(self, function: Callable[..., T], units: Iterable[tuple[Any, ...]], shared: Path) -> Iterator[T]:
         """Do units of work, as many at a time as there are workers.
 

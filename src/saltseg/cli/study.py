@@ -142,6 +142,7 @@ def _train(sweep: "Sweep", names: list[str], seeds: list[int], where: Workers, o
     for variant, reason in reasons.items():
         print(f"{variant} is left out: {reason}", file=sys.stderr)
     pending = [training for training in pending if training[0] not in reasons]
+    where.require()
     print(f"{len(pending)} trainings to do", flush=True)
     places = ["--input", str(sweep.input_dir), "--output", str(sweep.output_dir)]
     return engine.run(sweep, pending, where, ["-m", "saltseg", *options, *places])

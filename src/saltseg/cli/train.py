@@ -90,6 +90,8 @@ def train(
     if devices > 1 and parallel > 1:
         raise InputError("--parallel and --devices: folds side by side would share the devices; give one of the two")
 
+    workers.require()
+
     from saltseg.training import run_training
 
     job = run_training.TrainingJob(settings, data, run, input_dir, output_dir, fold_numbers, overwrite, devices)
