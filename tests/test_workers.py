@@ -364,8 +364,13 @@ def test_a_training_on_a_worker_waits_for_the_one_that_it_replaces(tmp_path: Pat
 
 @pytest.mark.parametrize("words", [("train", "demo"), ("study", "benchmark")])
 def test_a_cluster_that_is_not_there_leaves_no_begun_run(
-    words: tuple[str, ...], trained: tiny_run.Trained, capsys: pytest.CaptureFixture[str], tmp_path: Path
+    words: tuple[str, ...],
+    trained: tiny_run.Trained,
+    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    monkeypatch.setattr(workers, "TO_CONNECT", 0.5)
     places = ["--input", str(trained.input), "--output", str(tmp_path / "new")]
     assert in_process.call(*words, "--data", "tiny", "--cluster", "nonsense://a", *places) == 2
     assert "--cluster nonsense://a" in capsys.readouterr().err
