@@ -2,6 +2,7 @@
 
 import shutil
 
+import in_process
 import numpy as np
 import pytest
 import tiny_run
@@ -62,6 +63,20 @@ def test_every_fold_labels_with_its_own_network_alone(trained: Trained) -> None:
         pseudo_labeling.label(trained.run, path)
     with trained.run.locked(), pytest.raises(InputError, match="tiny-run is being written by another process"):
         pseudo_labeling.label(trained.run, moved)
+
+
+def test_one_fold_labels_where_others_have_no_weights(trained: Trained, capsys: pytest.CaptureFixture[str]) -> None:
+    tiny_run.checkpoint(trained, 1, 0.6)
+    words = ("pseudo-label", "tiny-run", "--images", folder(trained.output, noise(3)), "--output", trained.output)
+    assert in_process.call(*map(str, words), "--folds", "1") == 0
+    printed = capsys.readouterr().out
+    assert "3 tiles labeled by each of 1 folds" in printed
+    assert "--folds 1 --set pseudo.teacher=tiny-run" in printed
+    assert [fold.number for fold in pseudo_labeling.labeled_folds(trained.run)] == [1]
+    assert in_process.call(*map(str, words), "--folds", "1,7") == 2
+    assert "error: fold 7 of tiny-run is not finished" in capsys.readouterr().err
+    assert in_process.call(*map(str, words)) == 2
+    assert "error: no checkpoint at" in capsys.readouterr().err
 
 
 def test_labels_are_joined_by_id_and_hard_or_soft(trained: Trained) -> None:

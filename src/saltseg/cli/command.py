@@ -35,6 +35,7 @@ RuntimeChanges = Annotated[
     list[str] | None,
     typer.Option("--set", metavar="runtime.KEY=VALUE", help="how this machine computes; may be repeated"),
 ]
+Folds = Annotated[str, typer.Option(metavar="0,1", help="all, or numbers")]
 Parallel = Annotated[int, typer.Option(min=1, metavar="N", help="how many at a time, each a process of this machine")]
 Cluster = Annotated[
     str,
@@ -60,6 +61,11 @@ def numbers(option: str, text: str, also: str = "") -> list[int]:
     if not all(part.isdecimal() for part in parts):
         raise InputError(f"{option} {text!r}; write {f'{also}, or ' if also else ''}numbers such as 0,1")
     return [int(part) for part in parts]
+
+
+def fold_numbers(text: str) -> list[int] | None:
+    """The value of ``--folds``; None for all."""
+    return None if text == "all" else numbers("--folds", text, also="all")
 
 
 @contextmanager

@@ -11,12 +11,14 @@ from saltseg.cli.command import (
     OUTPUT,
     Changes,
     Experiment,
+    Folds,
     InputDir,
     OutputDir,
     Result,
     Run,
     RuntimeChanges,
     configured,
+    fold_numbers,
     runtime,
     verb,
 )
@@ -140,6 +142,7 @@ def _pretrain_masked(
 def pseudo_label(
     run: Run,
     images: Annotated[Path, Option(metavar="DIR", help="images without labels")],
+    folds: Folds = "all",
     limit: Limit = None,
     changes: RuntimeChanges = None,
     output_dir: OutputDir = OUTPUT,
@@ -147,6 +150,7 @@ def pseudo_label(
     """Self-training, first half: each fold of a run labels images that have no labels.
 
       saltseg pseudo-label tgs-recipe_lite0 --images FOLDER
+      saltseg pseudo-label tgs-recipe_lite0 --images FOLDER --folds 0      to try it on one fold
       saltseg train recipe_lite0 --data tgs --set pseudo.teacher=tgs-recipe_lite0 --name tgs-student
       saltseg run recipe_lite0 --data tgs --set pseudo.teacher=tgs-recipe_lite0 \\
           --set pseudo.all_folds=true --name tgs-final
@@ -169,12 +173,14 @@ def pseudo_label(
 
     teachers, machine = pseudo_labels.members(output_dir, run), runtime(changes)
     for teacher in teachers:
-        count = pseudo_labeling.label(teacher, images, limit, machine)
-        folds = len(teacher.finished_folds())
-        print(f"{count} tiles labeled by each of {folds} folds: {teacher.path}/fold_*/pseudo.npz")
+        count = pseudo_labeling.label(teacher, images, limit, machine, fold_numbers(folds))
+        labeled = len(pseudo_labeling.labeled_folds(teacher))
+        print(f"{count} tiles labeled by each of {labeled} folds: {teacher.path}/fold_*/pseudo.npz")
         every, half = pseudo_labeling.empty_shares(teacher)
         print(f"without salt: {every:.0%} of the tiles, {half:.0%} with pseudo.drop_fraction=0.5")
     words = ["saltseg", "train", str(teachers[0].config), "--data", teachers[0].read_provenance()["dataset"]]
     if isinstance(teachers[0].read_config().pseudo, MeanTeacher):
         words += ["--set", "pseudo=null"]  # pseudo.images and pseudo.teacher exclude each other
+    if folds != "all":
+        words += ["--folds", folds]
     return [*words, "--set", f"pseudo.teacher={run}", "--name", f"{run}-student"]

@@ -14,12 +14,13 @@ from saltseg.cli.command import (
     Cluster,
     Dataset,
     Experiment,
+    Folds,
     InputDir,
     OutputDir,
     Parallel,
     Result,
     configured,
-    numbers,
+    fold_numbers,
     verb,
 )
 from saltseg.errors import InputError
@@ -29,7 +30,6 @@ if TYPE_CHECKING:
     from saltseg.training.run_training import TrainingJob
     from saltseg.workers import Workers
 
-Folds = Annotated[str, Option(metavar="0,1", help="all, or numbers")]
 Holdout = Annotated[
     float | None,
     Option(metavar="SHARE", help="one random validation part instead of folds", show_default=False),
@@ -84,7 +84,7 @@ def train(
 
     workers = Workers(parallel, cluster)
     settings = configured(experiment, changes, holdout)
-    fold_numbers = None if folds == "all" else numbers("--folds", folds, also="all")
+    chosen = fold_numbers(folds)
     run = runs.run_dir(output_dir, name or runs.default_name(data, settings.name, holdout))
     processes.check_devices(devices, settings.train.batch_size)
     if devices > 1 and parallel > 1:
@@ -94,7 +94,7 @@ def train(
 
     from saltseg.training import run_training
 
-    job = run_training.TrainingJob(settings, data, run, input_dir, output_dir, fold_numbers, overwrite, devices)
+    job = run_training.TrainingJob(settings, data, run, input_dir, output_dir, chosen, overwrite, devices)
     failed = []
     # Each device repeats the command line of its process, so that must train one fold and do nothing else.
     if not workers.here or (devices > 1 and not is_child()):

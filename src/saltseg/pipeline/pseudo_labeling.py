@@ -1,5 +1,6 @@
 """Label images that have no labels with the networks of a run, fold by fold, for other runs to train on."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +15,18 @@ from saltseg.inference import predict
 from saltseg.models import checkpoints, precision
 from saltseg.postprocessing.parameters import THRESHOLD_HALF
 from saltseg.provenance import LEAKAGE
-from saltseg.runs import RunDir
+from saltseg.runs import FoldDir, RunDir
 from saltseg.training.pseudo_labels import checksum, intact, most_confident
 
 
-def label(run: RunDir, folder: Path, limit: int | None = None, runtime: Runtime | None = None) -> int:
-    """Predict the images of ``folder`` with every finished fold, each into its own ``pseudo.npz``.
+def label(
+    run: RunDir,
+    folder: Path,
+    limit: int | None = None,
+    runtime: Runtime | None = None,
+    folds: Sequence[int] | None = None,
+) -> int:
+    """Predict the images of ``folder`` with each of the finished folds, into its own ``pseudo.npz``.
 
     ``pseudo.json`` records which images these are and a checksum of each fold's labels, so that no others are used by
     mistake. Folds that have labeled these images already are skipped.
@@ -29,14 +36,18 @@ def label(run: RunDir, folder: Path, limit: int | None = None, runtime: Runtime 
         folder: of tiles, or of sections to cut into tiles, see `unlabeled.read`.
         limit: use only the first tiles by file name.
         runtime: how this machine computes; None: the defaults.
+        folds: which; None: all that are finished.
 
     Returns:
         Number of tiles.
 
     Raises:
-        InputError: the images are no tiles; the run has labeled others; it was trained on labels of all folds.
+        InputError: the images are no tiles; the run has labeled others; it was trained on labels of all folds; a fold
+            is not finished or has no weights.
     """
     finished = run.trained_folds()
+    if missing := sorted(set(folds or ()) - {fold.number for fold in finished}):
+        raise InputError(f"fold {missing[0]} of {run.name} is not finished; continue it with saltseg train")
     run.require_oof_score(LEAKAGE)
     images = unlabeled.read(folder, limit)
     settings = precision.trained_config(run, runtime)
@@ -52,7 +63,7 @@ def label(run: RunDir, folder: Path, limit: int | None = None, runtime: Runtime 
             record["checksums"] = before.get("checksums", {})
         io.write_json(run.pseudo, record)  # the folder may have moved
         for fold in finished:
-            if intact(fold, record) is not None:
+            if (folds is not None and fold.number not in folds) or intact(fold, record) is not None:
                 continue
             networks = checkpoints.load_networks(settings, fold)
             with tqdm(desc=f"fold {fold.number}: labeling", total=len(images.ids), unit="img", mininterval=1) as bar:
@@ -63,10 +74,15 @@ def label(run: RunDir, folder: Path, limit: int | None = None, runtime: Runtime 
     return len(images.ids)
 
 
+def labeled_folds(run: RunDir) -> list[FoldDir]:
+    """The folds that have labeled images, in order."""
+    return [fold for fold in run.finished_folds() if fold.pseudo.is_file()]
+
+
 def empty_shares(run: RunDir) -> tuple[float, float]:
     """Share of the labeled tiles without salt, of all and of the most confident half, each the mean over folds."""
     shares = []
-    for fold in run.finished_folds():
+    for fold in labeled_folds(run):
         labels = predictions.load_predictions(fold.pseudo).probabilities
         empty = THRESHOLD_HALF.apply(labels).max(axis=(1, 2)) == 0
         shares.append((empty.mean(), empty[most_confident(labels, 0.5)].mean()))
