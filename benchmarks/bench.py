@@ -64,7 +64,8 @@ def plan(quick: bool) -> dict[str, Plan]:
         + [
             (f"{name} side by side", partial(tried.side_by_side, name, batch, 1 if quick else 3))
             for name in ("unet", "recipe_lite0", "demo")
-        ],
+        ]
+        + [("a recipe side by side", partial(tried.side_by_side, "recipe_lite0_resized", 16, repeats, "bf16"))],
     }
 
 

@@ -25,14 +25,18 @@ from saltseg.training.module import SaltModule
 Batch = tuple[Tensor, Tensor]
 
 
-def settings(experiment: str, batch_size: int, epochs: int) -> config.Config:
-    """An experiment for timing: random weights (nothing is downloaded), one loss throughout, a known precision."""
+def settings(experiment: str, batch_size: int, epochs: int, precision: str = "") -> config.Config:
+    """An experiment for timing: random weights (nothing is downloaded), one loss throughout, a known precision.
+
+    precision: of the training; "": bf16 on a GPU that has it, else 32.
+    """
+    gpu_has_bf16 = torch.cuda.is_available() and torch.cuda.is_bf16_supported()
     changes: dict[str, Any] = {
         "train.batch_size": batch_size,
         "train.epochs": epochs,
         "train.val_every_n_epochs": 1,
         "train.second_loss_start_epoch": 0,
-        "train.precision": "bf16" if torch.cuda.is_available() and torch.cuda.is_bf16_supported() else "32",
+        "train.precision": precision or ("bf16" if gpu_has_bf16 else "32"),
     }
     chosen = experiments.named(experiment)
     if isinstance(chosen.model, config.SmpConfig):

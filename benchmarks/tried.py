@@ -56,23 +56,24 @@ def variant(experiment: str, change: str, batch_size: int, repeats: int) -> list
     return [rates(f"step of `{experiment}`, {change}", "the step as it is", "images/s", pairs, batch_size)]
 
 
-def side_by_side(experiment: str, batch_size: int, repeats: int) -> Row:
+def side_by_side(experiment: str, batch_size: int, repeats: int, precision: str = "32") -> Row:
     """A training on every core, each with one thread, against one training with all of them (`processes.run`)."""
     cores = torch.get_num_threads()
 
     def images_per_second(count: int) -> float:
         environment = os.environ | {"OMP_NUM_THREADS": str(cores // count)}
-        command = [sys.executable, __file__, experiment, str(batch_size)]
+        command = [sys.executable, __file__, experiment, str(batch_size), precision]
         started = [subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True) for _ in range(count)]
         return sum(float(process.communicate()[0]) for process in started)
 
     pairs = [(1 / images_per_second(cores), 1 / images_per_second(1)) for _ in range(repeats)]
     against = f"one training with {cores} threads"
-    return rates(f"{cores} trainings of `{experiment}` side by side, a thread each", against, "images/s", pairs)
+    what = f"{cores} trainings of `{experiment}` in {precision} side by side, a thread each"
+    return rates(what, against, "images/s", pairs)
 
 
 if __name__ == "__main__":  # one of the trainings side by side: prints images per second
-    chosen = settings(sys.argv[1], int(sys.argv[2]), 1)
+    chosen = settings(sys.argv[1], int(sys.argv[2]), 1, sys.argv[3])
     call = bare_steps(SaltModule(chosen, 0, (101, 101)), made_up_batch(chosen, torch.device("cpu")), 1)
     call(), call()
     started, done = time.perf_counter(), 0
