@@ -133,7 +133,7 @@ class DataConfig:
 
     resize_mode: Literal["resize", "pad"] = option("resize", "interpolate, or reflect at the border")
     size: Annotated[Int, Field(ge=16, le=1024)] = option(128, "height and width, pixels")
-    augment: Literal["none", "light"] = option("none", "random changes to training tiles")
+    augment: Literal["none", "light", "strong"] = option("none", "random changes to training tiles")
 
 
 @dataclass(frozen=True, config=STRICT)

@@ -37,6 +37,37 @@ def test_none_is_the_identity() -> None:
         assert np.array_equal(same_mask, body())
 
 
+def test_strong_changes_more_and_hides_rectangles_of_the_image_alone(light: Augment) -> None:
+    strong, mask = Augment("strong"), body()
+    gray, empty, full = (
+        np.full((101, 101), 100, np.uint8),
+        np.zeros((101, 101), np.uint8),
+        np.ones((101, 101), np.uint8),
+    )
+    hidden = []
+    for seed in SEEDS:
+        image, moved = strong(gray, mask, seed)
+        assert image.shape == moved.shape == (101, 101)
+        assert image.dtype == moved.dtype == np.uint8
+        assert set(np.unique(moved).tolist()) == {0, 1}
+        assert not strong(gray, empty, seed)[1].any()
+        assert strong(gray, full, seed)[1].all()  # borders are reflected, and what is hidden is salt all the same
+        values, counts = np.unique(image, return_counts=True)
+        assert len(values) <= 5  # the gray of the tile, and of up to four rectangles
+        hidden.append(1 - counts.max() / image.size)
+    assert 0.3 < np.mean(np.array(hidden) > 0) < 0.7
+    assert max(hidden) < 0.25
+    depth = [np.polyfit(np.arange(101), strong(slope(0), mask, seed)[0].mean(axis=1), 1)[0] for seed in SEEDS]
+    assert min(depth) > 0.5  # never upside down
+    middle = np.zeros((101, 101), np.uint8)
+    middle[48:53, 48:53] = 1
+
+    def farthest(augment: Augment) -> float:
+        return max(np.abs(np.argwhere(augment(gray, middle, seed)[1]).mean(axis=0) - 50).max() for seed in SEEDS)
+
+    assert farthest(light) + 3 < farthest(strong) < 16
+
+
 def test_the_mask_stays_binary_and_follows_the_image(light: Augment) -> None:
     mask = body()
     for seed in SEEDS:
