@@ -182,7 +182,8 @@ def load_or_create(
     if not path.is_file():
         classes = coverage_class(masks).astype(np.int64)
         fold = _assign(config, ids, classes, sections, first_identical(images))
-        group = [(sections or {}).get(id_, "") for id_ in ids]
+        # In other schemes sections decide nothing, and the same folds must be the same file when sections become known.
+        group = [sections[id_] if sections and config.scheme == "grouped" else "" for id_ in ids]
         table = pd.DataFrame({"id": ids, "fold": fold, "coverage_class": classes, "group": group})
         write_atomic(path, table.to_csv(index=False, lineterminator="\n"))
     return read_table(path, ids)
