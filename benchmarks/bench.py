@@ -55,6 +55,7 @@ def plan(quick: bool) -> dict[str, Plan]:
             ("metric", lambda: numeric.score(tiles, repeats)),
             ("threshold search", lambda: numeric.search(tiles, repeats)),
             ("run lengths", lambda: numeric.run_lengths(masks, repeats)),
+            ("sorting loss", lambda: numeric.sorting(16, 10 * repeats)),
         ],
         "tried": [
             (f"{name} {change}", partial(tried.variant, name, change, batch, repeats))

@@ -1,13 +1,17 @@
-"""The numpy core against the code that kernels of the competition share: metric, threshold search, run lengths."""
+"""The numpy core against the code that kernels of the competition share: metric, threshold search, run lengths; and the
+loss that sorts."""
 
 import time
+from unittest import mock
 
 import numpy as np
+import torch
 from pycocotools import mask as coco
 from scipy.ndimage import gaussian_filter
 
 from harness import Row, in_turn, rates
 from saltseg.metrics import average_precision, rle
+from saltseg.models import losses
 from saltseg.postprocessing import threshold_search
 
 AREAS = 30  # minimum areas that the loop would try at each of 256 thresholds
@@ -100,3 +104,20 @@ def run_lengths(count: int, repeats: int) -> list[Row]:
         rates(f"{name}, {count:,} masks", "pycocotools' C", "masks/s", in_turn(*pair, repeats), count, target=0.5)
         for name, pair in calls.items()
     ]
+
+
+def sorting(batch: int, repeats: int) -> Row:
+    """The symmetric Lovász loss of a batch, forward and backward, on a CPU, against one sorted by torch."""
+    generator = torch.Generator().manual_seed(0)
+    logits = torch.randn(batch, 1, 128, 128, generator=generator, requires_grad=True)
+    masks = (torch.rand(batch, 1, 128, 128, generator=generator) > 0.5).float()
+
+    def loss() -> None:
+        losses.symmetric_lovasz(logits, masks).backward()
+
+    def sorted_by_torch() -> None:
+        with mock.patch.object(losses, "_descending", lambda values: values.argsort(dim=1, descending=True)):
+            loss()
+
+    pairs = in_turn(loss, sorted_by_torch, repeats)
+    return rates(f"symmetric Lovász loss, batch of {batch}", "sorted by torch", "images/s", pairs, batch)

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable
-from typing import Any
 
 import numpy as np
 import pytest
@@ -287,12 +286,19 @@ def test_text_that_names_no_loss(text: str, message: str) -> None:
 def test_lovasz_sorts_a_batch_at_once(loss: Loss, monkeypatch: pytest.MonkeyPatch) -> None:
     """A sort per image would be a loop in Python over the batch."""
     sorts: list[tuple[int, ...]] = []
-    original = torch.sort
+    original = losses._descending
 
-    def spy(values: Tensor, **options: Any) -> Any:
+    def spy(values: Tensor) -> Tensor:
         sorts.append(tuple(values.shape))
-        return original(values, **options)
+        return original(values)
 
-    monkeypatch.setattr(torch, "sort", spy)
+    monkeypatch.setattr(losses, "_descending", spy)
     loss(torch.randn(6, 1, 8, 8), torch.ones(6, 1, 8, 8))
     assert sorts == [(6, 64)]
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_sorting_by_numpy_is_torchs(dtype: torch.dtype) -> None:
+    values = torch.randn(3, 500, dtype=dtype, generator=torch.Generator().manual_seed(0))
+    values[:, :50] = float("inf")
+    assert torch.equal(values.gather(1, losses._descending(values)), values.sort(dim=1, descending=True).values)
