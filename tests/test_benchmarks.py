@@ -25,7 +25,7 @@ def test_every_part_measures_what_its_name_says(tmp_path: Path) -> None:
     assert found["quick"]
     assert [row["name"].replace(",", "").split()[0] for row in found["rows"]] == [
         *["epoch"] * 2, *["step"] * 4, *["prediction"] * 2, "windows", "reading", "arrays",
-        *["metric"] * 2, "threshold", *["RLE"] * 2,
+        *["metric"] * 2, "threshold", *["RLE"] * 2, "symmetric",
     ]  # fmt: skip
     for row in found["rows"]:
         assert min(row["ratios"]) > 0
