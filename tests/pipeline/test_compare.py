@@ -45,6 +45,15 @@ def test_runs_are_compared_image_by_image_whatever_their_order(trained: Trained)
     assert back["difference"] == pytest.approx(1 / 12)
 
 
+def test_predictions_count_and_not_the_scores_of_an_older_publication(trained: Trained) -> None:
+    collate.collate_run(trained.run, trained.workspace)
+    worse = another(trained, "worse", TRAIN, missed="d0")
+    io.write_csv(worse.image_scores, compare.image_scores(trained.run, trained.workspace)[:6])  # as published before
+    found = compare.compare(trained.run, worse, trained.workspace)
+    assert found["n"] == 12
+    assert found["score_at_half"]["worse"] == pytest.approx(11 / 12)
+
+
 def test_the_post_processing_is_each_runs_own(trained: Trained) -> None:
     """One run's bodies have a hole at any threshold, which hole filling closes."""
     collate.collate_run(trained.run, trained.workspace)

@@ -57,8 +57,7 @@ def compare(one: RunDir, other: RunDir, workspace: Workspace) -> dict[str, Any]:
     for key in ("dataset", "dataset_hash", "folds_hash"):
         if one.read_provenance()[key] != other.read_provenance()[key]:
             raise InputError(f"{one.name} and {other.name} differ in {key}; only runs on the same folds are compared")
-    published = one.image_scores.is_file() or other.image_scores.is_file()
-    compared = _recorded if published else _shared
+    compared = _recorded if any(_only_scores(run) for run in (one, other)) else _shared
     (first, second), sections, fitted_on = compared(one, other, workspace)
     result: dict[str, Any] = {"n": len(first["score_at_half"]), "by": bootstrap.resampled(sections)}
     result["fitted_on"] = dict(zip((one.name, other.name), fitted_on, strict=True))
@@ -71,6 +70,11 @@ def compare(one: RunDir, other: RunDir, workspace: Workspace) -> dict[str, Any]:
             "interval": difference.interval,
         }
     return result
+
+
+def _only_scores(run: RunDir) -> bool:
+    """Whether scores are all that is left of a run. A published run that was trained on has newer predictions, too."""
+    return run.image_scores.is_file() and not run.oof.is_file()
 
 
 def _sorted(run: RunDir) -> predictions.Predictions:
@@ -92,8 +96,7 @@ def _shared(one: RunDir, other: RunDir, workspace: Workspace) -> Compared:
 def _recorded(one: RunDir, other: RunDir, workspace: Workspace) -> Compared:
     """The same from `image_scores`, published or computed now, which are fitted on all images of each run."""
     tables = [
-        schemas.read(run.image_scores) if run.image_scores.is_file() else image_scores(run, workspace)
-        for run in (one, other)
+        schemas.read(run.image_scores) if _only_scores(run) else image_scores(run, workspace) for run in (one, other)
     ]
     first, second = ({row["id"]: row for row in table} for table in tables)
     ids = sorted(first.keys() & second.keys())
