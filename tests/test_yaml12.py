@@ -77,6 +77,12 @@ def test_a_file_of_another_encoding_is_no_yaml_and_an_empty_one_is_none(tmp_path
     assert yaml12.read(tmp_path / "x.yaml") is None
 
 
+@pytest.mark.parametrize("blank", ["\xa0", "\u3000", "\u2003"])
+def test_blanks_that_yaml_does_not_know_are_text(blank: str) -> None:
+    assert yaml12.parse(f"{blank}\n") == blank
+    assert yaml12.parse(" \t\n") == ""
+
+
 TEXT = st.text(st.characters(exclude_characters="\x85\u2028\u2029", codec="utf-8"))  # PyYAML folds these line breaks
 SCALARS = st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT
 LOOKALIKES = st.sampled_from(["1e5", "08", "1.", "yes", "null", "~", "True", "1:04", "0x1", "<<", "-", "#", "a: b"])

@@ -12,6 +12,7 @@ import yaml
 from saltseg.errors import InputError, reason
 
 MAX_LENGTH = 100_000  # characters; a configuration has some 2,000
+_BLANK = " \t\r\n"  # what YAML takes for nothing; other blanks of Unicode are text
 MAX_DEPTH = 20  # of lists and mappings inside each other; a configuration has 3
 
 
@@ -64,7 +65,7 @@ def parse(text: str) -> Any:
     Raises:
         ValueError: in one line, for a text that is not that, too long or nested too deep.
     """
-    if not text.strip():
+    if not text.strip(_BLANK):
         return ""
     if len(text) > MAX_LENGTH:
         raise ValueError(f"{len(text):,} characters are too long")
@@ -78,7 +79,7 @@ def read(path: Path) -> Any:
     """Read a YAML file, see `parse`; None for an empty one. Raises InputError for a damaged file."""
     try:
         text = path.read_text(encoding="utf-8")
-        return parse(text) if text.strip() else None
+        return parse(text) if text.strip(_BLANK) else None
     except ValueError as error:  # UnicodeDecodeError is one, too
         raise InputError(f"{path} is not YAML ({reason(error)}); fix it or remove it") from None
 
