@@ -40,7 +40,7 @@ def test_every_variant_is_valid_selects_no_epoch_and_shares_the_seed(study: str,
         found = of.settings(name, 3)
         assert (found.train.checkpoint == "best") == (name == case_study.PLATEAU)
         assert (found.train.seed, found.folds.seed) == (3, 0)
-        assert found.train.precision == ("32" if budget in ("cpu", "tiny") else "auto")
+        assert found.train.precision == {"cpu": "32", "tiny": "32", "cpu_full": "bf16"}.get(budget, "auto")
         if variant.pretraining:
             path, before = of.pretraining(name, 3)
             assert found.train.init_from == f"file:{path}/weights.safetensors"
@@ -176,8 +176,10 @@ def test_variants_of_the_case_study_change_one_thing_and_share_the_number_of_ima
     assert {line.split(".")[0] for line in of.changes(case_study.PLATEAU)} == {"train"}
 
 
-def test_the_full_case_study_asks_for_no_more_images_than_five_folds_of_the_real_data_leave() -> None:
-    of = sweep("case_study", "gpu")
+@pytest.mark.parametrize("budget", ["cpu_full", "gpu"])
+def test_the_full_case_study_asks_for_no_more_images_than_five_folds_of_the_real_data_leave(budget: str) -> None:
+    of = sweep("case_study", budget)
+    assert of.settings("base", 0).data.size == 128
     assert max(of.settings(name, 0).folds.train_images for name in of.select("")) == 2400
     assert of.settings("images_double", 0).folds.train_images == 4800
     asked = {variant for variants in case_study.QUESTIONS.values() for variant in variants}
