@@ -2,13 +2,12 @@
 
 import os
 import random
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
 from saltseg.errors import InputError, unknown_name
-
-POLICIES = ("none", "light", "strong")
 
 
 class Augment:
@@ -23,7 +22,7 @@ class Augment:
     def __init__(self, policy: str) -> None:
         if policy not in POLICIES:
             raise InputError(unknown_name("augmentation", policy, POLICIES))
-        self._compose = {"none": _none, "light": _light, "strong": _strong}[policy]()
+        self._compose = POLICIES[policy]()
 
     def __call__(self, image: np.ndarray, mask: np.ndarray, seed: int) -> tuple[np.ndarray, np.ndarray]:
         """Augment one tile.
@@ -42,10 +41,6 @@ class Augment:
         self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
         changed = self._compose(image=image[:, :, None], mask=mask)
         return changed["image"][:, :, 0], changed["mask"]
-
-
-def _none() -> None:
-    return None
 
 
 def _light() -> Any:
@@ -93,3 +88,6 @@ def _albumentations() -> Any:
 
     cv2.setNumThreads(0)  # tiles are tiny; threads would fight torch for the cores
     return albumentations
+
+
+POLICIES: dict[str, Callable[[], Any]] = {"none": lambda: None, "light": _light, "strong": _strong}
