@@ -4,6 +4,7 @@ import contextlib
 import csv
 import io
 import json
+import shutil
 from pathlib import Path
 
 import cv2
@@ -106,6 +107,10 @@ def test_what_is_published_is_this_run_alone_and_replaces_no_other_folder(root: 
     folds = {Path("tiny-demo") / path.parent.name for path in files if path.name == "metrics.json"}
     more = {fold / name for fold in folds for name in ("oof.npz", "test.npz")}
     assert {path.relative_to(published) for path in published.rglob("*")} == files | more
+    call(root, "publish", "tiny-demo", "--predictions", "--weights")
+    more |= {fold / "network.safetensors" for fold in folds} | {Path("tiny-demo/weights_license.txt")}
+    assert {path.relative_to(published) for path in published.rglob("*")} == files | more
+    assert (published / "tiny-demo" / "weights_license.txt").read_text() == "MIT\n"
     (published / "tiny-demo" / "provenance.json").unlink()
     assert "tiny-demo holds something else than a published run" in call(root, "publish", "tiny-demo", code=2)
     run = root / "output" / "runs" / "tiny-demo"
@@ -113,6 +118,33 @@ def test_what_is_published_is_this_run_alone_and_replaces_no_other_folder(root: 
     (run / "postprocess.json").write_text(json.dumps(tuned | {"oof_hash": "of others"}))
     assert "was tuned on other predictions than tiny-demo has now" in call(root, "publish", "tiny-demo", code=2)
     (run / "postprocess.json").write_text(json.dumps(tuned))
+
+
+def test_a_copy_of_what_is_published_predicts_labels_and_is_started_from(root: Path, tmp_path: Path) -> None:
+    shutil.rmtree(root / "output" / "published" / "tiny-demo", ignore_errors=True)
+    call(root, "publish", "tiny-demo", "--predictions", "--weights")
+    shutil.copytree(root / "output" / "published" / "tiny-demo", tmp_path / "output" / "runs" / "tiny-demo")
+    (tmp_path / "input").symlink_to(root / "input")
+    shutil.copytree(root / "output" / "folds", tmp_path / "output" / "folds")
+    call(tmp_path, "predict", "tiny-demo", "--tta", "hflip,identity")
+    before, after = (np.load(place / "output/runs/tiny-demo/oof.npz") for place in (root, tmp_path))
+    assert before["ids"].tolist() == after["ids"].tolist()
+    change = np.abs(before["probabilities"].astype(int) - after["probabilities"])
+    assert 0 < change.max() <= 3  # half precision
+    images, output = root / "input" / "tiny" / "test" / "images", tmp_path / "output"
+    words = ("tiny-demo", "--images", str(images), "--folds", "0", "--output", str(output))
+    assert in_process.call("pseudo-label", *words) == 0
+    changes = [*RUN[1:], "--folds", "0", "--name", "again", "--set", "train.init_from=tiny-demo"]
+    call(tmp_path, "train", *changes)
+    metrics = json.loads((output / "runs/again/fold_0/metrics.json").read_text())
+    assert metrics["weights_source"] == "all weights from tiny-demo, fold 0"
+    call(tmp_path, "tune", "tiny-demo")
+    call(tmp_path, "submit", "tiny-demo")
+    call(tmp_path, "publish", "tiny-demo", "--weights")  # a copy of a copy
+    again, first = (place / "output/published/tiny-demo/fold_1/network.safetensors" for place in (root, tmp_path))
+    assert again.read_bytes() == first.read_bytes()
+    (output / "runs/tiny-demo/fold_1/network.safetensors").write_bytes(b"damaged")
+    assert "network.safetensors" in call(tmp_path, "predict", "tiny-demo", "--tta", "identity", code=2)
 
 
 def test_predicting_again_without_augmentation_changes_the_predictions_and_only_them(root: Path) -> None:

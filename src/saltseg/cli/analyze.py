@@ -158,6 +158,9 @@ def publish(
     predictions: Annotated[
         bool, Option("--predictions", help="also the probabilities of each fold, some MB, to blend with later")
     ] = False,
+    weights: Annotated[
+        bool, Option("--weights", help="also the networks of each fold in half precision, to go on with later")
+    ] = False,
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,
 ) -> Result:
@@ -165,18 +168,21 @@ def publish(
 
       saltseg publish tgs-unet
       saltseg publish tgs-unet --predictions
+      saltseg publish tgs-unet --predictions --weights
 
     Configuration, provenance, the fold table's hash, scores per fold and per image (image_scores.csv), logs,
-    post-processing, curves and the submission. No weights and no pictures of tiles: the competition's license does not
-    allow sharing those. An earlier publication of the run is replaced. A run with pseudo.all_folds has
-    no scores to copy.
+    post-processing, curves and the submission. No pictures of tiles: the competition's license does not allow sharing
+    those. An earlier publication of the run is replaced. A run with pseudo.all_folds has no scores to copy.
+
+    With --predictions and --weights a run outlives the machine: copied to output/runs it goes on. Weights come with
+    their license (weights_license.txt); those that learned from the competition's tiles are for research and education.
     """
     from saltseg import runs
     from saltseg.pipeline import workspace
     from saltseg.reporting import publish
 
     target = publish.publish(
-        runs.existing_run(output_dir, run), workspace.Workspace(input_dir, output_dir), predictions
+        runs.existing_run(output_dir, run), workspace.Workspace(input_dir, output_dir), predictions, weights
     )
     print(f"{sum(path.is_file() for path in target.rglob('*'))} files in {target}")
     return ["git", "add", str(target)]

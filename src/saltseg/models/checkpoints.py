@@ -10,7 +10,7 @@ from torch import nn
 from saltseg.config import Config
 from saltseg.errors import InputError, raise_if_of_machine, reason
 from saltseg.io import write_atomic
-from saltseg.models import pretrained_sources, tensor_files, zoo
+from saltseg.models import half_precision, pretrained_sources, tensor_files, zoo
 from saltseg.models.precision import best_device
 from saltseg.runs import FoldDir
 
@@ -33,9 +33,13 @@ def load_networks(settings: Config, fold: FoldDir) -> list[nn.Module]:
 def load_network(settings: Config, path: Path) -> nn.Module:
     """The network that ``settings`` describes with the weights of a checkpoint, in evaluation mode.
 
+    Of a published fold there may be no checkpoint but the same weights in half precision, see `half_weights`.
+
     Raises:
-        InputError: there is no checkpoint, it is damaged, or its tensors hold NaN or do not fit the network.
+        InputError: there are neither, they are damaged, or their tensors hold NaN or do not fit the network.
     """
+    if not path.is_file() and half_weights(path).is_file():
+        return half_precision.read(settings, half_weights(path))
     network = zoo.build(settings.model, pretrained=False)
     try:
         state = tensor_files.load(path)["state_dict"]
@@ -51,6 +55,11 @@ def load_network(settings: Config, path: Path) -> nn.Module:
             "lower train.learning_rate"
         )
     return network.to(memory_format=torch.channels_last).eval()
+
+
+def half_weights(path: Path) -> Path:
+    """Where `saltseg publish --weights` puts the weights of a checkpoint, see `saltseg.models.half_precision`."""
+    return path.with_suffix(".safetensors")
 
 
 def weights_source(path: Path) -> str:

@@ -47,7 +47,7 @@ def read(settings: Config, path: Path) -> nn.Module:
         )
     except RuntimeError as error:
         raise InputError(
-            f"{path} does not fit the network of its config.yaml ({reason(error)}); fetch the model again, or use the "
-            "version of saltseg that released it"
+            f"{path} does not fit the network of its config.yaml ({reason(error)}); fetch it again, or use the "
+            "version of saltseg that wrote it"
         ) from None
     return network.to(memory_format=torch.channels_last).eval()

@@ -84,7 +84,7 @@ def release(
         weights = [new.weights(number, len(before)) for number in range(len(before))]
         for path, network in zip(weights, before, strict=True):
             half_precision.write(path, network)
-        _require_small(weights)
+        require_small(weights)
         shutil.copyfile(run.config, new.config)
         shutil.copyfile(run.provenance, new.provenance)
         settings = trained.released_settings(run.read_config(), metrics["tta"])
@@ -172,7 +172,8 @@ def _data(run: RunDir, workspace: Workspace, metrics: dict[str, Any]) -> dict[st
     }
 
 
-def _require_small(paths: Sequence[Path]) -> None:
+def require_small(paths: Sequence[Path]) -> None:
+    """Raise InputError where a file of weights is too large for a repository."""
     for path in paths:
         if (size := path.stat().st_size) > releases.MAX_WEIGHTS_BYTES:
             raise InputError(

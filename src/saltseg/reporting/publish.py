@@ -5,10 +5,11 @@ from pathlib import Path
 
 from saltseg import io, schemas
 from saltseg.errors import InputError
-from saltseg.pipeline import compare, tune
+from saltseg.models import checkpoints, half_precision
+from saltseg.pipeline import compare, release, tune
 from saltseg.pipeline.workspace import Workspace
 from saltseg.reporting import plots
-from saltseg.runs import RunDir
+from saltseg.runs import FoldDir, RunDir
 
 FILES = (
     "config.yaml",
@@ -21,17 +22,24 @@ FILES = (
 )
 FOLD_FILES = ("metrics.json", "log.csv")
 PREDICTIONS = ("oof.npz", "test.npz")
+LICENSE = "weights_license.txt"
 
 
-def publish(run: RunDir, workspace: Workspace, predictions: bool = False) -> Path:
+def publish(run: RunDir, workspace: Workspace, predictions: bool = False, weights: bool = False) -> Path:
     """Copy them to ``output/published/RUN``, and score every out-of-fold image there; returns that folder.
 
-    What an earlier publication left is replaced. ``predictions`` adds the probabilities of each fold, so that blends
-    and comparisons outlive the machine.
+    What an earlier publication left is replaced.
+
+    Args:
+        run: with a submission.
+        workspace: with its dataset.
+        predictions: add the probabilities of each fold, so that blends and comparisons outlive the machine.
+        weights: add the networks of each fold that has them, in half precision, and their license. A copy of the
+            folder under ``output/runs`` can then predict, label and be started from.
 
     Raises:
-        InputError: the run has no submission or its post-processing is of other predictions, a file is damaged, or the
-            folder holds something else.
+        InputError: the run has no submission or its post-processing is of other predictions, a file is damaged, the
+            folder holds something else, or the weights are too large or of an unknown license.
     """
     if not run.submission.is_file():
         raise InputError(f"run {run.name!r} has no submission yet; saltseg submit {run.name}")
@@ -57,6 +65,35 @@ def publish(run: RunDir, workspace: Workspace, predictions: bool = False) -> Pat
             logs = {fold.number: schemas.read(fold.log) for fold in finished}
             best = {fold.number: schemas.read(fold.metrics)["best_epoch"] for fold in finished}
             io.write_atomic(beside / "learning_curves.png", plots.learning_curves(logs, best))
+        if weights:
+            io.write_atomic(beside / LICENSE, _license(run, workspace.output_dir) + "\n")
+            for fold in finished:
+                _write_weights(run, fold, beside / fold.path.name)
         if scored:
             io.write_csv(beside / "image_scores.csv", compare.image_scores(run, workspace))
     return target
+
+
+def _license(run: RunDir, output_dir: Path) -> str:
+    """Who may use the weights of a run; InputError where only the user knows."""
+    try:
+        return release.license_of(run, output_dir, None)
+    except InputError:
+        raise InputError(
+            f"{run.name} learned from data whose license is not known; leave --weights out, or make a model of a fold: "
+            "saltseg release --license TEXT"
+        ) from None
+
+
+def _write_weights(run: RunDir, fold: FoldDir, target: Path) -> None:
+    """Write the networks of a fold in half precision; of those that are there in half precision only, a copy."""
+    settings = run.read_config()
+    for path in fold.networks(settings.train):
+        half = checkpoints.half_weights(path)
+        if path.is_file():
+            half_precision.write(target / half.name, checkpoints.load_network(settings, path))
+        elif half.is_file():
+            shutil.copyfile(half, target / half.name)
+        else:
+            continue
+        release.require_small([target / half.name])
