@@ -302,7 +302,7 @@ def test_convolutions_are_halved_and_all_else_stays(tmp_path: Path) -> None:
         expected = tensor.half().float() if tensor.ndim == 4 else tensor
         assert after[name].dtype == tensor.dtype
         assert torch.equal(after[name], expected), name
-    with pytest.raises(InputError, match=r"does not fit the network of its config.yaml .*; fetch the model again"):
+    with pytest.raises(InputError, match=r"does not fit the network of its config.yaml .*; fetch it again"):
         half_precision.read(config.change(settings, {"model.filters": 4}), tmp_path / "w.safetensors")
     with torch.no_grad():
         next(tensor for tensor in network.parameters() if tensor.ndim == 4).fill_(1e6)
