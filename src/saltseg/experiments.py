@@ -115,12 +115,12 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         "`recipe_lite0` with depth channels and twice the learning rate", "pretrained", _DEPTH
     ),
     "recipe_lite0_resized": Experiment(
-        "`recipe_lite0_depth` with tiles enlarged instead of padded: the best recipe for two cores",
+        "`recipe_lite0_depth` with tiles enlarged instead of padded: the best recipe of 14 epochs",
         "pretrained",
         {**_DEPTH, "data.resize_mode": "resize"},
     ),
     "recipe_lite0_long": Experiment(
-        "`recipe_lite0_resized` for 42 epochs: three quarters of an hour a fold where bfloat16 pays",
+        "`recipe_lite0_resized` for 42 epochs: the best recipe for two cores with bfloat16",
         "pretrained",
         {**_DEPTH, "data.resize_mode": "resize", "train.epochs": 42, "train.val_every_n_epochs": 21},
     ),
