@@ -96,7 +96,7 @@ def published(trained: Trained, run: runs.RunDir) -> runs.RunDir:
 def test_runs_are_compared_by_section_with_their_predictions_and_with_published_scores(
     trained: Trained, wrong: runs.RunDir, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def at_half(images: step_selection.OutOfFold) -> dict[str, np.ndarray]:
+    def at_half(images: step_selection.OutOfFold, sections: object = None) -> dict[str, np.ndarray]:
         values = images.areas(THRESHOLD_HALF).average_precision(THRESHOLD_HALF)
         return dict.fromkeys(step_selection.SCORE_KINDS, values)
 
@@ -114,6 +114,24 @@ def test_runs_are_compared_by_section_with_their_predictions_and_with_published_
         assert (found["by"], found["score_at_half"]["interval"]) == ("section", pytest.approx(expected, abs=1e-12))
     (trained.root / "sections.csv").unlink()
     assert compare.compare(before, wrong, trained.workspace)["by"] == "image"
+
+
+def test_steps_of_compared_scores_are_selected_by_section_as_those_of_tuning_are(
+    trained: Trained, wrong: runs.RunDir, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_sections(trained.root, LETTER)
+    seen = []
+    original = step_selection.forward_selection
+
+    def spy(images: step_selection.OutOfFold, *arguments: object, **options: object) -> object:
+        seen.append(options["sections"])
+        return original(images, *arguments, **options)
+
+    monkeypatch.setattr(step_selection, "forward_selection", spy)
+    compare.image_scores(wrong, trained.workspace)
+    compare.compare(trained.run, wrong, trained.workspace)
+    assert len(seen) == 3
+    assert all(len(set(np.asarray(sections).tolist())) == 4 for sections in seen)
 
 
 def test_fitted_weights_are_judged_by_section(

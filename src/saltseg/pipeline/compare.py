@@ -25,8 +25,8 @@ def image_scores(run: RunDir, workspace: Workspace) -> list[dict[str, Any]]:
     that images share, there is a column ``section``, too.
     """
     oof, root = _sorted(run), workspace.root(run)
-    columns = step_selection.scores(with_truth(oof, competition.read_train(root)))
     ids, sections = oof.ids.tolist(), sections_of(root, oof.ids.tolist())
+    columns = step_selection.scores(with_truth(oof, competition.read_train(root)), sections)
     return [
         {
             "id": id_,
@@ -88,9 +88,9 @@ def _shared(one: RunDir, other: RunDir, workspace: Workspace) -> Compared:
     ids = np.intersect1d(parts[0].ids, parts[1].ids)
     _require_two(one, other, len(ids))
     root = workspace.root(one)
-    labeled = competition.read_train(root)
-    scores = [step_selection.scores(with_truth(predictions.reorder(part, ids), labeled)) for part in parts]
-    return scores, sections_of(root, ids.tolist()), [len(ids)] * 2
+    labeled, sections = competition.read_train(root), sections_of(root, ids.tolist())
+    scores = [step_selection.scores(with_truth(predictions.reorder(part, ids), labeled), sections) for part in parts]
+    return scores, sections, [len(ids)] * 2
 
 
 def _recorded(one: RunDir, other: RunDir, workspace: Workspace) -> Compared:

@@ -216,15 +216,19 @@ def fit_step(
     return FittedPostprocessing(per_group, held_out, frozenset(searched))
 
 
-def cross_fit(images: OutOfFold, margin: float = MARGIN) -> NDArray[np.float64]:
+def cross_fit(images: OutOfFold, margin: float = MARGIN, sections: ArrayLike | None = None) -> NDArray[np.float64]:
     """Score each image (N,) under the steps that `forward_selection` selects, fitted on the other groups."""
-    results = forward_selection(images, margin=margin)
+    results = forward_selection(images, margin=margin, sections=sections)
     selected = [result.fit.average_precision for result in results if result.selected]
     return selected[-1] if selected else images.areas(THRESHOLD_HALF).average_precision(THRESHOLD_HALF)
 
 
-def scores(images: OutOfFold) -> dict[str, NDArray[np.float64]]:
+def scores(images: OutOfFold, sections: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
     """Score each image under three kinds of post-processing (`SCORE_KINDS`); runs are compared by these.
+
+    Args:
+        images: out of fold.
+        sections: (N,) labels, see `forward_selection`.
 
     Returns:
         Each float64 (N,) in [0, 1]. score_at_half: threshold 0.5. score_tuned_cv: a threshold and a minimum area
@@ -235,5 +239,5 @@ def scores(images: OutOfFold) -> dict[str, NDArray[np.float64]]:
     return {
         "score_at_half": counted.average_precision(THRESHOLD_HALF),
         "score_tuned_cv": threshold_search.cross_fit_areas(counted, images.groups).average_precision,
-        "score_postprocessed_cv": cross_fit(images),
+        "score_postprocessed_cv": cross_fit(images, sections=sections),
     }
