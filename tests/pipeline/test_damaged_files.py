@@ -22,7 +22,7 @@ from saltseg.reporting import plots
 def ready(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Trained:
     """A run with every file and a blend of it and itself; tuning costs nothing."""
     monkeypatch.setattr(tune.summary, "summarize", lambda *_: postprocess())
-    monkeypatch.setattr(step_selection, "scores", lambda _: dict.fromkeys(step_selection.SCORE_KINDS, np.ones(12)))
+    monkeypatch.setattr(step_selection, "scores", lambda *_: dict.fromkeys(step_selection.SCORE_KINDS, np.ones(12)))
     monkeypatch.setattr(plots, "png", lambda _: b"a picture")
     collate.collate_run(trained.run, trained.workspace)
     tune.tune_run(trained.run, trained.workspace)
