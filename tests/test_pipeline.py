@@ -143,7 +143,12 @@ def test_a_copy_of_what_is_published_predicts_labels_and_is_started_from(root: P
     call(tmp_path, "publish", "tiny-demo", "--weights")  # a copy of a copy
     again, first = (place / "output/published/tiny-demo/fold_1/network.safetensors" for place in (root, tmp_path))
     assert again.read_bytes() == first.read_bytes()
-    (output / "runs/tiny-demo/fold_1/network.safetensors").write_bytes(b"damaged")
+    half = output / "runs/tiny-demo/fold_1/network.safetensors"
+    kept = half.rename(half.with_name("kept"))
+    assert "warning: of fold_1 there are no weights to publish" in call(tmp_path, "publish", "tiny-demo", "--weights")
+    assert "remove " in call(tmp_path, "predict", "tiny-demo", str(images), "--to", str(tmp_path / "masks"), code=2)
+    kept.write_bytes(b"damaged")
+    kept.rename(half)
     assert "network.safetensors" in call(tmp_path, "predict", "tiny-demo", "--tta", "identity", code=2)
 
 

@@ -185,4 +185,8 @@ def publish(
         runs.existing_run(output_dir, run), workspace.Workspace(input_dir, output_dir), predictions, weights
     )
     print(f"{sum(path.is_file() for path in target.rglob('*'))} files in {target}")
+    if weights and (
+        lacking := [fold.name for fold in sorted(target.glob("fold_*")) if not any(fold.glob("*.safetensors"))]
+    ):
+        print(f"warning: of {', '.join(lacking)} there are no weights to publish")
     return ["git", "add", str(target)]

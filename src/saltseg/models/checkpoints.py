@@ -45,7 +45,10 @@ def load_network(settings: Config, path: Path) -> nn.Module:
         state = tensor_files.load(path)["state_dict"]
         network.load_state_dict(state)
     except FileNotFoundError:
-        raise InputError(f"no checkpoint at {path}; train the fold first with saltseg train") from None
+        raise InputError(
+            f"no checkpoint at {path}; train the fold first with saltseg train, or remove {path.parent} if it was "
+            "published without weights"
+        ) from None
     except Exception as error:  # torch raises a dozen kinds for a damaged file, all with many lines
         raise_if_of_machine(error)
         raise InputError(f"{path} cannot be loaded ({reason(error)}); delete the fold and train it again") from None
