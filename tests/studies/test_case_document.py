@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from receptive_field import receptive_field
-from study_records import N, case, case_sweep, details, ensemble, predicted_tiles, steps
+from study_records import N, case, case_record, case_sweep, details, ensemble, predicted_tiles, steps, write
 from torch import nn
 
 from saltseg import io
@@ -72,6 +72,32 @@ def test_two_records_make_blocks_that_say_what_is_missing(tmp_path, undrawn) -> 
     assert "the data of these records was not in `input/fake`" in text
     assert "| commits | 0123456789ab, not recorded |" in text
     assert not re.search(r"nan|None|Undefined|\{\{|\{%", text)
+
+
+def test_a_larger_budget_answers_for_what_it_has_and_the_smaller_one_for_the_rest(tmp_path, undrawn) -> None:
+    large = case_sweep(tmp_path, "cpu_full")
+    write(large, *(case_record(large, name, half="8") for name in ("base", "strided_conv", "average_pool", "add")))
+    study = case(tmp_path, *(name for name in variants.VARIANTS if name != "average_pool"))
+    text = document.blocks(study, None, [], document.draw(study, None, []))
+    small, full = "budget `cpu`, 800 training images", "udget `cpu_full`, 800 training images per fold, resized to 128x"
+    assert (small in text["about"], full in text["about"]) == (True, True)
+    # Pooling: all of the larger budget, whose base scores 0.8 and not 0.5. `average_pool` is missing in the smaller.
+    assert (full in text["pooling"], small in text["pooling"].lower()) == (True, False)
+    assert text["pooling"].count("| `base` | 0.2500 | 90.0 % | 0.800 |") == 1
+    assert "Not measured" not in text["pooling"] + text["in_short"]
+    # Skips: one of them, the other three with a base of their own; the figure needs all, so it is of the smaller.
+    assert [text["skips"].count(row) for row in ("0.800 |", "0.500 |  | 0.500 |")] == [2, 1]
+    assert text["skips"].index("| `add` |") < text["skips"].index("| `no_skips` |")
+    assert small in text["boundary"]
+    # Nothing of `necessary` is in the larger one but base, with which nothing is compared there.
+    assert "cpu_full" not in text["necessary"]
+    same = "against `base`: no detectable difference: +0.000 [+0.000, +0.000]"
+    assert (f"- `add` {same}\n" in text["in_short"], f"- `max` {same} (budget `cpu`)" in text["in_short"]) == (
+        True,
+        True,
+    )
+    assert "| its command | `saltseg study case_study --data fake --budget cpu_full` |" in text["method"]
+    assert not re.search(r"nan|None|Undefined|\{\{|\{%", "".join(text.values()))
 
 
 def test_the_mean_of_folds_is_told_where_it_was_measured(tmp_path, undrawn) -> None:

@@ -28,7 +28,7 @@ from saltseg.studies.case_study.variants import (
     SKIPS,
     VARIANTS,
 )
-from saltseg.studies.records import AT_HALF, TUNED
+from saltseg.studies.records import AT_HALF, TUNED, Record
 from saltseg.studies.sweep import Sweep
 from saltseg.studies.tables import markdown_table
 
@@ -89,7 +89,7 @@ def draw(study: CaseStudy, dataset: Dataset | None, predicted: Sequence[Predicte
         "costs": pixels.costs_figure(base),
         "precision_recall": pixels.precision_recall_figure(improves),
         "calibration": pixels.calibration_figure(improves),
-        "boundary": pixels.boundary_figure({v: pixels.boundary_errors(records[v]) for v in measured(SKIPS)}),
+        "boundary": pixels.boundary_figure(boundaries(study)),
     }
     if len(measured(IMAGES)) > 1:  # a line through one point is left out
         figures["images"] = training.images_figure(study, measured(IMAGES))
@@ -106,9 +106,16 @@ def draw(study: CaseStudy, dataset: Dataset | None, predicted: Sequence[Predicte
         if variant in records:
             pictures[name] = training.curves(records[variant][0])
     for name, variants in (("pooling_gains", POOLING), ("skip_gains", SKIPS), ("improve_gains", IMPROVES)):
-        if len(compared := [study.results[variant] for variant in measured(variants)]) > 1:
-            pictures[name] = charts.gains(study.sweep.study, compared, study.noise)
+        best = study.best(variants)
+        if len(compared := [best.results[variant] for variant in best.measured(variants)]) > 1:
+            pictures[name] = charts.gains(best.sweep.study, compared, best.noise)
     return pictures
+
+
+def boundaries(study: CaseStudy) -> dict[str, pixels.BoundaryErrors]:
+    """The errors by distance to the boundary of each kind of skip connection, of one budget."""
+    best = study.best(SKIPS)
+    return {variant: pixels.boundary_errors(best.records[variant]) for variant in best.measured(SKIPS)}
 
 
 def blocks(
@@ -128,24 +135,60 @@ def blocks(
     template = environment.get_template("blocks.md.j2")
     context = template.new_context({
         "study": study, "sweep": study.sweep, "dataset": dataset, "predicted": predicted, "base": base,
-        "everything": [record for own in study.records.values() for record in own], "settings": settings,
+        "everything": everything(study), "settings": settings, "larger": study.larger,
+        "larger_records": everything(study.larger) if study.larger else [],
         "size": settings.data.size, "totals": base.details["totals"], "ensemble": base.details.get("ensemble"),
         "variants": VARIANTS, "questions": QUESTIONS, "pooling": POOLING, "skips": SKIPS, "necessary": NECESSARY,
         "gap": GAP, "images": IMAGES, "improves": IMPROVES, "curves": curves, "curve": curves[BASE],
         "half": pixels.THRESHOLD_HALF.threshold, "TUNED": TUNED, "AT_HALF": AT_HALF,
         "calibrations": {variant: pixels.calibration(curve) for variant, curve in curves.items()},
-        "distances": {variant: pixels.boundary_errors(records) for variant, records in study.records.items()},
+        "distances": boundaries(study), "skips_from": study.best(SKIPS),
+        "skip_curves": {v: pixels.curve_of(study.best(SKIPS).records[v]) for v in study.best(SKIPS).measured(SKIPS)},
         "pixels": pixels, "training": training,
         "picture": lambda name, text: f"![{text}](case_study/{name}.png)" if name in pictures else "",
-        "compared": lambda v: "\n\n".join(filter(None, (table(study, v), answers(study, v), missing(study, v)))),
+        "compared": lambda variants: compared(study, variants), "budget": budget,
         "before_and_after": lambda variants: before_and_after(study, variants),
-        "answers": lambda variants, brief=False: answers(study, variants, brief),
+        "answers": lambda variants, brief=False: all_answers(study, variants, brief),
         "missing": lambda variants: missing(study, variants),
     })  # fmt: skip
     texts = {name: "".join(block(context)).strip() for name, block in template.blocks.items()}
     return {
         name: re.sub(r"\n{3,}", "\n\n", text) for name, text in texts.items()
     }  # what is left out leaves empty lines
+
+
+def everything(study: CaseStudy) -> list[Record]:
+    """All records of a budget."""
+    return [record for own in study.records.values() for record in own]
+
+
+def budget(study: CaseStudy) -> str:
+    """How much each variant of a budget is trained, in words."""
+    settings, base = study.sweep.settings(BASE, 0), study.records[BASE][0]
+    size, epochs = settings.data.size, settings.train.epochs
+    images = f"{base.n_train:,} training images per fold, resized to {size}x{size} pixels"
+    return f"budget `{study.sweep.budget_name}`, {images}, {epochs} epochs"
+
+
+def compared(study: CaseStudy, variants: Sequence[str]) -> str:
+    """The table and the verdicts of each budget that answers for some of ``variants``, and what is missing."""
+    texts, parts = list[str](), study.parts(variants)
+    for part, names in parts:
+        if study.larger:
+            words = budget(part)
+            texts.append(f"**{words[0].upper()}{words[1:]}:**")
+        texts += [table(part, names), answers(part, names)]
+    return "\n\n".join(filter(None, (*texts, missing(study, variants))))
+
+
+def all_answers(study: CaseStudy, variants: Sequence[str], brief: bool = False) -> str:
+    """`answers` of each budget that answers for some of ``variants``; those of the smaller one are marked."""
+    texts = []
+    for part, names in study.parts(variants):
+        text = answers(part, names, brief)
+        note = f" (budget `{part.sweep.budget_name}`)" if study.larger and part is study else ""
+        texts += [f"{line}{note}" for line in text.splitlines()]
+    return "\n".join(texts)
 
 
 def table(study: CaseStudy, variants: Sequence[str]) -> str:
@@ -219,8 +262,9 @@ def answers(study: CaseStudy, variants: Sequence[str], brief: bool = False) -> s
 
 def missing(study: CaseStudy, variants: Sequence[str]) -> str:
     """Sentences that name those of ``variants`` without a record, and why; empty when there are none."""
-    lacking = study.lacking(variants)
-    beyond = [variant for variant in variants if variant not in (*study.records, *lacking)]
+    larger = study.larger.records if study.larger else ()
+    lacking = [variant for variant in study.lacking(variants) if variant not in larger]
+    beyond = [variant for variant in variants if variant not in (*study.records, *lacking, *larger)]
 
     def sentence(beginning: str, names: Sequence[str]) -> str:
         return f"*{beginning}: {', '.join(f'`{name}`' for name in names)}.*" if names else ""

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -10,7 +10,7 @@ import numpy as np
 from saltseg.errors import InputError
 from saltseg.metrics.bootstrap import MeanInterval, mean_interval
 from saltseg.studies import results
-from saltseg.studies.case_study.variants import BASE, PLATEAU
+from saltseg.studies.case_study.variants import BASE, LARGER, PLATEAU
 from saltseg.studies.records import AT_HALF, TUNED, Record
 from saltseg.studies.results import VariantResult
 from saltseg.studies.sweep import Sweep
@@ -29,12 +29,31 @@ class CaseStudy:
     Attributes:
         results: each variant compared with its reference.
         noise: see `saltseg.studies.results.seed_noise`; None unless base has several seeds.
+        larger: the same dataset on a larger budget, which answers for the variants that it has, if there are any.
     """
 
     sweep: Sweep
     records: Mapping[str, Sequence[Record]]
     results: Mapping[str, VariantResult]
     noise: float | None
+    larger: "CaseStudy | None" = None
+
+    def parts(self, variants: Sequence[str]) -> list[tuple["CaseStudy", list[str]]]:
+        """Which budget answers for which of ``variants``: the larger one for those it has, this one for the rest.
+
+        A part without a comparison is left out; the part of this budget has base again, to compare with.
+        """
+        if self.larger is None:
+            return [(self, self.measured(variants))]
+        answered = self.larger.measured(variants)
+        rest = [name for name in self.measured(variants) if name not in answered or name == BASE]
+        parts = [(self.larger, answered), (self, rest)]
+        return [(study, names) for study, names in parts if set(names) - {BASE}] or [(self, self.measured(variants))]
+
+    def best(self, variants: Sequence[str]) -> "CaseStudy":
+        """The one study that can answer for all measured ``variants``: the larger one if it has them, else this one."""
+        larger = self.larger
+        return larger if larger and set(self.measured(variants)) <= set(larger.measured(variants)) else self
 
     def measured(self, variants: Sequence[str]) -> list[str]:
         """Those of ``variants`` that have a record."""
@@ -145,7 +164,7 @@ def _is_retrained(record: Record) -> bool:
 
 
 def read(sweep: Sweep) -> CaseStudy:
-    """The records of a sweep.
+    """The records of a sweep, with those of its larger budget if there are any that can be compared.
 
     Raises InputError where there are none, or none of base, and as `saltseg.studies.results.read`.
     """
@@ -158,7 +177,10 @@ def read(sweep: Sweep) -> CaseStudy:
         if lacking := [key for key in DETAILS if key not in record.details]:
             path = sweep.record_path(record.variant, record.seed)
             raise InputError(f"{path} has no {lacking[0]!r}; remove it and rerun: {command}")
-    return CaseStudy(sweep, found, compared, results.seed_noise(found, BASE))
+    larger = replace(sweep, budget_name=LARGER.get(sweep.budget_name, sweep.budget_name))
+    has_larger = larger != sweep and larger.record_path(BASE, 0).is_file()
+    noise = results.seed_noise(found, BASE)
+    return CaseStudy(sweep, found, compared, noise, read(larger) if has_larger else None)
 
 
 def verdict(gain: MeanInterval | None, sigma: float | None = None) -> str:

@@ -71,6 +71,7 @@ NECESSARY = (
 )
 GAP = (BASE, "no_dropout", "more_dropout", "augmented")
 IMAGES = ("images_eighth", "images_quarter", "images_half", BASE, "images_double")
+LARGER = {"cpu": "cpu_full"}  # budgets, and those whose records answer what they have been trained for in their place
 SHOWN = (BASE, "images_eighth")  # whose predicted tiles are kept, of simulated data
 IMPROVES = (BASE, "flip_tta", "symmetric_lovasz")
 QUESTIONS = {
