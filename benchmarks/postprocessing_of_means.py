@@ -15,6 +15,11 @@ published runs of --with add their networks, which have not seen the tile either
 
 A second table has the score of one to five networks, the mean over all choices of that many.
 
+Runs of one fold table need no tiles held back: each tile has one network of each run that has not seen it. Which
+post-processing suits their mean, the one fitted on single networks or the one fitted on means, both on other folds?
+
+  python benchmarks/postprocessing_of_means.py folds tgs-lite0_42 tgs-lite0_42_student
+
 `input/tgs` is the cut of 3,000 tiles (benchmarks/tgs_split.py) under that name.
 """
 
@@ -31,6 +36,7 @@ from harness import one_line
 from saltseg import io, predictions, runs
 from saltseg.data import competition
 from saltseg.metrics import average_precision, bootstrap
+from saltseg.pipeline.workspace import sections_of
 from saltseg.postprocessing import step_selection, threshold_search
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 
@@ -108,8 +114,62 @@ def compare(input_dir: Path, output_dir: Path, name: str, others: Sequence[str])
     print(f"\nlost by averaging: {_gain(processed - half, one[1] - one[0])} of the gain of post-processing")
 
 
-def _gain(before: np.ndarray, after: np.ndarray) -> str:
-    gain = bootstrap.paired_difference(before, after)
+def folds(input_dir: Path, output_dir: Path, names: Sequence[str]) -> None:
+    """Print a table with the mean of the first two runs, of the first three, and so on."""
+    parts = [predictions.collate_folds(_run(output_dir, name).finished_folds()) for name in names]
+    members = [predictions.reorder(part, parts[0].ids) for part in parts]
+    ids, fold = parts[0].ids.tolist(), np.asarray(parts[0].fold)
+    root = input_dir / "tgs"
+    true, sections = competition.read_train(root).masks_of(ids), sections_of(root, ids)
+    print(f"{len(ids)} tiles out of fold; gains are paired, with 95 % intervals\n")
+    print("| mean of | at 0.5 | fitted on single networks | over 0.5 | fitted on means | over fitted on single |")
+    print("|---|---|---|---|---|---|")
+    for count in range(1, len(members) + 1):
+        mean = predictions.mean_predictions(members[:count])
+        singles = step_selection.OutOfFold(
+            np.concatenate([one.probabilities for one in members[:count]]),
+            np.concatenate([true] * count), np.tile(fold, count), None,
+        )  # fmt: skip
+        repeated = None if sections is None else np.tile(sections, count)
+        single, own = (
+            _per_fold(images, labels)
+            for images, labels in (
+                (singles, repeated),
+                (step_selection.OutOfFold(mean.probabilities, true, fold, None), sections),
+            )
+        )
+        half = _scores(mean, THRESHOLD_HALF, true)
+        of_single, of_means = (_scores_by_fold(mean, chosen, true, fold) for chosen in (single, own))
+        first, second = _gain(half, of_single, sections), _gain(of_single, of_means, sections)
+        cells = [f"{half.mean():.4f}", f"{of_single.mean():.4f}", first, f"{of_means.mean():.4f}", second]
+        print(f"| {', '.join(names[:count])} | {' | '.join(cells)} |")
+
+
+def _run(output_dir: Path, name: str) -> runs.RunDir:
+    """A run, or its published copy."""
+    own = output_dir / "runs" / name
+    return runs.RunDir(own if own.is_dir() else output_dir / "published" / name)
+
+
+def _per_fold(images: step_selection.OutOfFold, sections: np.ndarray | None) -> dict[int | None, Postprocessing]:
+    """The post-processing of each fold, fitted on the others."""
+    tried = step_selection.forward_selection(images, sections=sections)
+    selected = [result.fit.per_group for result in tried if result.selected]
+    return selected[-1] if selected else dict.fromkeys(np.unique(images.groups).tolist(), THRESHOLD_HALF)
+
+
+def _scores_by_fold(
+    predicted: predictions.Predictions, chosen: dict[int | None, Postprocessing], true: np.ndarray, fold: np.ndarray
+) -> np.ndarray:
+    scores = np.empty(len(fold))
+    for number in np.unique(fold).tolist():
+        own = fold == number
+        scores[own] = average_precision.average_precision(chosen[number].apply(predicted.probabilities[own]), true[own])
+    return scores
+
+
+def _gain(before: np.ndarray, after: np.ndarray, sections: np.ndarray | None = None) -> str:
+    gain = bootstrap.paired_difference(before, after, sections)
     low, high = gain.interval
     return f"{gain.mean:+.4f} [{low:+.4f}, {high:+.4f}]"
 
@@ -138,18 +198,21 @@ def _row(title: str, before: np.ndarray, after: np.ndarray, parameters: str) -> 
 def main() -> None:
     """Parse the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("step", choices=["prepare", "compare"])
-    parser.add_argument("run", nargs="?", default="held600-0", help="for compare")
+    parser.add_argument("step", choices=["prepare", "compare", "folds"])
+    parser.add_argument(
+        "runs", nargs="*", default=["held600-0"], metavar="run", help="for compare one, for folds several"
+    )
     parser.add_argument("--with", dest="others", default="", help="published runs for out-of-fold means: A,B")
     parser.add_argument("--input", type=Path, default=Path("input"))
     parser.add_argument("--output", type=Path, default=Path("output"))
     arguments = parser.parse_args()
     if arguments.step == "prepare":
         prepare(arguments.input, arguments.output)
+    elif arguments.step == "folds":
+        folds(arguments.input, arguments.output, arguments.runs)
     else:
-        compare(
-            arguments.input, arguments.output, arguments.run, [name for name in arguments.others.split(",") if name]
-        )
+        others = [name for name in arguments.others.split(",") if name]
+        compare(arguments.input, arguments.output, arguments.runs[0], others)
 
 
 if __name__ == "__main__":

@@ -124,6 +124,18 @@ EXPERIMENTS: Mapping[str, Experiment] = {
         "pretrained",
         {**_DEPTH, "data.resize_mode": "resize", "train.epochs": 42, "train.val_every_n_epochs": 21},
     ),
+    "recipe_lite0_student": Experiment(
+        "`recipe_lite0_resized` for 8 epochs at half the rate: goes on from a trained run, with its pseudo-labels",
+        "pretrained",
+        {
+            **_DEPTH,
+            "data.resize_mode": "resize",
+            "train.epochs": 8,
+            "train.learning_rate": 5e-4,
+            "train.schedule.warmup_epochs": 1,
+            "train.val_every_n_epochs": 8,
+        },
+    ),
     "recipe_lite2_depth": Experiment(
         "`recipe_lite0_depth` with EfficientNet-Lite2 for 12 epochs",
         "pretrained",
