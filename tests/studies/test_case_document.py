@@ -22,6 +22,7 @@ from saltseg.reporting import plots
 from saltseg.studies import charts
 from saltseg.studies.case_study import data, document, measure, pixels, variants
 from saltseg.studies.case_study.data import Dataset
+from saltseg.studies.records import TUNED
 from saltseg.synthetic.dataset import write_dataset
 
 PAGE = (Path(__file__).parents[2] / "docs" / "explanation" / "case_study.md").read_text(encoding="utf-8")
@@ -74,30 +75,70 @@ def test_two_records_make_blocks_that_say_what_is_missing(tmp_path, undrawn) -> 
     assert not re.search(r"nan|None|Undefined|\{\{|\{%", text)
 
 
-def test_a_larger_budget_answers_for_what_it_has_and_the_smaller_one_for_the_rest(tmp_path, undrawn) -> None:
+def test_a_larger_budget_answers_for_what_it_compares_and_the_smaller_one_for_the_rest(tmp_path, undrawn) -> None:
     large = case_sweep(tmp_path, "cpu_full")
-    write(large, *(case_record(large, name, half="8") for name in ("base", "strided_conv", "average_pool", "add")))
-    study = case(tmp_path, *(name for name in variants.VARIANTS if name != "average_pool"))
+    tuned = {"base": "5", "strided_conv": "5", "average_pool": "6", "add": "7", "fcn_same_parameters": "9"}
+    write(large, *(case_record(large, name, half="8", tuned=score) for name, score in tuned.items()))
+    small = (name for name in variants.VARIANTS if name != "average_pool")
+    study = case(tmp_path, *({"variant": name, "tuned": "4" if name == "narrow" else "5"} for name in small))
     text = document.blocks(study, None, [], document.draw(study, None, []))
-    small, full = "budget `cpu`, 800 training images", "udget `cpu_full`, 800 training images per fold, resized to 128x"
-    assert (small in text["about"], full in text["about"]) == (True, True)
-    # Pooling: all of the larger budget, whose base scores 0.8 and not 0.5. `average_pool` is missing in the smaller.
-    assert (full in text["pooling"], small in text["pooling"].lower()) == (True, False)
+    own, full = "udget `cpu`, 800 training images per fold, resized to 64x64", "udget `cpu_full`, 800 training images"
+    assert (own in text["about"], full in text["about"]) == (True, True)
+    # Pooling: all of the larger budget, whose base scores 0.8 at 0.5. `average_pool` is missing in the smaller one.
+    assert (text["pooling"].count(full), own in text["pooling"]) == (2, False)  # table and figure
     assert text["pooling"].count("| `base` | 0.2500 | 90.0 % | 0.800 |") == 1
-    assert "Not measured" not in text["pooling"] + text["in_short"]
-    # Skips: one of them, the other three with a base of their own; the figure needs all, so it is of the smaller.
+    assert "Not measured" not in text["pooling"] + text["about"]
+    # Skips: one of them, the other three with a base of their own; the figures need all, so they are of the smaller.
     assert [text["skips"].count(row) for row in ("0.800 |", "0.500 |  | 0.500 |")] == [2, 1]
     assert text["skips"].index("| `add` |") < text["skips"].index("| `no_skips` |")
-    assert small in text["boundary"]
-    # Nothing of `necessary` is in the larger one but base, with which nothing is compared there.
-    assert "cpu_full" not in text["necessary"]
-    same = "against `base`: no detectable difference: +0.000 [+0.000, +0.000]"
-    assert (f"- `add` {same}\n" in text["in_short"], f"- `max` {same} (budget `cpu`)" in text["in_short"]) == (
-        True,
-        True,
+    assert (own in text["boundary"], full in text["boundary"]) == (True, False)
+    # The larger `fcn_same_parameters` has no `narrow` to be compared with: the smaller budget answers.
+    assert (full in text["necessary"], "| 0.900 |" in text["necessary"]) == (False, False)
+    assert (
+        "- `fcn_same_parameters` against `narrow`: better by 0.100 [+0.100, +0.100] (budget `cpu`)" in text["in_short"]
     )
-    assert "| its command | `saltseg study case_study --data fake --budget cpu_full` |" in text["method"]
+    assert "- `add` against `base`: better by 0.200 [+0.200, +0.200] (budget `cpu_full`)\n" in text["in_short"]
+    assert (
+        "- `max` against `base`: no detectable difference: +0.000 [+0.000, +0.000] (budget `cpu`)" in text["in_short"]
+    )
+    assert text["method"].count("| command | `saltseg study case_study --data fake --budget cpu") == 2
+    assert "| `average_pool` | `model.down: max_pool → average_pool` |" in text["method"]
+    assert study.own_lacking(list(variants.VARIANTS)) == []
     assert not re.search(r"nan|None|Undefined|\{\{|\{%", "".join(text.values()))
+
+
+def test_what_a_variant_is_compared_with_stands_beside_it(tmp_path) -> None:
+    """`narrow` is finished in the larger budget, what is compared with it is not: the smaller part shows both."""
+    large = case_sweep(tmp_path, "cpu_full")
+    write(large, *(case_record(large, name) for name in ("base", "narrow")))
+    study = case(tmp_path, "base", "narrow", "fcn_same_parameters")
+    parts = study.parts(variants.NECESSARY)
+    assert [(part.sweep.budget_name, names) for part, names in parts] == [
+        ("cpu_full", ["base", "narrow"]),
+        ("cpu", ["narrow", "fcn_same_parameters"]),
+    ]
+
+
+def test_a_larger_budget_that_compares_nothing_or_other_data_is_not_used(tmp_path) -> None:
+    large = case_sweep(tmp_path, "cpu_full")
+    write(large, case_record(large))
+    assert case(tmp_path, "base", "add").larger is None
+    write(large, case_record(large, "add"))
+    study = case(tmp_path, "base", "add")
+    assert [part.sweep.budget_name for part, _ in study.parts(variants.SKIPS)] == ["cpu_full"]
+    write(large, case_record(large, dataset_hash="ef" * 32), case_record(large, "add", dataset_hash="ef" * 32))
+    with pytest.raises(InputError, match="cpu and cpu_full differ in dataset_hash; remove those of one and rerun"):
+        case(tmp_path, "base", "add")
+
+
+def test_few_variants_of_the_larger_budget_do_not_hide_the_noise_between_trainings(tmp_path) -> None:
+    """In the smaller budget the folds disagree by a lot, in the larger one by nothing: a gain of 0.1 stays doubtful."""
+    large = case_sweep(tmp_path, "cpu_full")
+    write(large, case_record(large), case_record(large, "add", tuned="6"))
+    study = case(tmp_path, "base", {"variant": "max", "tuned": "99999" + "11111"})
+    assert study.larger.training_noise(TUNED) == 0
+    assert study.larger.sigma("add") == study.training_noise(TUNED) > 0.2
+    assert "higher by 0.100 [+0.100, +0.100], within the noise" in document.all_answers(study, ["base", "add"])
 
 
 def test_the_mean_of_folds_is_told_where_it_was_measured(tmp_path, undrawn) -> None:

@@ -61,7 +61,7 @@ def write(sweep: Sweep, folder: Path) -> tuple[Path, int, list[str]]:
         io.write_atomic(folder / "case_study" / f"{name}.png", picture)
     text = page.read_text(encoding="utf-8") if page.is_file() else TITLE
     io.write_atomic(page, fill(text, blocks(study, dataset, predicted, pictures)))
-    return page, len(pictures), study.lacking(list(VARIANTS))
+    return page, len(pictures), study.own_lacking(list(VARIANTS))
 
 
 def fill(page: str, found: Mapping[str, str]) -> str:
@@ -131,24 +131,24 @@ def blocks(
     words = (percent, pixels.price, signed, verdict, paired)
     environment.filters |= {word.__name__: word for word in words} | {"count": "{:,}".format}
     curves = {variant: pixels.curve_of(records) for variant, records in study.records.items()}
-    settings, base = study.sweep.settings(BASE, 0), study.records[BASE][0]
+    base, every = study.records[BASE][0], {**(study.larger.records if study.larger else {}), **study.records}
     template = environment.get_template("blocks.md.j2")
     context = template.new_context({
         "study": study, "sweep": study.sweep, "dataset": dataset, "predicted": predicted, "base": base,
-        "everything": everything(study), "settings": settings, "larger": study.larger,
-        "larger_records": everything(study.larger) if study.larger else [],
-        "size": settings.data.size, "totals": base.details["totals"], "ensemble": base.details.get("ensemble"),
+        "larger": study.larger, "everything": everything,
+        "changed": {v: every[v][0].changes for v in VARIANTS if v in every},
+        "totals": base.details["totals"], "ensemble": base.details.get("ensemble"),
         "variants": VARIANTS, "questions": QUESTIONS, "pooling": POOLING, "skips": SKIPS, "necessary": NECESSARY,
         "gap": GAP, "images": IMAGES, "improves": IMPROVES, "curves": curves, "curve": curves[BASE],
         "half": pixels.THRESHOLD_HALF.threshold, "TUNED": TUNED, "AT_HALF": AT_HALF,
         "calibrations": {variant: pixels.calibration(curve) for variant, curve in curves.items()},
-        "distances": boundaries(study), "skips_from": study.best(SKIPS),
+        "distances": boundaries(study),
         "skip_curves": {v: pixels.curve_of(study.best(SKIPS).records[v]) for v in study.best(SKIPS).measured(SKIPS)},
         "pixels": pixels, "training": training,
-        "picture": lambda name, text: f"![{text}](case_study/{name}.png)" if name in pictures else "",
+        "picture": lambda name, text, variants=(): picture(study, name, text, variants) if name in pictures else "",
         "compared": lambda variants: compared(study, variants), "budget": budget,
         "before_and_after": lambda variants: before_and_after(study, variants),
-        "answers": lambda variants, brief=False: all_answers(study, variants, brief),
+        "answers": lambda variants, brief=False: all_answers(study, variants, brief), "own_answers": answers,
         "missing": lambda variants: missing(study, variants),
     })  # fmt: skip
     texts = {name: "".join(block(context)).strip() for name, block in template.blocks.items()}
@@ -160,6 +160,16 @@ def blocks(
 def everything(study: CaseStudy) -> list[Record]:
     """All records of a budget."""
     return [record for own in study.records.values() for record in own]
+
+
+def picture(study: CaseStudy, name: str, text: str, variants: Sequence[str] = ()) -> str:
+    """The link to a picture; of ``variants``, with the budget that it is of where there are two."""
+    link = f"![{text}](case_study/{name}.png)"
+    return f"{link}\n\n*{_capital(budget(study.best(variants)))}.*" if study.larger and variants else link
+
+
+def _capital(text: str) -> str:
+    return text[0].upper() + text[1:]
 
 
 def budget(study: CaseStudy) -> str:
@@ -175,19 +185,17 @@ def compared(study: CaseStudy, variants: Sequence[str]) -> str:
     texts, parts = list[str](), study.parts(variants)
     for part, names in parts:
         if study.larger:
-            words = budget(part)
-            texts.append(f"**{words[0].upper()}{words[1:]}:**")
+            texts.append(f"**{_capital(budget(part))}:**")
         texts += [table(part, names), answers(part, names)]
     return "\n\n".join(filter(None, (*texts, missing(study, variants))))
 
 
 def all_answers(study: CaseStudy, variants: Sequence[str], brief: bool = False) -> str:
-    """`answers` of each budget that answers for some of ``variants``; those of the smaller one are marked."""
+    """`answers` of each budget that answers for some of ``variants``, which is named where there are two."""
     texts = []
     for part, names in study.parts(variants):
-        text = answers(part, names, brief)
-        note = f" (budget `{part.sweep.budget_name}`)" if study.larger and part is study else ""
-        texts += [f"{line}{note}" for line in text.splitlines()]
+        note = f" (budget `{part.sweep.budget_name}`)" if study.larger else ""
+        texts += [f"{line}{note}" for line in answers(part, names, brief).splitlines()]
     return "\n".join(texts)
 
 
@@ -262,8 +270,7 @@ def answers(study: CaseStudy, variants: Sequence[str], brief: bool = False) -> s
 
 def missing(study: CaseStudy, variants: Sequence[str]) -> str:
     """Sentences that name those of ``variants`` without a record, and why; empty when there are none."""
-    larger = study.larger.records if study.larger else ()
-    lacking = [variant for variant in study.lacking(variants) if variant not in larger]
+    lacking, larger = study.own_lacking(variants), study.larger.records if study.larger else ()
     beyond = [variant for variant in variants if variant not in (*study.records, *lacking, *larger)]
 
     def sentence(beginning: str, names: Sequence[str]) -> str:

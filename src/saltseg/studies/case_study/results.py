@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -29,7 +29,8 @@ class CaseStudy:
     Attributes:
         results: each variant compared with its reference.
         noise: see `saltseg.studies.results.seed_noise`; None unless base has several seeds.
-        larger: the same dataset on a larger budget, which answers for the variants that it has, if there are any.
+        larger: the same dataset on a larger budget, which answers for the comparisons that it has, if there are any.
+        least_noise: by kind of score, the least that `sigma` assumes, because few variants tell little about it.
     """
 
     sweep: Sweep
@@ -37,23 +38,38 @@ class CaseStudy:
     results: Mapping[str, VariantResult]
     noise: float | None
     larger: "CaseStudy | None" = None
+    least_noise: Mapping[str, float] = field(default_factory=dict)
 
     def parts(self, variants: Sequence[str]) -> list[tuple["CaseStudy", list[str]]]:
-        """Which budget answers for which of ``variants``: the larger one for those it has, this one for the rest.
+        """Which budget answers for which of ``variants``: the larger one for what it compares, this one for the rest.
 
-        A part without a comparison is left out; the part of this budget has base again, to compare with.
+        Each part has what its variants are compared with, too. A part that compares nothing is left out.
         """
+        own = self.measured(variants)
         if self.larger is None:
-            return [(self, self.measured(variants))]
-        answered = self.larger.measured(variants)
-        rest = [name for name in self.measured(variants) if name not in answered or name == BASE]
-        parts = [(self.larger, answered), (self, rest)]
-        return [(study, names) for study, names in parts if set(names) - {BASE}] or [(self, self.measured(variants))]
+            return [(self, own)]
+        answered = self.larger.compared(variants)
+        rest = [variant for variant in self.compared(variants) if variant not in answered]
+        parts = [(study, names) for study, names in ((self.larger, answered), (self, rest)) if names]
+        with_references = [
+            (study, [v for v in study.measured(variants) if v in {*names, *map(study.reference, names)}])
+            for study, names in parts
+        ]
+        return with_references or [(self, own)]
 
     def best(self, variants: Sequence[str]) -> "CaseStudy":
-        """The one study that can answer for all measured ``variants``: the larger one if it has them, else this one."""
-        larger = self.larger
-        return larger if larger and set(self.measured(variants)) <= set(larger.measured(variants)) else self
+        """The study that answers for all measured ``variants``: the larger one if it compares them, else this one."""
+        parts = self.parts(variants)
+        return parts[0][0] if len(parts) == 1 else self
+
+    def compared(self, variants: Sequence[str]) -> list[str]:
+        """Those of ``variants`` whose gain is known."""
+        return [variant for variant in self.measured(variants) if self.results[variant].gains[TUNED] is not None]
+
+    def own_lacking(self, variants: Sequence[str]) -> list[str]:
+        """`lacking`, but for what the larger budget has."""
+        larger = self.larger.records if self.larger else ()
+        return [variant for variant in self.lacking(variants) if variant not in larger]
 
     def measured(self, variants: Sequence[str]) -> list[str]:
         """Those of ``variants`` that have a record."""
@@ -97,7 +113,12 @@ class CaseStudy:
         if self.noise is not None:
             noise = results.gain_noise(list(self.results.values())) if kind == TUNED else None
             return None if noise is None else noise / len(self.results[variant].per_seed) ** 0.5
-        return self.training_noise(kind)
+        return self.assumed_noise(kind)
+
+    def assumed_noise(self, kind: str) -> float | None:
+        """`training_noise`, but no less than `least_noise`; None where neither is known."""
+        known = [noise for noise in (self.training_noise(kind), self.least_noise.get(kind)) if noise is not None]
+        return max(known, default=None)
 
     def fold_gains(self, variant: str, kind: str = TUNED) -> list[np.ndarray]:
         """What each image gains, mean over seeds, an array for each fold; [] without a gain."""
@@ -166,7 +187,8 @@ def _is_retrained(record: Record) -> bool:
 def read(sweep: Sweep) -> CaseStudy:
     """The records of a sweep, with those of its larger budget if there are any that can be compared.
 
-    Raises InputError where there are none, or none of base, and as `saltseg.studies.results.read`.
+    Raises InputError where there are none, or none of base, where both budgets are of other data or folds, and as
+    `saltseg.studies.results.read`.
     """
     found = results.read(sweep)
     compared = {result.variant: result for result in results.compare_all(sweep, found)}
@@ -177,10 +199,24 @@ def read(sweep: Sweep) -> CaseStudy:
         if lacking := [key for key in DETAILS if key not in record.details]:
             path = sweep.record_path(record.variant, record.seed)
             raise InputError(f"{path} has no {lacking[0]!r}; remove it and rerun: {command}")
-    larger = replace(sweep, budget_name=LARGER.get(sweep.budget_name, sweep.budget_name))
-    has_larger = larger != sweep and larger.record_path(BASE, 0).is_file()
-    noise = results.seed_noise(found, BASE)
-    return CaseStudy(sweep, found, compared, noise, read(larger) if has_larger else None)
+    study = CaseStudy(sweep, found, compared, results.seed_noise(found, BASE))
+    return replace(study, larger=_read_larger(study))
+
+
+def _read_larger(study: CaseStudy) -> CaseStudy | None:
+    """The records of the larger budget; None where there is no such budget, or nothing is compared in it yet."""
+    name = LARGER.get(study.sweep.budget_name)
+    if name is None or not any((sweep := replace(study.sweep, budget_name=name)).folder.glob("*.json")):
+        return None
+    larger = read(sweep)
+    for key in ("dataset_hash", "folds_hash"):
+        if getattr(larger.records[BASE][0], key) != getattr(study.records[BASE][0], key):
+            raise InputError(
+                f"the records of the budgets {study.sweep.budget_name} and {name} differ in {key}; remove those of one "
+                f"and rerun: saltseg study case_study --data {sweep.data} --budget {name}"
+            )
+    noise = {kind: sigma for kind in (AT_HALF, TUNED) if (sigma := study.training_noise(kind)) is not None}
+    return replace(larger, least_noise=noise) if larger.compared(list(larger.records)) else None
 
 
 def verdict(gain: MeanInterval | None, sigma: float | None = None) -> str:
