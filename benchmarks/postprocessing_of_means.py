@@ -18,7 +18,7 @@ A second table has the score of one to five networks, the mean over all choices 
 Runs of one fold table need no tiles held back: each tile has one network of each run that has not seen it. Which
 post-processing suits their mean, the one fitted on single networks or the one fitted on means, both on other folds?
 
-  python benchmarks/postprocessing_of_means.py folds tgs-lite0_42 tgs-lite0_42_student
+  python benchmarks/postprocessing_of_means.py folds tgs-lite0_42_student tgs-lite0_42
 
 `input/tgs` is the cut of 3,000 tiles (benchmarks/tgs_split.py) under that name.
 """
@@ -31,6 +31,7 @@ from itertools import combinations
 from pathlib import Path
 
 import numpy as np
+from tqdm import tqdm
 
 from harness import one_line
 from saltseg import io, predictions, runs
@@ -101,7 +102,7 @@ def compare(input_dir: Path, output_dir: Path, name: str, others: Sequence[str])
         _row(title, at_half, _scores(test, selected, held), str(selected.to_dict()))
     halves = threshold_search.random_parts(len(held), 2)
     own = step_selection.OutOfFold(test.probabilities, held, halves, None)
-    _row("cross-fitted on these tiles", at_half, step_selection.cross_fit(own, margin=0), "")
+    _row("cross-fitted on these tiles", at_half, step_selection.cross_fit(own, margin=0).average_precision, "")
 
     single = tuned[f"fitted on single networks, gain above {MARGINS[1]:g} standard errors"]
     print("\n| networks | at 0.5 | over one | post-processed | over one | gain of post-processing |")
@@ -115,7 +116,10 @@ def compare(input_dir: Path, output_dir: Path, name: str, others: Sequence[str])
 
 
 def folds(input_dir: Path, output_dir: Path, names: Sequence[str]) -> None:
-    """Print a table with the mean of the first two runs, of the first three, and so on."""
+    """Print a table: the first run alone, the mean of the first two, of the first three, and so on.
+
+    For each fold, which steps stay and what their parameters are is decided on the other folds alone.
+    """
     parts = [predictions.collate_folds(_run(output_dir, name).finished_folds()) for name in names]
     members = [predictions.reorder(part, parts[0].ids) for part in parts]
     ids, fold = parts[0].ids.tolist(), np.asarray(parts[0].fold)
@@ -126,22 +130,22 @@ def folds(input_dir: Path, output_dir: Path, names: Sequence[str]) -> None:
     print("|---|---|---|---|---|---|")
     for count in range(1, len(members) + 1):
         mean = predictions.mean_predictions(members[:count])
-        singles = step_selection.OutOfFold(
-            np.concatenate([one.probabilities for one in members[:count]]),
-            np.concatenate([true] * count), np.tile(fold, count), None,
-        )  # fmt: skip
-        repeated = None if sections is None else np.tile(sections, count)
-        single, own = (
-            _per_fold(images, labels)
-            for images, labels in (
-                (singles, repeated),
-                (step_selection.OutOfFold(mean.probabilities, true, fold, None), sections),
-            )
-        )
+        singles = np.stack([one.probabilities for one in members[:count]])
         half = _scores(mean, THRESHOLD_HALF, true)
-        of_single, of_means = (_scores_by_fold(mean, chosen, true, fold) for chosen in (single, own))
-        first, second = _gain(half, of_single, sections), _gain(of_single, of_means, sections)
-        cells = [f"{half.mean():.4f}", f"{of_single.mean():.4f}", first, f"{of_means.mean():.4f}", second]
+        of_singles, of_means = half.copy(), half.copy()
+        for number in tqdm(np.unique(fold).tolist(), desc=f"mean of {count}", unit="fold", leave=False):
+            own, rest = fold == number, np.flatnonzero(fold != number)
+            again = np.tile(rest, count)  # each tile once for each of its networks; they resample together
+            labels = again if sections is None else sections[again]
+            scored = predictions.reorder(mean, parts[0].ids[own])
+            for scores, values, index, of in (
+                (of_singles, singles[:, rest].reshape(-1, *true.shape[1:]), again, labels),
+                (of_means, mean.probabilities[rest], rest, labels[: len(rest)]),
+            ):
+                images = step_selection.OutOfFold(values, true[index], fold[index], None)
+                scores[own] = _scores(scored, _postprocessing(images, step_selection.MARGIN, of), true[own])
+        first, second = _gain(half, of_singles, sections), _gain(of_singles, of_means, sections)
+        cells = [f"{half.mean():.4f}", f"{of_singles.mean():.4f}", first, f"{of_means.mean():.4f}", second]
         print(f"| {', '.join(names[:count])} | {' | '.join(cells)} |")
 
 
@@ -149,23 +153,6 @@ def _run(output_dir: Path, name: str) -> runs.RunDir:
     """A run, or its published copy."""
     own = output_dir / "runs" / name
     return runs.RunDir(own if own.is_dir() else output_dir / "published" / name)
-
-
-def _per_fold(images: step_selection.OutOfFold, sections: np.ndarray | None) -> dict[int | None, Postprocessing]:
-    """The post-processing of each fold, fitted on the others."""
-    tried = step_selection.forward_selection(images, sections=sections)
-    selected = [result.fit.per_group for result in tried if result.selected]
-    return selected[-1] if selected else dict.fromkeys(np.unique(images.groups).tolist(), THRESHOLD_HALF)
-
-
-def _scores_by_fold(
-    predicted: predictions.Predictions, chosen: dict[int | None, Postprocessing], true: np.ndarray, fold: np.ndarray
-) -> np.ndarray:
-    scores = np.empty(len(fold))
-    for number in np.unique(fold).tolist():
-        own = fold == number
-        scores[own] = average_precision.average_precision(chosen[number].apply(predicted.probabilities[own]), true[own])
-    return scores
 
 
 def _gain(before: np.ndarray, after: np.ndarray, sections: np.ndarray | None = None) -> str:
@@ -186,9 +173,11 @@ def _mean_of(
     return np.mean([_scores(mean, chosen, true) for mean in means], axis=0)
 
 
-def _postprocessing(images: step_selection.OutOfFold, margin: float) -> Postprocessing:
-    selected = [result.fit for result in step_selection.forward_selection(images, margin=margin) if result.selected]
-    return selected[-1].per_group[None] if selected else THRESHOLD_HALF
+def _postprocessing(
+    images: step_selection.OutOfFold, margin: float, sections: np.ndarray | None = None
+) -> Postprocessing:
+    tried = step_selection.forward_selection(images, margin=margin, sections=sections)
+    return step_selection.selected_postprocessing(tried)
 
 
 def _row(title: str, before: np.ndarray, after: np.ndarray, parameters: str) -> None:
@@ -206,6 +195,10 @@ def main() -> None:
     parser.add_argument("--input", type=Path, default=Path("input"))
     parser.add_argument("--output", type=Path, default=Path("output"))
     arguments = parser.parse_args()
+    if arguments.step == "folds" and len(arguments.runs) < 2:
+        parser.error("folds needs two runs or more")
+    if arguments.step == "compare" and len(arguments.runs) > 1:
+        parser.error("compare takes one run; give others by --with")
     if arguments.step == "prepare":
         prepare(arguments.input, arguments.output)
     elif arguments.step == "folds":

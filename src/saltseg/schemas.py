@@ -154,7 +154,7 @@ POSTPROCESS = _keys(
     score_at_half=Score,
     argmax=TUNED,
     smoothed_argmax=TUNED,
-    cross_fitted=_keys(score=Score, interval=Interval),
+    cross_fitted=_keys(score=Score, interval=Interval, nested=NotRequired[bool]),
     curve=_keys(
         threshold=Annotated[list[int], Field(min_length=255, max_length=255)], score=Curve, score_no_min_area=Curve
     ),

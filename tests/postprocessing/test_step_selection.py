@@ -158,17 +158,64 @@ def test_every_score_is_that_of_the_masks() -> None:
         assert summary[key]["score"] == pytest.approx(average_precision.score(masks, true))
 
 
-def test_cross_fitted_scores_are_those_of_the_selected_steps() -> None:
-    """Recomputed from the masks, each group with the values fitted on the other groups."""
+def test_cross_fitted_scores_are_those_of_what_the_other_groups_select() -> None:
+    """Recomputed from the masks: each group with the steps and the values of a selection that never had it."""
     images = noisy(60)
-    scores = step_selection.cross_fit(images)
-    last = [result for result in step_selection.forward_selection(images) if result.selected][-1]
+    presence = np.asarray(images.presence_probability)
+    found = step_selection.cross_fit(images)
     for name in range(3):
         own = images.groups == name
-        assert images.presence_probability is not None
-        masks = last.fit.per_group[name].apply(images.probabilities[own], np.asarray(images.presence_probability)[own])
-        assert np.array_equal(scores[own], average_precision.average_precision(masks, np.asarray(images.true)[own]))
-    assert scores.mean() > average_precision.score(THRESHOLD_HALF.apply(images.probabilities), images.true) + 0.1
+        alone = step_selection.OutOfFold(
+            images.probabilities[~own], np.asarray(images.true)[~own], images.groups[~own], presence[~own]
+        )
+        last = [result for result in step_selection.forward_selection(alone) if result.selected][-1]
+        assert found.per_group[name] == last.fit.per_group[None]
+        masks = last.fit.per_group[None].apply(images.probabilities[own], presence[own])
+        expected = average_precision.average_precision(masks, np.asarray(images.true)[own])
+        assert np.array_equal(found.average_precision[own], expected)
+    assert found.score > average_precision.score(THRESHOLD_HALF.apply(images.probabilities), images.true) + 0.1
+
+
+def test_sections_decide_without_each_group_as_on_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
+    images, sections, seen = noisy(60), np.arange(60) // 2, []
+    original = step_selection.forward_selection
+
+    def spy(part: step_selection.Rest, progress: object, **options: object) -> object:
+        seen.append(options["sections"].tolist())
+        return original(part, progress, **options)
+
+    monkeypatch.setattr(step_selection, "forward_selection", spy)
+    step_selection.cross_fit(images, sections=sections)
+    assert seen == [sections[images.groups != name].tolist() for name in range(3)]
+
+
+def test_steps_that_are_selected_by_chance_gain_nothing_in_the_cross_fitted_score(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Presence probabilities at random: where the step is selected its own score is high by selection alone."""
+    monkeypatch.setattr(step_selection, "STEPS", {"presence threshold": step_selection.STEPS["presence threshold"]})
+    generator = np.random.default_rng(0)
+    optimistic, cross_fitted = [], []
+    for _ in range(150):
+        presence = generator.integers(0, 256, 60).astype(np.uint8)
+        probabilities, true, _ = doubtful(presence)
+        images = step_selection.OutOfFold(probabilities, true, np.arange(60) % 5, presence)
+        [result] = step_selection.forward_selection(images)
+        if result.selected:
+            optimistic.append(result.gain.mean())
+            cross_fitted.append(step_selection.cross_fit(images).score - 0.5)
+    assert len(optimistic) >= 10
+    assert np.mean(optimistic) > 0.05
+    assert np.mean(cross_fitted) < 0.6 * np.mean(optimistic)
+
+
+def test_two_groups_select_on_random_parts_of_the_other() -> None:
+    images = replace(noisy(60), groups=np.arange(60) % 2)
+    found = step_selection.cross_fit(images)
+    assert sorted(found.per_group) == [0, 1]
+    rest = images.without(0)
+    assert np.unique(rest.groups).tolist() == [0, 1, 2, 3, 4]
+    assert len(rest.areas(THRESHOLD_HALF).true) == len(rest.groups) == 30
 
 
 def test_without_a_step_that_helps_the_threshold_is_one_half() -> None:
@@ -176,7 +223,8 @@ def test_without_a_step_that_helps_the_threshold_is_one_half() -> None:
     true[::2, 2:6, 2:6] = 1
     perfect = step_selection.OutOfFold(np.where(true, 255, 0).astype(np.uint8), true, np.arange(4) // 2, None)
     assert not any(result.selected for result in step_selection.forward_selection(perfect))
-    assert step_selection.cross_fit(perfect).tolist() == [1.0] * 4
+    found = step_selection.cross_fit(perfect)
+    assert (found.average_precision.tolist(), set(found.per_group.values())) == ([1.0] * 4, {THRESHOLD_HALF})
 
 
 def test_the_best_option_of_a_step_is_taken() -> None:
@@ -241,7 +289,8 @@ def test_summary_is_json_and_consistent() -> None:
     at_half = average_precision.score(THRESHOLD_HALF.apply(probabilities), true)
     assert summary["score_at_half"] == pytest.approx(at_half)
     fitted = summary["cross_fitted"]
-    assert fitted["score"] == [row["score"] for row in summary["steps"] if row["selected"]][-1]
+    assert fitted["score"] == step_selection.cross_fit(replace(images, presence_probability=None)).score
+    assert fitted["nested"]
     assert fitted["interval"][0] < fitted["score"] < fitted["interval"][1]
     assert summary["tuning_gain"]["mean"] == pytest.approx(fitted["score"] - at_half)
     low, high = summary["tuning_gain"]["interval"]
@@ -281,7 +330,8 @@ def test_one_half_is_selected_where_tuning_does_not_carry_over() -> None:
     probabilities = np.where(true == 1, 250, 120).astype(np.uint8)  # perfect at 121 ... 250
     probabilities[10:] = np.where(true[10:] == 1, 135, 10)  # perfect at 11 ... 135
     summary = summarized(probabilities, true, np.arange(20) // 10)
-    assert summary["cross_fitted"]["score"] < summary["score_at_half"] == 1.0
+    assert summary["cross_fitted"]["score"] == summary["score_at_half"] == 1.0  # each fold alone selects one half, too
+    assert summary["steps"][0]["score"] < 1
     assert summary["selected"] == "half"
     assert selected(summary) == []
     assert summary["postprocessing"] == THRESHOLD_HALF.to_dict()
@@ -328,7 +378,7 @@ def test_a_gain_within_a_standard_error_is_not_selected(gaining: int, expected: 
 def test_progress_is_called_after_each_step() -> None:
     images, calls = noisy(30), []
     summarized(images.probabilities, np.asarray(images.true), images.groups, None, lambda: calls.append(1))
-    assert len(calls) == len(step_selection.STEPS)
+    assert len(calls) == len(step_selection.STEPS) * (1 + 3)  # on all images, and without each of three groups
 
 
 def test_summary_wants_every_id_once() -> None:
@@ -338,17 +388,15 @@ def test_summary_wants_every_id_once() -> None:
             summarize(ids, images.probabilities, images.true, images.groups)
 
 
-def test_counts_that_are_not_needed_are_dropped() -> None:
-    """Each takes a tenth of the memory of the probabilities, and seven filters are tried."""
+def test_every_filter_is_counted_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One pass over the pixels for each, however many groups select without each other; at most twelve filters."""
+    counted = []
+    original = step_selection.areas
+    monkeypatch.setattr(step_selection, "areas", lambda *arguments: counted.append(1) or original(*arguments))
     images = noisy(30)
-    fits = [result.fit for result in step_selection.forward_selection(images) if result.selected]
-    needed = {
-        Postprocessing(fill_holes=chosen.fill_holes, hysteresis_high=chosen.hysteresis_high)
-        for fit in fits
-        for chosen in fit.per_group.values()
-    }
-    assert set(images._counted) <= needed | {Postprocessing()}
-    assert len(needed) < 6
+    step_selection.forward_selection(images)
+    step_selection.cross_fit(images)
+    assert 7 <= len(counted) == len(images._counted) <= 12
 
 
 def test_many_images_are_counted_in_stacks_and_give_what_one_pass_gives(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -333,7 +333,12 @@ def test_post_processing_steps_are_shown_with_their_gains(fake, undrawn):
     text = text_of(report.build(fake.run, fake.root))
     assert "threshold 0.6000 +0.0625 +0.0500 to +0.0800 yes hysteresis 0.5900 −0.0100 −0.0300 to +0.0000 no" in text
     assert "None of them is in use" not in text
-    assert "Which of the 2 post-processing steps are used was selected by the cross-fitted score itself" in text
+    assert "the cross-fitted score above selects the steps anew without each fold" in text
+    flat = "Which of the 2 post-processing steps are used was selected by the cross-fitted score itself"
+    assert flat not in text
+    older = content["cross_fitted"] | {"nested": False}
+    io.write_json(fake.run.postprocess, content | {"steps": steps, "selected": "tuned", "cross_fitted": older})
+    assert flat in text_of(report.build(fake.run, fake.root))
     io.write_json(fake.run.postprocess, content | {"steps": steps, "selected": "half", "why": "the experiment says so"})
     text = text_of(report.build(fake.run, fake.root))
     assert "None of them is in use: the experiment says so." in text

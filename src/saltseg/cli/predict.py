@@ -182,12 +182,13 @@ def tune(run: Run, input_dir: InputDir = INPUT, output_dir: OutputDir = OUTPUT) 
 
       at 0.5        no tuning
       argmax        the best post-processing, scored on the images it was chosen on: biased upwards
-      cross-fitted  each fold scored with the post-processing fitted on the other folds, with its interval
+      cross-fitted  each fold scored with the steps and parameters that the other folds suggest, with its interval
 
     Threshold, minimum area, hole filling, hysteresis and, for networks with a presence head, a threshold on the
-    presence probability are tried in this order. A step is selected only if it raises the cross-fitted score of the
-    steps selected before it. Selecting among a few scores on the same images is slightly optimistic; the paired
-    interval shows how certain a gain is. Writes postprocess.json and threshold_curve.png.
+    presence probability are tried in this order. A step is selected only if it raises the score of the steps selected
+    before it by more than a standard error. The submission gets the steps selected on all folds. Their scores in the
+    table of steps are slightly optimistic; the cross-fitted score is not, as it selects anew without each fold.
+    Writes postprocess.json and threshold_curve.png.
     """
     from saltseg import io, runs
     from saltseg.pipeline import tune, workspace
@@ -217,7 +218,7 @@ def _print_tuning(found: dict[str, Any]) -> None:
     print(f"  cross-fitted  {fitted['score']:.4f}  95 % interval {low:.4f} to {high:.4f}, by {found['by']}")
     low, high = gain["interval"]
     print(f"  tuning gain  {gain['mean']:+.4f}  {low:+.4f} to {high:+.4f} (paired)")
-    print("steps, each added to those selected before it: cross-fitted score, gain, 95 % interval (paired)")
+    print("steps, each added to those selected before it: score, gain, 95 % interval (paired)")
     for step in found["steps"]:
         mean, (low, high) = step["gain"]["mean"], step["gain"]["interval"]
         selected = "selected" if step["selected"] else "not selected"

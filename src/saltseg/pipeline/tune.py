@@ -11,7 +11,7 @@ from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.metrics import average_precision, pixels
 from saltseg.pipeline.workspace import Workspace, drop_submission, out_of_fold, sections_of
-from saltseg.postprocessing import step_selection, summary
+from saltseg.postprocessing import step_selection, summary, threshold_search
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 from saltseg.runs import RunDir
 
@@ -41,7 +41,8 @@ def tune_run(run: RunDir, workspace: Workspace) -> dict[str, Any]:
             f"make it again with: saltseg predict {run.name}"
         )
     true, fold, sections = labeled.masks_of(ids), np.asarray(oof.fold), sections_of(root, ids)
-    with tqdm(desc="trying post-processing steps", total=len(step_selection.STEPS), unit="step") as bar:
+    groups = len(np.unique(threshold_search.folds_or_parts(fold)))
+    with tqdm(desc="trying post-processing steps", total=len(step_selection.STEPS) * (1 + groups), unit="step") as bar:
         result = summary.summarize(
             oof.ids, oof.probabilities, true, fold, oof.presence_probability, bar.update, sections
         )

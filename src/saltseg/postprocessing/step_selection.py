@@ -3,8 +3,10 @@
 The steps are tried in a fixed order, each on top of those selected before it. A step fits its own parameters, and
 refits those of the selected steps, on the other folds; it is scored on the fold. A parameter of a step that was not
 selected stays at its default, so the gain of a step is its own. A step is selected only if the cross-fitted score rises
-by more than `MARGIN` standard errors of the paired gain. Which steps are selected is decided on all images by that same
-score; this remaining choice makes the final score slightly optimistic.
+by more than `MARGIN` standard errors of the paired gain.
+
+That selection sees all images, so its own score is optimistic. `cross_fit` repeats it without each group: then the
+steps, too, are selected on other images than those that are scored (nested cross-validation, Varma and Simon 2006).
 """
 
 from collections.abc import Callable, Collection, Iterable
@@ -72,8 +74,8 @@ class OutOfFold:
     def areas(self, postprocessing: Postprocessing) -> Areas:
         """Areas after hole filling, hysteresis and presence threshold; threshold and minimum area do not matter.
 
-        Counts are cached (4 MB for 4,000 images) until `drop_cache_except`: presence thresholds need no second pass
-        over the pixels.
+        Counts are cached, 4 MB for 4,000 images and each of at most twelve filters: presence thresholds and `without`
+        need no second pass over the pixels.
         """
         filters = filters_of(postprocessing)
         if filters not in self._counted:
@@ -87,10 +89,38 @@ class OutOfFold:
             return counted
         return counted.emptied(postprocessing.emptied_by_presence(len(counted.true), self.presence_probability))
 
-    def drop_cache_except(self, needed: Iterable[Postprocessing]) -> None:
-        """Drop the counts that none of these needs."""
-        for filters in self._counted.keys() - set(map(filters_of, needed)):
-            del self._counted[filters]
+    def without(self, group: int) -> "Rest":
+        """The images of all other groups."""
+        return Rest(self, self.groups != group)
+
+
+@dataclass(frozen=True)
+class Rest:
+    """Some of the images, which share the counts of the whole.
+
+    Attributes:
+        whole: all images.
+        kept: bool (N,).
+    """
+
+    whole: OutOfFold
+    kept: NDArray[np.bool_]
+
+    @property
+    def groups(self) -> NDArray:
+        """Whole numbers to cross-fit over; random parts where the images are of one group."""
+        return threshold_search.folds_or_parts(self.whole.groups[self.kept])
+
+    @property
+    def presence_probability(self) -> ArrayLike | None:
+        """As that of the whole."""
+        return (
+            None if self.whole.presence_probability is None else np.asarray(self.whole.presence_probability)[self.kept]
+        )
+
+    def areas(self, postprocessing: Postprocessing) -> Areas:
+        """As those of the whole."""
+        return self.whole.areas(postprocessing).take(self.kept)
 
 
 def filters_of(postprocessing: Postprocessing) -> Postprocessing:
@@ -145,8 +175,26 @@ class StepResult:
         }
 
 
+@dataclass(frozen=True)
+class CrossFitted:
+    """Steps selected and parameters fitted without a group, for each group.
+
+    Attributes:
+        per_group: group -> the post-processing that the other groups suggest; threshold 0.5 where no step helps them.
+        average_precision: float64 (N,), each image under the post-processing of its group.
+    """
+
+    per_group: dict[int, Postprocessing]
+    average_precision: NDArray[np.float64]
+
+    @property
+    def score(self) -> float:
+        """In [0, 1]."""
+        return float(self.average_precision.mean())
+
+
 def forward_selection(
-    images: OutOfFold,
+    images: OutOfFold | Rest,
     progress: Callable[[], object] = lambda: None,
     margin: float = MARGIN,
     sections: ArrayLike | None = None,
@@ -179,7 +227,7 @@ def forward_selection(
 
 
 def fit_step(
-    images: OutOfFold,
+    images: OutOfFold | Rest,
     before: dict[int | None, Postprocessing],
     options: Iterable[dict[str, Any]],
     searched: Collection[str],
@@ -212,15 +260,34 @@ def fit_step(
                 if name is not None:
                     own = images.groups == name
                     held_out[own] = counted.take(own).average_precision(fitted)
-        images.drop_cache_except([*before.values(), *per_group.values()])
     return FittedPostprocessing(per_group, held_out, frozenset(searched))
 
 
-def cross_fit(images: OutOfFold, margin: float = MARGIN, sections: ArrayLike | None = None) -> NDArray[np.float64]:
-    """Score each image (N,) under the steps that `forward_selection` selects, fitted on the other groups."""
-    results = forward_selection(images, margin=margin, sections=sections)
-    selected = [result.fit.average_precision for result in results if result.selected]
-    return selected[-1] if selected else images.areas(THRESHOLD_HALF).average_precision(THRESHOLD_HALF)
+def selected_postprocessing(results: Iterable[StepResult]) -> Postprocessing:
+    """What `forward_selection` ends with, fitted on all its images; threshold 0.5 if no step was selected."""
+    selected = [result.fit.per_group[None] for result in results if result.selected]
+    return selected[-1] if selected else THRESHOLD_HALF
+
+
+def cross_fit(
+    images: OutOfFold,
+    progress: Callable[[], object] = lambda: None,
+    margin: float = MARGIN,
+    sections: ArrayLike | None = None,
+) -> CrossFitted:
+    """Score each group under the steps, and their parameters, that `forward_selection` finds on the other groups.
+
+    Args: as `forward_selection`, which is run once for each group.
+    """
+    per_group, scores = dict[int, Postprocessing](), np.empty(len(images.groups))
+    for name in np.unique(images.groups).tolist():
+        rest = images.without(name)
+        labels = None if sections is None else np.asarray(sections)[rest.kept]
+        tried = forward_selection(rest, progress, margin=margin, sections=labels)
+        per_group[name] = selected_postprocessing(tried)
+        own = ~rest.kept
+        scores[own] = images.areas(per_group[name]).take(own).average_precision(per_group[name])
+    return CrossFitted(per_group, scores)
 
 
 def scores(images: OutOfFold, sections: ArrayLike | None = None) -> dict[str, NDArray[np.float64]]:
@@ -232,12 +299,12 @@ def scores(images: OutOfFold, sections: ArrayLike | None = None) -> dict[str, ND
 
     Returns:
         Each float64 (N,) in [0, 1]. score_at_half: threshold 0.5. score_tuned_cv: a threshold and a minimum area
-        fitted on the other groups, the same steps for every network. score_postprocessed_cv: as `cross_fit`, the
-        post-processing that would be submitted.
+        fitted on the other groups, the same steps for every network. score_postprocessed_cv: as `cross_fit`, with steps
+        selected on the other groups, too.
     """
     counted = images.areas(THRESHOLD_HALF)
     return {
         "score_at_half": counted.average_precision(THRESHOLD_HALF),
         "score_tuned_cv": threshold_search.cross_fit_areas(counted, images.groups).average_precision,
-        "score_postprocessed_cv": cross_fit(images, sections=sections),
+        "score_postprocessed_cv": cross_fit(images, sections=sections).average_precision,
     }

@@ -14,8 +14,10 @@ from saltseg.postprocessing.areas import Areas, areas, log_loss
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing, as_quantized
 from saltseg.postprocessing.step_selection import (
     MARGIN,
+    CrossFitted,
     FittedPostprocessing,
     OutOfFold,
+    cross_fit,
     fit_step,
     forward_selection,
 )
@@ -38,18 +40,19 @@ def summarize(
         true: (N, H, W), values 0 and 1.
         fold: (N,) whole numbers; with a single fold, random parts replace the folds.
         presence_probability: uint8 (N,) in 255ths, probability that the image holds any salt.
-        progress: called after each step of `saltseg.postprocessing.step_selection.STEPS`.
+        progress: called after each of `step_selection.STEPS`, on all images and without each group.
         sections: (N,) labels; the intervals resample whole sections. None: images.
 
     Returns:
         Plain values, ready for JSON. "Tuned" has the steps that were selected; where none was, it is threshold and
-        minimum area.
+        minimum area. "Cross-fitted" has, for each group, the steps and parameters that the other groups select.
 
         - postprocessing: the parameters in use; selected: "tuned" if any step was selected, else "half" (0.5).
         - n, by (what the intervals resample, "image" or "section"), folds, cross_fit_groups ("folds" or "random
           parts"), score_at_half.
         - argmax, smoothed_argmax: tuned on all images, with the (optimistic) score on the same images; cross_fitted:
-          score, interval and parameters per group; curve: score by threshold, minimum area as in smoothed_argmax.
+          score, interval and parameters per group; nested: True, since the steps are cross-fitted, too; curve: score by
+          threshold, minimum area as in smoothed_argmax.
         - tuning_gain: cross-fitted score minus score at one half, paired by image; steps: see `StepResult`; margin: see
           `forward_selection`.
         - log_loss; pixel: scores at one half, to compare with published ones; per_coverage: scores of the
@@ -71,7 +74,8 @@ def summarize(
     fit = selected[-1] if selected else fit_step(images, results[0].before.per_group, ({},), threshold_search.SEARCHED)
     at_half = counted.average_precision(THRESHOLD_HALF)
     classes = pixels.coverage_class_from_areas(counted.true, counted.pixels)
-    gain = bootstrap.paired_difference(at_half, fit.average_precision, sections)
+    fitted = cross_fit(images, progress, sections=sections)
+    gain = bootstrap.paired_difference(at_half, fitted.average_precision, sections)
     return {
         "postprocessing": (fit.per_group[None] if selected else THRESHOLD_HALF).to_dict(),
         "selected": "tuned" if selected else "half",
@@ -80,17 +84,28 @@ def summarize(
         "folds": folds,
         "cross_fit_groups": "folds" if len(folds) > 1 else "random parts",
         "score_at_half": float(at_half.mean()),
-        **_tuned(fit, images, sections),
+        **_tuned(fit, images),
+        "cross_fitted": _cross_fitted(fitted, sections),
         "tuning_gain": {"mean": gain.mean, "interval": gain.interval},
         "margin": MARGIN,
         "steps": [result.to_dict(sections) for result in results],
         "log_loss": log_loss(counted),
         "pixel": _pixel_scores(counted),
-        "per_coverage": pixels.per_coverage(fit.average_precision if selected else at_half, classes),
+        "per_coverage": pixels.per_coverage(fitted.average_precision if selected else at_half, classes),
     }
 
 
-def _tuned(fit: FittedPostprocessing, images: OutOfFold, sections: ArrayLike | None) -> dict[str, Any]:
+def _cross_fitted(fitted: CrossFitted, sections: ArrayLike | None) -> dict[str, Any]:
+    """What `summarize` reports about the cross-fitted score."""
+    return {
+        "score": fitted.score,
+        "interval": list(bootstrap.bootstrap_interval(fitted.average_precision, sections)),
+        "nested": True,
+        "per_group": [{"group": name, **chosen.to_dict()} for name, chosen in fitted.per_group.items()],
+    }
+
+
+def _tuned(fit: FittedPostprocessing, images: OutOfFold) -> dict[str, Any]:
     """What `summarize` reports about the tuned parameters."""
     tuned = fit.per_group[None]
     search = threshold_search.search_areas(images.areas(tuned), fit.searched)
@@ -103,13 +118,6 @@ def _tuned(fit: FittedPostprocessing, images: OutOfFold, sections: ArrayLike | N
         "smoothed_argmax": {
             "score": search.smoothed_argmax_score,
             "postprocessing": complete(search.smoothed_argmax),
-        },
-        "cross_fitted": {
-            "score": fit.score,
-            "interval": list(bootstrap.bootstrap_interval(fit.average_precision, sections)),
-            "per_group": [
-                {"group": name, **fitted.to_dict()} for name, fitted in fit.per_group.items() if name is not None
-            ],
         },
         "curve": {
             "threshold": list(range(1, 256)),

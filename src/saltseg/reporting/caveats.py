@@ -153,7 +153,7 @@ def _postprocessing(summary: RunSummary) -> Iterator[str]:
     if not summary.tuned:
         yield "Masks use threshold 0.5; nothing tuned enters them."
         return
-    if "steps" in content:
+    if "steps" in content and not content["cross_fitted"].get("nested"):
         yield (
             f"Which of the {len(content['steps'])} post-processing steps are used was selected by the cross-fitted "
             "score itself, which raises it slightly."
