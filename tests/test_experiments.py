@@ -106,3 +106,15 @@ def test_a_binary_file_is_no_experiment(tmp_path: Path) -> None:
     path.write_bytes(b"\xff\xfe\xfa")
     with pytest.raises(InputError, match=r"config.yaml"):
         experiments.named(str(path))
+
+
+def test_an_experiment_that_goes_on_from_a_run_demands_it() -> None:
+    student = experiments.named("recipe_lite0_student")
+    with pytest.raises(InputError, match=r"goes on from a trained run, which train.init_from and pseudo.teacher must"):
+        experiments.require_needs("recipe_lite0_student", student)
+    started = config.change(student, {"train.init_from": "tgs-a"})
+    with pytest.raises(InputError, match=r"which pseudo.teacher must name: add --set pseudo.teacher=RUN$"):
+        experiments.require_needs("recipe_lite0_student", started)
+    experiments.require_needs("recipe_lite0_student", config.change(started, {"pseudo.teacher": "tgs-a"}))
+    experiments.require_needs("recipe_lite0", experiments.named("recipe_lite0"))
+    experiments.require_needs("of_a_file.yaml", student)

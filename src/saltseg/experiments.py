@@ -47,11 +47,15 @@ BASES: Mapping[str, Config] = {name: config.change(Config(), changes) for name, 
 
 @dataclass(frozen=True)
 class Experiment:
-    """A named configuration: ``why`` it exists, and what it changes in one of `BASES`."""
+    """A named configuration: ``why`` it exists, and what it changes in one of `BASES`.
+
+    ``needs``: settings that name an earlier run, without which it makes no sense.
+    """
 
     why: str
     base: str
     changes: Changes
+    needs: tuple[str, ...] = ()
 
     def config(self, name: str) -> Config:
         """The configuration, called ``name``."""
@@ -135,6 +139,7 @@ EXPERIMENTS: Mapping[str, Experiment] = {
             "train.schedule.warmup_epochs": 1,
             "train.val_every_n_epochs": 8,
         },
+        needs=("train.init_from", "pseudo.teacher"),
     ),
     "recipe_lite2_depth": Experiment(
         "`recipe_lite0_depth` with EfficientNet-Lite2 for 12 epochs",
@@ -204,3 +209,12 @@ def named(name: str) -> Config:
                 f"no configuration to read at {name}; a run keeps its own in output/runs/RUN/config.yaml"
             ) from None
     raise InputError(unknown_name("experiment", name, EXPERIMENTS))
+
+
+def require_needs(name: str, settings: Config) -> None:
+    """Raise InputError for settings of the experiment ``name`` that lack the earlier run it goes on from."""
+    needs = EXPERIMENTS[name].needs if name in EXPERIMENTS else ()
+    given = config.flat(settings)
+    if lacking := [key for key in needs if not given.get(key)]:
+        options = " ".join(f"--set {key}=RUN" for key in lacking)
+        raise InputError(f"{name} goes on from a trained run, which {' and '.join(lacking)} must name: add {options}")
