@@ -7,9 +7,9 @@ tiles with torch, 2e-7 apart at the input. From there on the script shows what r
   python benchmarks/same_numbers.py --record FOLDER     writes the numbers of an output folder as the reference
 
 The demo is simulated. The real training is fold 0 of ``recipe_lite0_resized`` on the 3,000 labeled TGS tiles for one
-epoch in float32; it is left out where input/tgs is not there. The cross-fitted score selects its steps anew without each
-fold since 2026-11-30, which the reference does not. Sums depend on the processor and on the number of
-threads, so the reference holds for the machine that it names, with one thread.
+epoch in float32; it is left out where input/tgs is not there. Since 2026-11-30 the cross-fitted score selects its steps
+anew without each fold, which that of the reference does not. Sums depend on the processor and on the number of threads,
+so the reference holds for the machine that it names, with one thread.
 """
 
 import argparse
