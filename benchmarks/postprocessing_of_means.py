@@ -142,7 +142,8 @@ def folds(input_dir: Path, output_dir: Path, names: Sequence[str]) -> None:
                 (of_singles, singles[:, rest].reshape(-1, *true.shape[1:]), again, labels),
                 (of_means, mean.probabilities[rest], rest, labels[: len(rest)]),
             ):
-                images = step_selection.OutOfFold(values, true[index], fold[index], None)
+                groups = threshold_search.folds_or_parts(fold[rest])[np.searchsorted(rest, index)]
+                images = step_selection.OutOfFold(values, true[index], groups, None)
                 scores[own] = _scores(scored, _postprocessing(images, step_selection.MARGIN, of), true[own])
         first, second = _gain(half, of_singles, sections), _gain(of_singles, of_means, sections)
         cells = [f"{half.mean():.4f}", f"{of_singles.mean():.4f}", first, f"{of_means.mean():.4f}", second]

@@ -324,7 +324,8 @@ def gain(folder: Path, one: str, other: str, kind: str) -> tuple[list[float], in
     if (PUBLISHED / one / "image_scores.csv").is_file():
         new, old = (image_scores(PUBLISHED / name, kind) for name in (one, other))
         both = sorted(new.keys() & old.keys())
-        sections = bootstrap.clusters([section_of(PUBLISHED / one)[id_] for id_ in both])
+        section = section_of(PUBLISHED / one)
+        sections = bootstrap.clusters([section[id_] for id_ in both])
         paired = bootstrap.mean_interval(np.array([new[id_] - old[id_] for id_ in both]), sections)
         return [paired.mean, *paired.interval], len(both)
     own, others = ([records.read(path) for path in _records(folder, name)] for name in (one, other))
@@ -376,7 +377,7 @@ def wrong_outside(variant: str) -> float:
 FINDINGS = [
     ("ImageNet weights", "ablations-tgs-cpu", "random", "base", records.TUNED, -1),
     ("The symmetric Lovász loss", "ablations-tgs-cpu", "symmetric_throughout", "base", records.POSTPROCESSED, 1),
-    ("Longer training helps", "", "tgs-lite0_42", "tgs-lite0_resized", records.POSTPROCESSED, 1),
+    ("Longer training helps", "", "tgs-lite0_42", "tgs-lite0_resized", records.TUNED, 1),
     ("Eight more epochs, half on unlabeled tiles,", "", "tgs-lite0_42_student", "tgs-lite0_42", records.AT_HALF, 1),
 ]
 

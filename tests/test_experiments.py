@@ -12,6 +12,7 @@ from saltseg.data.transforms import TileTransform
 from saltseg.errors import InputError
 from saltseg.inference import tta
 from saltseg.models import losses
+from saltseg.studies import ablations
 
 
 def test_unet_spec_is_the_case_study_and_unet_adds_exactly_this() -> None:
@@ -118,3 +119,5 @@ def test_an_experiment_that_goes_on_from_a_run_demands_it() -> None:
     experiments.require_needs("recipe_lite0_student", config.change(started, {"pseudo.teacher": "tgs-a"}))
     experiments.require_needs("recipe_lite0", experiments.named("recipe_lite0"))
     experiments.require_needs("of_a_file.yaml", student)
+    with pytest.raises(InputError, match=r"recipe_lite0_student goes on from a trained run"):
+        ablations.STUDY.with_base("recipe_lite0_student")

@@ -54,8 +54,8 @@ def postprocess(**parameters: Any) -> dict[str, Any]:
     return {
         "postprocessing": chosen, "selected": "tuned", "n": 12, "folds": [0, 1, 2], "cross_fit_groups": "folds",
         "score_at_half": 0.5, "argmax": tuned, "smoothed_argmax": tuned, "curve": curve, "log_loss": 0.4,
-        "cross_fitted": {"score": 0.5, "interval": [0.4, 0.6]}, "pixel": {"accuracy": 0.9}, "per_coverage": [],
-        "tuning_gain": {"mean": 0.0, "interval": [-0.1, 0.1]}, "steps": [],
+        "cross_fitted": {"score": 0.5, "interval": [0.4, 0.6], "nested": True}, "pixel": {"accuracy": 0.9},
+        "per_coverage": [], "tuning_gain": {"mean": 0.0, "interval": [-0.1, 0.1]}, "steps": [],
         "by": "image",
     }  # fmt: skip
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from tiny_run import ROWS, TRAIN, Trained, make_predictions, salt
+from tiny_run import ROWS, TRAIN, Trained, make_predictions, postprocess, salt
 
 from saltseg import io, predictions, runs
 from saltseg.errors import InputError
@@ -90,10 +90,15 @@ def test_published_scores_compare_as_the_predictions_did(trained: Trained) -> No
     for part in (known["fitted_on"], known["score_at_half"], known["score_tuned_cv"], known["score_postprocessed_cv"]):
         part["gone"] = part.pop("worse")
     assert known["fitted_on"] == {"tiny-run": 12, "gone": 12}
+    assert known.pop("nested") == {"tiny-run": True, "worse": True}
     assert known["score_at_half"]["difference"] < 0
     found = compare.compare(trained.run, record, trained.workspace)
+    assert found.pop("nested") == {"tiny-run": True, "gone": False}  # nobody knows how these scores were made
     assert found == known
-    assert compare.compare(published(trained, trained.run, "tiny-run"), record, trained.workspace) == known
+    io.write_json(record.postprocess, postprocess())
+    both = compare.compare(published(trained, trained.run, "tiny-run"), record, trained.workspace)
+    assert both.pop("nested") == {"tiny-run": False, "gone": True}
+    assert both == known
     assert runs.existing_run(trained.output, "gone", published=True) == record
     assert runs.existing_run(trained.output, "tiny-run", published=True) == trained.run  # which has its predictions yet
     with pytest.raises(InputError, match=r"unknown run 'gone'"):

@@ -10,7 +10,7 @@ from saltseg import config, io, predictions
 from saltseg.errors import InputError
 from saltseg.pipeline import collate, submit, tune
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
-from saltseg.reporting import run_summary
+from saltseg.reporting import publish, run_summary
 
 
 @pytest.mark.parametrize("order", [TRAIN, tuple(reversed(TRAIN))], ids=["as the table", "reversed"])
@@ -109,3 +109,15 @@ def test_post_processing_tuned_on_other_predictions_is_not_used(trained: Trained
         {"postprocessing_from": "other", "postprocessing": Postprocessing(threshold=99).to_dict()},
     )
     assert tune.postprocessing_of(trained.run) == Postprocessing(threshold=99)
+
+
+def test_a_score_made_the_older_way_is_made_anew_before_it_is_published(trained: Trained) -> None:
+    collate.collate_run(trained.run, trained.workspace)
+    tune.require_nested(trained.run)  # nothing tuned
+    content = tune.tune_run(trained.run, trained.workspace)
+    tune.require_nested(trained.run)
+    del content["cross_fitted"]["nested"]
+    io.write_json(trained.run.postprocess, content)
+    submit.write_submission(trained.run, trained.workspace)
+    with pytest.raises(InputError, match=r"selected on all folds, .* score it anew with: saltseg tune tiny-run$"):
+        publish.publish(trained.run, trained.workspace)

@@ -177,7 +177,7 @@ def test_cross_fitted_scores_are_those_of_what_the_other_groups_select() -> None
 
 
 def test_sections_decide_without_each_group_as_on_all_images(monkeypatch: pytest.MonkeyPatch) -> None:
-    images, sections, seen = noisy(60), np.arange(60) // 2, []
+    images, sections, seen = noisy(60), np.array([f"s{image // 2}" for image in range(60)]), []
     original = step_selection.forward_selection
 
     def spy(part: step_selection.Rest, progress: object, **options: object) -> object:
@@ -216,6 +216,36 @@ def test_two_groups_select_on_random_parts_of_the_other() -> None:
     rest = images.without(0)
     assert np.unique(rest.groups).tolist() == [0, 1, 2, 3, 4]
     assert len(rest.areas(THRESHOLD_HALF).true) == len(rest.groups) == 30
+
+
+@pytest.mark.parametrize(
+    "sections",
+    [
+        ["a"] * 15 + ["b"] * 15,  # each group without the other is one section
+        ["a"] * 15 + ["b"] * 7 + ["c"] * 8,
+        ["a"] * 29 + ["b"],
+    ],
+)
+def test_where_one_section_is_left_without_a_group_its_images_are_resampled(sections: list[str]) -> None:
+    images = replace(noisy(30), groups=np.arange(30) // 15)
+    found = step_selection.cross_fit(images, sections=np.array(sections))
+    assert np.isfinite(found.average_precision).all()
+
+
+@pytest.mark.parametrize("folds", [[0, 1], [0, 1, 1, 1], [0, 0, 1, 1, 2]])
+def test_of_very_few_images_nothing_is_fitted_on_none(folds: list[int]) -> None:
+    """One image alone has no others to fit on: what is left without the others is scored at 0.5."""
+    images = replace(noisy(30), groups=np.array(folds))
+    few = replace(
+        images, probabilities=images.probabilities[: len(folds)], true=np.asarray(images.true)[: len(folds)],
+        presence_probability=None,
+    )  # fmt: skip
+    found = step_selection.cross_fit(few)
+    assert np.isfinite(found.average_precision).all()
+    for name in set(folds):
+        if sum(fold != name for fold in folds) == 1:
+            assert found.per_group[name] == THRESHOLD_HALF
+    assert step_selection.forward_selection(replace(few, groups=np.zeros(len(folds), int))) == []
 
 
 def test_without_a_step_that_helps_the_threshold_is_one_half() -> None:

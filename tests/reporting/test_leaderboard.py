@@ -247,3 +247,13 @@ def test_the_verb(fake, capsys):
     assert analyze.leaderboard(fake.output) == ["saltseg", "report", "small"]
     assert f"page: {fake.output / 'leaderboard.html'}" in capsys.readouterr().out
     assert (fake.output / "leaderboard.html").is_file()
+
+
+def test_scores_made_the_older_way_are_named_below_the_table(fake, undrawn):
+    assert "were selected on all folds" not in leaderboard.table(leaderboard.read(fake.output))
+    content = io.read_json(fake.run.postprocess)
+    del content["cross_fitted"]["nested"]
+    io.write_json(fake.run.postprocess, content)
+    board = leaderboard.read(fake.output)
+    assert "The steps of the post-processing of small were selected on all folds" in leaderboard.table(board)
+    assert "The steps of the post-processing of small were selected on all folds" in leaderboard.html(board)

@@ -35,6 +35,16 @@ def test_a_gain_is_paired_by_seed_and_image(tmp_path) -> None:
     assert second.gains["score_at_half"] is None  # not recorded
 
 
+def test_post_processed_scores_made_in_two_ways_are_not_compared(tmp_path) -> None:
+    """Of an older record the steps were selected on all folds; the score with threshold and area is the same."""
+    of = sweep(tmp_path)
+    write(of, record(of), record(of, "focal", tuned="6", nested=True))
+    gains = results.compare_all(of, results.read(of))[1].gains
+    assert (gains[POSTPROCESSED], gains[TUNED].mean) == (None, pytest.approx(0.1))
+    write(of, record(of, nested=True))
+    assert results.compare_all(of, results.read(of))[1].gains[POSTPROCESSED].mean == pytest.approx(0.1)
+
+
 def test_a_record_without_the_tuned_score_is_ranked_by_the_postprocessed_one(tmp_path) -> None:
     of = sweep(tmp_path)
     old = [replace(one, scores=one.scores | {TUNED: None}, passed=one.passed | {TUNED: None})

@@ -123,8 +123,9 @@ def compare(
 
     At threshold 0.5; with a threshold and a minimum area of each run's own; with its full post-processing, as
     submitted. The last two are cross-fitted. If the interval of a difference includes zero, no difference is detected.
-    The interval is over images and does not include the noise between trainings: two seeds of one recipe differ by
-    0.001 to 0.002 after long trainings, and by 0.007 to 0.009 (one sigma) after short ones.
+    The interval is over images, or over sections where they are known. It does not include the noise between
+    trainings: two seeds of one recipe differ by 0.001 to 0.002 after long trainings, and by 0.007 to 0.009 (one
+    sigma) after short ones.
     """
     from saltseg import runs
     from saltseg.pipeline import compare, workspace
@@ -136,6 +137,10 @@ def compare(
     for name, count in found["fitted_on"].items():
         if count != found["n"]:
             print(f"  the post-processing of {name} was fitted on all its {count} images, which favors it")
+    if older := [name for name, nested in found["nested"].items() if not nested]:
+        print(
+            f"  the post-processing steps of {' and '.join(older)} were selected on all folds, which favors it a little"
+        )
     titles = {
         "score_at_half": "at 0.5",
         "score_tuned_cv": "threshold and area",

@@ -87,7 +87,6 @@ def configured(experiment: str, changes: list[str] | None, holdout: float | None
     from saltseg import config, experiments
 
     settings = config.override(experiments.named(experiment), changes or [])
-    experiments.require_needs(experiment, settings)
     if holdout is None:
         return settings
     return config.change(settings, {"folds.scheme": "holdout", "folds.holdout": holdout})

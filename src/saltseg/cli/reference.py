@@ -48,6 +48,8 @@ def experiments() -> Result:
     for name, experiment in EXPERIMENTS.items():
         print(f"{name}: {experiment.why}")
         print(f"  base: {experiment.base}")
+        for key in experiment.needs:
+            print(f"  needs {key}=RUN")
         for key, value in experiment.changes.items():
             print(f"  {key}={_text(value)}")
     return 0

@@ -78,12 +78,13 @@ def train(
     Finished folds are skipped; an interrupted fold goes on from its last finished epoch, with the same result as if it
     had never stopped. Writes output/runs/RUN/fold_K/.
     """
-    from saltseg import runs
+    from saltseg import experiments, runs
     from saltseg.training import processes
     from saltseg.workers import Workers, is_child
 
     workers = Workers(parallel, cluster)
     settings = configured(experiment, changes, holdout)
+    experiments.require_needs(experiment, settings)
     chosen = fold_numbers(folds)
     run = runs.run_dir(output_dir, name or runs.default_name(data, settings.name, holdout))
     processes.check_devices(devices, settings.train.batch_size)
@@ -175,10 +176,11 @@ def run_all(
     and are repeated. Each step is a verb of its own. A run with pseudo.all_folds has no out-of-fold score, so its steps
     are train, predict, submit (with the post-processing of its teacher).
     """
-    from saltseg import runs
+    from saltseg import experiments, runs
     from saltseg.cli import analyze, predict
 
     settings = configured(experiment, changes, holdout)
+    experiments.require_needs(experiment, settings)
     run = runs.run_dir(output_dir, name or runs.default_name(data, settings.name, holdout))
     teacher = settings.pseudo_labels_from_all_folds
     places: dict[str, Path] = {"input_dir": input_dir, "output_dir": output_dir}

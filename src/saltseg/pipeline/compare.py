@@ -46,8 +46,9 @@ def compare(one: RunDir, other: RunDir, workspace: Workspace) -> dict[str, Any]:
 
     Returns:
         ``n``: number of shared images. ``by``: what the intervals resample, image or section. ``fitted_on``: run →
-        number of images that its post-processing was fitted on. Each of `step_selection.SCORE_KINDS`: both scores by
-        run, their ``difference`` and its 95 % bootstrap ``interval``.
+        number of images that its post-processing was fitted on. ``nested``: run → whether the steps of its
+        post-processing were selected anew without each fold; those of published scores may not be. Each of
+        `step_selection.SCORE_KINDS`: both scores by run, their ``difference`` and its 95 % bootstrap ``interval``.
 
     Raises:
         InputError: datasets or folds differ, fewer than two images are shared, or a run has no out-of-fold score.
@@ -61,6 +62,7 @@ def compare(one: RunDir, other: RunDir, workspace: Workspace) -> dict[str, Any]:
     (first, second), sections, fitted_on = compared(one, other, workspace)
     result: dict[str, Any] = {"n": len(first["score_at_half"]), "by": bootstrap.resampled(sections)}
     result["fitted_on"] = dict(zip((one.name, other.name), fitted_on, strict=True))
+    result["nested"] = {run.name: not _only_scores(run) or is_nested(run) for run in (one, other)}
     for kind in step_selection.SCORE_KINDS:
         difference = bootstrap.paired_difference(first[kind], second[kind], sections)
         result[kind] = {
@@ -70,6 +72,11 @@ def compare(one: RunDir, other: RunDir, workspace: Workspace) -> dict[str, Any]:
             "interval": difference.interval,
         }
     return result
+
+
+def is_nested(run: RunDir) -> bool:
+    """Whether the steps of a run's post-processing were selected anew without each fold when it was last tuned."""
+    return run.postprocess.is_file() and bool(schemas.read(run.postprocess)["cross_fitted"].get("nested"))
 
 
 def _only_scores(run: RunDir) -> bool:

@@ -76,6 +76,7 @@ def release(
         "fold": source.number,
     }
     postprocessing = tune.own_postprocessing(run)
+    tune.require_nested(run)
     before = checkpoints.load_networks(run.read_config(), source)
     metrics = schemas.read(source.metrics)
     target.parent.mkdir(parents=True, exist_ok=True)

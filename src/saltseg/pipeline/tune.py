@@ -90,6 +90,15 @@ def own_postprocessing(run: RunDir) -> Postprocessing:
     return Postprocessing.from_dict(tuned["postprocessing"])
 
 
+def require_nested(run: RunDir) -> None:
+    """Raise InputError where the tuned score is older than the selection of steps without each fold."""
+    if run.postprocess.is_file() and not schemas.read(run.postprocess)["cross_fitted"].get("nested"):
+        raise InputError(
+            f"the steps of {run.name}'s post-processing were selected on all folds, as an older version did; "
+            f"score it anew with: saltseg tune {run.name}"
+        )
+
+
 def is_current(run: RunDir, tuned: Mapping[str, Any]) -> bool:
     """Whether a ``postprocess.json`` was tuned on the out-of-fold predictions of now; True where that is unknown."""
     tuned_on = tuned.get("oof_hash")

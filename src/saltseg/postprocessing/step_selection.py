@@ -2,8 +2,8 @@
 
 The steps are tried in a fixed order, each on top of those selected before it. A step fits its own parameters, and
 refits those of the selected steps, on the other folds; it is scored on the fold. A parameter of a step that was not
-selected stays at its default, so the gain of a step is its own. A step is selected only if the cross-fitted score rises
-by more than `MARGIN` standard errors of the paired gain.
+selected stays at its default, so the gain of a step is its own. A step is selected only if the score rises by more than
+`MARGIN` standard errors of the paired gain.
 
 That selection sees all images, so its own score is optimistic. `cross_fit` repeats it without each group: then the
 steps, too, are selected on other images than those that are scored (nested cross-validation, Varma and Simon 2006).
@@ -208,9 +208,11 @@ def forward_selection(
         sections: (N,) labels; the standard error is over sections. None: over images.
 
     Returns:
-        The steps that were tried, in order.
+        The steps that were tried, in order; none where all images are of one group: there are no others to fit on.
     """
     names = np.unique(images.groups).tolist()
+    if len(names) < 2:
+        return []
     at_half = images.areas(THRESHOLD_HALF).average_precision(THRESHOLD_HALF)
     selected = FittedPostprocessing(dict.fromkeys([*names, None], THRESHOLD_HALF), at_half, frozenset())
     results = []
@@ -282,7 +284,7 @@ def cross_fit(
     per_group, scores = dict[int, Postprocessing](), np.empty(len(images.groups))
     for name in np.unique(images.groups).tolist():
         rest = images.without(name)
-        labels = None if sections is None else np.asarray(sections)[rest.kept]
+        labels = None if sections is None else bootstrap.clusters(np.asarray(sections)[rest.kept].tolist())
         tried = forward_selection(rest, progress, margin=margin, sections=labels)
         per_group[name] = selected_postprocessing(tried)
         own = ~rest.kept

@@ -24,6 +24,10 @@ ESTIMATE = (
     "Mean est.: what to expect of the submission, which averages five networks, while the cross-fitted score of a run "
     "is that of single ones. It adds a gain that was measured once, on 600 tiles held back, with one recipe."
 )
+OLDER = (
+    "The steps of the post-processing of {} were selected on all folds, which raises the cross-fitted score a little; "
+    "saltseg tune scores it as the others."
+)
 CHECKPOINTS = (
     "Checkpoint: which weights predict. best: of the epoch with the lowest loss on the validation images, "
     f"{caveats.SELECTION_BIAS}; last: of the last epoch; snapshots: of the last epoch of every cycle of the learning "
@@ -41,7 +45,9 @@ class Leaderboard:
     @property
     def notes(self) -> list[str]:
         """What is said below the table."""
-        return [CHECKPOINTS, ESTIMATE, ORIENTATION] if any(row.competition for row in self.rows) else [CHECKPOINTS]
+        notes = [CHECKPOINTS, ESTIMATE, ORIENTATION] if any(row.competition for row in self.rows) else [CHECKPOINTS]
+        older = [row.name for row in self.rows if row.postprocess and not row.postprocess["cross_fitted"].get("nested")]
+        return [*notes, OLDER.format(", ".join(older))] if older else notes
 
 
 def read(output_dir: Path) -> Leaderboard:

@@ -45,6 +45,7 @@ def publish(run: RunDir, workspace: Workspace, predictions: bool = False, weight
         raise InputError(f"run {run.name!r} has no submission yet; saltseg submit {run.name}")
     if not run.postprocessing_source.is_file():
         tune.own_postprocessing(run)  # raises InputError where it is of other predictions
+        tune.require_nested(run)
     target = workspace.output_dir / "published" / run.name
     if target.exists() and not (target / "provenance.json").is_file():
         raise InputError(f"{target} holds something else than a published run; give the run another name")

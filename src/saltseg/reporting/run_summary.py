@@ -160,7 +160,7 @@ class RunSummary:
 
     @property
     def cross_fitted(self) -> float | None:
-        """Out-of-fold score of the tuned post-processing, fitted on other groups of images."""
+        """Out-of-fold score of the tuned post-processing, each group with what the other groups of images suggest."""
         return self.postprocess["cross_fitted"]["score"] if self.postprocess else None
 
     @property

@@ -13,7 +13,7 @@ import numpy as np
 from saltseg import config, io, predictions, provenance, schemas
 from saltseg.data import competition, unlabeled
 from saltseg.errors import InputError
-from saltseg.pipeline.workspace import Workspace, with_truth
+from saltseg.pipeline.workspace import Workspace, sections_of, with_truth
 from saltseg.postprocessing import step_selection
 from saltseg.postprocessing.areas import log_loss
 from saltseg.postprocessing.parameters import THRESHOLD_HALF
@@ -297,9 +297,10 @@ def record(sweep: Sweep, training: Training) -> Record:
     workspace = Workspace(sweep.input_dir, sweep.output_dir)
     oof = predictions.load_predictions(run.oof) if blend else predictions.collate_folds(run.finished_folds())
     oof = predictions.reorder(oof, np.sort(oof.ids))
-    images = with_truth(oof, competition.read_train(workspace.root(run)))
+    root = workspace.root(run)
+    images = with_truth(oof, competition.read_train(root))
     loss = log_loss(images.areas(THRESHOLD_HALF))
-    scores = step_selection.scores(images)
+    scores = step_selection.scores(images, sections_of(root, oof.ids.tolist()))
     folds = [schemas.read(fold.metrics) for fold in run.finished_folds()]
     origin = run.read_provenance()
     memory = [fold.get("peak_gpu_memory_mb") or fold["peak_memory_mb"] or 0 for fold in folds]
@@ -333,4 +334,5 @@ def record(sweep: Sweep, training: Training) -> Record:
         settings={} if blend else config.flat(run.read_config()),
         details=details(run, workspace, oof, images, sweep.record_path(name, seed)) if details else {},
         precision=None if blend else origin.get("precision") or "32",
+        nested=True,
     )

@@ -38,6 +38,8 @@ class Record:
         changes: what it changes in the base on the budget.
         settings: its configuration, as `saltseg.config.flat`; {} for a blend.
         details: what only one study records.
+        nested: whether the steps of its post-processing were selected anew without each fold. Records without it have
+            them selected on all folds.
         precision: that it is trained in. Records without it are older than training in bf16 on a CPU.
     """
 
@@ -69,6 +71,7 @@ class Record:
     settings: dict[str, Any]
     details: dict[str, Any]
     precision: Literal["32", "bf16", "fp16"] | None = "32"
+    nested: bool = False
 
     def images(self, kind: str) -> NDArray[np.float64]:
         """The score of each image, float64 (n,) in [0, 1], in id order."""

@@ -69,6 +69,8 @@ def compare(variant: str, own: Sequence[Record], reference: str, others: Sequenc
     gains = dict[str, MeanInterval | None]()
     for kind in KINDS:
         known = all(record.passed[kind] for pair in pairs for record in pair)
+        if kind == POSTPROCESSED:  # older records have another kind of it
+            known &= len({record.nested for pair in pairs for record in pair}) == 1
         gains[kind] = bootstrap.mean_interval(differences(pairs, kind).mean(axis=0)) if known else None
     per_seed = tuple(differences(pairs, main).mean(axis=1).tolist())
     return VariantResult(variant, reference, tuple(record for record, _ in pairs), main, gains, per_seed)

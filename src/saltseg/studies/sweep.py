@@ -8,7 +8,7 @@ from typing import Any, Literal
 from saltseg import config, runs
 from saltseg.config import Config
 from saltseg.errors import InputError, unknown_name
-from saltseg.experiments import named
+from saltseg.experiments import named, require_needs
 
 Changes = Mapping[str, Any]  # {"train.epochs": 14}
 Overrides = Changes | Callable[[Config], Changes]
@@ -112,6 +112,7 @@ class Study:
     def with_base(self, experiment: str) -> "Study":
         """The same variants of another experiment, as a study of its own."""
         base = named(experiment)
+        require_needs(experiment, base)
         if base.train.checkpoint == "best":
             raise InputError(
                 f"{experiment} selects its best epoch on the images that report the gain; "
