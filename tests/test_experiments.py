@@ -119,5 +119,5 @@ def test_an_experiment_that_goes_on_from_a_run_demands_it() -> None:
     experiments.require_needs("recipe_lite0_student", config.change(started, {"pseudo.teacher": "tgs-a"}))
     experiments.require_needs("recipe_lite0", experiments.named("recipe_lite0"))
     experiments.require_needs("of_a_file.yaml", student)
-    with pytest.raises(InputError, match=r"recipe_lite0_student goes on from a trained run"):
+    with pytest.raises(InputError, match=r"goes on from a trained run; give an experiment that starts by itself$"):
         ablations.STUDY.with_base("recipe_lite0_student")

@@ -8,7 +8,7 @@ from typing import Any, Literal
 from saltseg import config, runs
 from saltseg.config import Config
 from saltseg.errors import InputError, unknown_name
-from saltseg.experiments import named, require_needs
+from saltseg.experiments import EXPERIMENTS, named
 
 Changes = Mapping[str, Any]  # {"train.epochs": 14}
 Overrides = Changes | Callable[[Config], Changes]
@@ -112,7 +112,8 @@ class Study:
     def with_base(self, experiment: str) -> "Study":
         """The same variants of another experiment, as a study of its own."""
         base = named(experiment)
-        require_needs(experiment, base)
+        if experiment in EXPERIMENTS and EXPERIMENTS[experiment].needs:
+            raise InputError(f"{experiment} goes on from a trained run; give an experiment that starts by itself")
         if base.train.checkpoint == "best":
             raise InputError(
                 f"{experiment} selects its best epoch on the images that report the gain; "
