@@ -120,7 +120,8 @@ def folds(input_dir: Path, output_dir: Path, names: Sequence[str]) -> None:
 
     For each fold, which steps stay and what their parameters are is decided on the other folds alone.
     """
-    parts = [predictions.collate_folds(_run(output_dir, name).finished_folds()) for name in names]
+    found = [runs.existing_run(output_dir, name, published=True) for name in names]
+    parts = [predictions.collate_folds(run.finished_folds()) for run in found]
     members = [predictions.reorder(part, parts[0].ids) for part in parts]
     ids, fold = parts[0].ids.tolist(), np.asarray(parts[0].fold)
     root = input_dir / "tgs"
@@ -148,12 +149,6 @@ def folds(input_dir: Path, output_dir: Path, names: Sequence[str]) -> None:
         first, second = _gain(half, of_singles, sections), _gain(of_singles, of_means, sections)
         cells = [f"{half.mean():.4f}", f"{of_singles.mean():.4f}", first, f"{of_means.mean():.4f}", second]
         print(f"| {', '.join(names[:count])} | {' | '.join(cells)} |")
-
-
-def _run(output_dir: Path, name: str) -> runs.RunDir:
-    """A run, or its published copy."""
-    own = output_dir / "runs" / name
-    return runs.RunDir(own if own.is_dir() else output_dir / "published" / name)
 
 
 def _gain(before: np.ndarray, after: np.ndarray, sections: np.ndarray | None = None) -> str:

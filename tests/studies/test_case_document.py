@@ -103,7 +103,7 @@ def test_a_larger_budget_answers_for_what_it_compares_and_the_smaller_one_for_th
     )
     assert text["method"].count("| command | `saltseg study case_study --data fake --budget cpu") == 2
     assert "| `average_pool` | `model.down: max_pool → average_pool` |" in text["method"]
-    assert study.own_lacking(list(variants.VARIANTS)) == []
+    assert study.lacking(list(variants.VARIANTS)) == []
     assert not re.search(r"nan|None|Undefined|\{\{|\{%", "".join(text.values()))
 
 

@@ -9,6 +9,7 @@ from saltseg import predictions, schemas
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.metrics import bootstrap
+from saltseg.pipeline import tune
 from saltseg.pipeline.workspace import Workspace, out_of_fold, sections_of, with_truth
 from saltseg.postprocessing import step_selection
 from saltseg.runs import RunDir
@@ -62,7 +63,7 @@ def compare(one: RunDir, other: RunDir, workspace: Workspace) -> dict[str, Any]:
     (first, second), sections, fitted_on = compared(one, other, workspace)
     result: dict[str, Any] = {"n": len(first["score_at_half"]), "by": bootstrap.resampled(sections)}
     result["fitted_on"] = dict(zip((one.name, other.name), fitted_on, strict=True))
-    result["nested"] = {run.name: not _only_scores(run) or is_nested(run) for run in (one, other)}
+    result["nested"] = {run.name: not _only_scores(run) or tune.is_nested(run) for run in (one, other)}
     for kind in step_selection.SCORE_KINDS:
         difference = bootstrap.paired_difference(first[kind], second[kind], sections)
         result[kind] = {
@@ -72,11 +73,6 @@ def compare(one: RunDir, other: RunDir, workspace: Workspace) -> dict[str, Any]:
             "interval": difference.interval,
         }
     return result
-
-
-def is_nested(run: RunDir) -> bool:
-    """Whether the steps of a run's post-processing were selected anew without each fold when it was last tuned."""
-    return run.postprocess.is_file() and bool(schemas.read(run.postprocess)["cross_fitted"].get("nested"))
 
 
 def _only_scores(run: RunDir) -> bool:

@@ -90,9 +90,14 @@ def own_postprocessing(run: RunDir) -> Postprocessing:
     return Postprocessing.from_dict(tuned["postprocessing"])
 
 
+def is_nested(run: RunDir) -> bool:
+    """Whether the steps of a run's post-processing were selected anew without each fold when it was last tuned."""
+    return run.postprocess.is_file() and bool(schemas.read(run.postprocess)["cross_fitted"].get("nested"))
+
+
 def require_nested(run: RunDir) -> None:
-    """Raise InputError where the tuned score is older than the selection of steps without each fold."""
-    if run.postprocess.is_file() and not schemas.read(run.postprocess)["cross_fitted"].get("nested"):
+    """Raise InputError where a run was tuned, but not so that `is_nested` is true."""
+    if run.postprocess.is_file() and not is_nested(run):
         raise InputError(
             f"the steps of {run.name}'s post-processing were selected on all folds, as an older version did; "
             f"score it anew with: saltseg tune {run.name}"

@@ -61,7 +61,7 @@ def write(sweep: Sweep, folder: Path) -> tuple[Path, int, list[str]]:
         io.write_atomic(folder / "case_study" / f"{name}.png", picture)
     text = page.read_text(encoding="utf-8") if page.is_file() else TITLE
     io.write_atomic(page, fill(text, blocks(study, dataset, predicted, pictures)))
-    return page, len(pictures), study.own_lacking(list(VARIANTS))
+    return page, len(pictures), study.lacking(list(VARIANTS))
 
 
 def fill(page: str, found: Mapping[str, str]) -> str:
@@ -270,7 +270,7 @@ def answers(study: CaseStudy, variants: Sequence[str], brief: bool = False) -> s
 
 def missing(study: CaseStudy, variants: Sequence[str]) -> str:
     """Sentences that name those of ``variants`` without a record, and why; empty when there are none."""
-    lacking, larger = study.own_lacking(variants), study.larger.records if study.larger else ()
+    lacking, larger = study.lacking(variants), study.larger.records if study.larger else ()
     beyond = [variant for variant in variants if variant not in (*study.records, *lacking, *larger)]
 
     def sentence(beginning: str, names: Sequence[str]) -> str:

@@ -66,18 +66,14 @@ class CaseStudy:
         """Those of ``variants`` whose gain is known."""
         return [variant for variant in self.measured(variants) if self.results[variant].gains[TUNED] is not None]
 
-    def own_lacking(self, variants: Sequence[str]) -> list[str]:
-        """`lacking`, but for what the larger budget has."""
-        larger = self.larger.records if self.larger else ()
-        return [variant for variant in self.lacking(variants) if variant not in larger]
-
     def measured(self, variants: Sequence[str]) -> list[str]:
         """Those of ``variants`` that have a record."""
         return [variant for variant in variants if variant in self.records]
 
     def lacking(self, variants: Sequence[str]) -> list[str]:
-        """Those of ``variants`` that the budget trains and that have no record yet."""
-        return [name for name in variants if name not in (*self.records, *self.sweep.budget.without)]
+        """Those of ``variants`` that the budget trains and that have no record yet, of the larger budget neither."""
+        known = (*self.records, *(self.larger.records if self.larger else ()))
+        return [name for name in variants if name not in (*known, *self.sweep.budget.without)]
 
     def reference(self, variant: str) -> str:
         """The variant that this one is compared with; "" for base."""
