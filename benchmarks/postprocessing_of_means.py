@@ -36,6 +36,7 @@ from tqdm import tqdm
 from harness import one_line
 from saltseg import io, predictions, runs
 from saltseg.data import competition
+from saltseg.errors import InputError
 from saltseg.metrics import average_precision, bootstrap
 from saltseg.pipeline.workspace import sections_of
 from saltseg.postprocessing import step_selection, threshold_search
@@ -118,12 +119,17 @@ def compare(input_dir: Path, output_dir: Path, name: str, others: Sequence[str])
 def folds(input_dir: Path, output_dir: Path, names: Sequence[str]) -> None:
     """Print a table: the first run alone, the mean of the first two, of the first three, and so on.
 
+    On the tiles that all of them predicted.
+
     For each fold, which steps stay and what their parameters are is decided on the other folds alone.
     """
     found = [runs.existing_run(output_dir, name, published=True) for name in names]
     parts = [predictions.collate_folds(run.finished_folds()) for run in found]
-    members = [predictions.reorder(part, parts[0].ids) for part in parts]
-    ids, fold = parts[0].ids.tolist(), np.asarray(parts[0].fold)
+    shared = np.all([np.isin(parts[0].ids, part.ids) for part in parts], axis=0)
+    if shared.sum() < 2:
+        raise InputError(f"{', '.join(names)} share {shared.sum()} out-of-fold tiles; train a fold of all of them")
+    members = [predictions.reorder(part, parts[0].ids[shared]) for part in parts]
+    ids, fold = members[0].ids.tolist(), np.asarray(members[0].fold)
     root = input_dir / "tgs"
     true, sections = competition.read_train(root).masks_of(ids), sections_of(root, ids)
     print(f"{len(ids)} tiles out of fold; gains are paired, with 95 % intervals\n")
@@ -138,7 +144,7 @@ def folds(input_dir: Path, output_dir: Path, names: Sequence[str]) -> None:
             own, rest = fold == number, np.flatnonzero(fold != number)
             again = np.tile(rest, count)  # each tile once for each of its networks; they resample together
             labels = again if sections is None else sections[again]
-            scored = predictions.reorder(mean, parts[0].ids[own])
+            scored = predictions.reorder(mean, mean.ids[own])
             for scores, values, index, of in (
                 (of_singles, singles[:, rest].reshape(-1, *true.shape[1:]), again, labels),
                 (of_means, mean.probabilities[rest], rest, labels[: len(rest)]),
