@@ -138,9 +138,8 @@ def compare(
         if count != found["n"]:
             print(f"  the post-processing of {name} was fitted on all its {count} images, which favors it")
     if older := [name for name, nested in found["nested"].items() if not nested]:
-        print(
-            f"  the post-processing steps of {' and '.join(older)} were selected on all folds, which favors it a little"
-        )
+        names = " and ".join(older)
+        print(f"  post-processed, the steps of {names} were selected on all folds, which raises that score a little")
     titles = {
         "score_at_half": "at 0.5",
         "score_tuned_cv": "threshold and area",

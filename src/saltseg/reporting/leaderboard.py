@@ -26,7 +26,7 @@ ESTIMATE = (
 )
 OLDER = (
     "The steps of the post-processing of {} were selected on all folds, which raises the cross-fitted score a little; "
-    "saltseg tune scores it as the others."
+    "saltseg tune makes it anew."
 )
 CHECKPOINTS = (
     "Checkpoint: which weights predict. best: of the epoch with the lowest loss on the validation images, "
