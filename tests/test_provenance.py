@@ -149,3 +149,13 @@ def test_runs_from_before_tell_of_transduction_by_their_settings(tmp_path: Path)
     blend = made(tmp_path, "blends/both", members=["old", "older"])
     blend.config.unlink()
     assert not provenance.transduction(blend)
+
+
+def test_the_machine_names_its_processor_where_linux_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    def read(text: str) -> None:
+        monkeypatch.setattr(provenance.Path, "read_text", lambda *_, **__: text)
+
+    read("processor\t: 0\nmodel name\t: AMD EPYC 9R14\nprocessor\t: 1\nmodel name\t: AMD EPYC 9R14\n")
+    assert provenance.record()["machine"].endswith(" cores of AMD EPYC 9R14")
+    read("processor\t: 0\nCPU part\t: 0xd40\n")  # as on ARM
+    assert provenance.record()["machine"].endswith(" cores")

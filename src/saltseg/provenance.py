@@ -35,7 +35,7 @@ def record(**entries: Any) -> dict[str, Any]:
         "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
         "python": platform.python_version(),
         **{name: _installed(name) for name in packages},
-        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores",
+        "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_processor()}",
         "command": _command(),
         "created": datetime.now(UTC).isoformat(timespec="seconds"),
         **entries,
@@ -45,6 +45,16 @@ def record(**entries: Any) -> dict[str, Any]:
 def git_commit() -> str | None:
     """The commit of the code that runs; None where git does not tell."""
     return _git("rev-parse", "HEAD")
+
+
+def _processor() -> str:
+    """ " of MODEL", the name that Linux gives the CPU; "" elsewhere. How fast bfloat16 is depends on the model."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        return ""
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f" of {names[0]}" if names and names[0] else ""
 
 
 def _command() -> str:

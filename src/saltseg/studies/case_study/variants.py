@@ -106,8 +106,8 @@ STUDY = Study(
             },
             folds=(0, 1),
         ),
-        # The case study's own size and all images of a fold: about 40 minutes per variant, on two cores with bfloat16
-        # instructions and both folds side by side.
+        # The case study's own size and all images of a fold: about 40 minutes per variant, on two cores with fast
+        # bfloat16 instructions and both folds side by side.
         "cpu_full": Budget(
             {
                 "folds.train_images": 2400,
