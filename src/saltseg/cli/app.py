@@ -13,12 +13,25 @@ from typing import Any, NoReturn
 import typer
 
 from saltseg import workers
-from saltseg.cli import analyze, data, export, predict, pretrain, reference, release, study, survey, train, view
+from saltseg.cli import (
+    analyze,
+    data,
+    export,
+    predict,
+    pretrain,
+    reference,
+    release,
+    study,
+    submission,
+    survey,
+    train,
+    view,
+)
 from saltseg.cli.command import INPUT, OUTPUT, VERBS, Verb
 from saltseg.errors import InputError, of_machine
 
 # Each registers its verbs when it is imported.
-GROUPS = (data, train, pretrain, predict, release, export, survey, analyze, view, study, reference)
+GROUPS = (data, train, pretrain, predict, submission, release, export, survey, analyze, view, study, reference)
 
 
 def main(*verb: str) -> NoReturn:

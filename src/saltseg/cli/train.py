@@ -177,7 +177,7 @@ def run_all(
     are train, predict, submit (with the post-processing of its teacher).
     """
     from saltseg import experiments, runs
-    from saltseg.cli import analyze, predict
+    from saltseg.cli import analyze, predict, submission
 
     settings = configured(experiment, changes, holdout)
     experiments.require_needs(experiment, settings)
@@ -190,8 +190,8 @@ def run_all(
             cluster=cluster, devices=devices, **places,
         ),
         "predict": lambda: predict.predict(run.name, changes=_of_runtime(changes), **places),
-        "tune": lambda: predict.tune(run.name, **places),
-        "submit": lambda: predict.submit(run.name, postprocessing_from=teacher or None, **places),
+        "tune": lambda: submission.tune(run.name, **places),
+        "submit": lambda: submission.submit(run.name, postprocessing_from=teacher or None, **places),
         "report": lambda: analyze.report(run.name, **places),
         "leaderboard": lambda: analyze.leaderboard(output_dir=output_dir),
     }  # fmt: skip
