@@ -2,10 +2,12 @@
 
   saltseg prepare --source kaggle
   python benchmarks/tgs_split.py
-  saltseg run recipe_lite0_resized --data tgs-3000
+  saltseg run recipe_lite0_long --data tgs --input input/3000 --parallel 2 --name mine
+  saltseg compare tgs-lite0_42 mine --input input/3000
 
 The organizers' 4,000 labeled tiles, sorted by id, were split at random. The ids of the 3,000 are those of a published
-run; the others become the test set, without their masks. Images are links to those of the whole dataset.
+run; the others become the test set, without their masks. Images are links to those of the whole dataset. Published runs
+call the cut `tgs`, so it has that name here, too, in an input folder of its own.
 """
 
 import argparse
@@ -21,7 +23,7 @@ IDS = Path(__file__).resolve().parents[1] / "output" / "published" / "tgs-lite0_
 def split(source: Path, target: Path) -> tuple[int, int]:
     """Write the dataset; returns the numbers of labeled and of held-out tiles."""
     kept = {row["id"] for row in io.read_csv(IDS)}
-    rows = io.read_csv(source / "train.csv")
+    rows = sorted(io.read_csv(source / "train.csv"), key=lambda row: row["id"])  # the order is part of the dataset
     if missing := kept - {row["id"] for row in rows}:
         raise InputError(f"{source}: {len(missing)} of the 3,000 tiles are missing, the first {min(missing)}")
     with io.atomic_dir(target) as new:
@@ -46,6 +48,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, default=Path("input"))
     arguments = parser.parse_args()
+    source, target = arguments.input / "tgs", arguments.input / "3000" / "tgs"
     with one_line():
-        labeled, held = split(arguments.input / "tgs", arguments.input / "tgs-3000")
-    print(f"{arguments.input / 'tgs-3000'}: {labeled} labeled tiles, {held} held out")
+        labeled, held = split(source, target)
+    print(f"{target}: {labeled} labeled tiles, {held} held out")
+    print(f"next: saltseg run recipe_lite0_long --data tgs --input {target.parent} --parallel 2 --name mine")

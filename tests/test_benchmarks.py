@@ -2,13 +2,16 @@
 
 import importlib
 import json
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+from tiny_run import write_table
 from torch import Tensor
 
+from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.models import losses
 
@@ -77,3 +80,31 @@ def test_variants_that_change_what_a_step_costs_are_measured_by_themselves(monke
     found = set(importlib.import_module("ablation_costs").heavier())
     assert {"resize_192", "upsample_input", "lite2", "progressive", "symmetric_throughout", "no_ema", "sgd"} <= found
     assert not {"base", "resize", "random", "double_rate", "no_augmentation", "one_cycle"} & found
+
+
+def test_the_cut_of_tgs_is_the_dataset_of_the_published_runs_whatever_order_kaggle_lists(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.syspath_prepend(str(SCRIPT.parent))
+    cut = importlib.import_module("tgs_split")
+    whole = tmp_path / "whole"
+    for folder in ("images", "masks"):
+        (whole / "train" / folder).mkdir(parents=True)
+        for name in "dabc":
+            (whole / "train" / folder / f"{name}.png").write_bytes(name.encode())
+    write_table(whole / "train.csv", [["id", "rle_mask"], ["d", "1 3"], ["b", ""], ["a", "5 1"], ["c", "1 1"]])
+    write_table(tmp_path / "scores.csv", [["id"], ["a"], ["d"]])
+    monkeypatch.setattr(cut, "IDS", tmp_path / "scores.csv")
+
+    assert cut.split(whole, tmp_path / "3000" / "tgs") == (2, 2)
+    found = competition.manifest(tmp_path / "3000" / "tgs")
+    first = tmp_path / "published"  # sorted by id, as the published runs' dataset is
+    shutil.copytree(whole / "train", first / "train")
+    shutil.copytree(whole / "train" / "images", first / "test" / "images")
+    write_table(first / "train.csv", [["id", "rle_mask"], ["a", "5 1"], ["d", "1 3"]])
+    write_table(first / "sample_submission.csv", [["id", "rle_mask"], ["b", "1 1"], ["c", "1 1"]])
+    assert competition.differences(competition.manifest(first), found) == []
+    assert not list((tmp_path / "3000" / "tgs" / "test").rglob("masks"))
+    write_table(whole / "train.csv", [["id", "rle_mask"], ["a", "5 1"]])
+    with pytest.raises(InputError, match="1 of the 3,000 tiles are missing, the first d"):
+        cut.split(whole, tmp_path / "3000" / "other")

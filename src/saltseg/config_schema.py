@@ -70,7 +70,7 @@ class UNetConfig(_Inputs):
 
     architecture: Literal["unet"] = option("unet", "unet and fcn are handwritten, smp.NAME is smp's")
     filters: Positive = option(16, "filters of the first level")
-    dropout: Share = option(0.05, "share of channels that dropout zeroes")
+    dropout: Share = option(0.05, "share of values that dropout zeroes in training")
     down: Literal["max_pool", "strided_conv", "average_pool"] = option("max_pool", "halves the resolution")
     skip: Literal["concat", "add", "max", "min", "none"] = option("concat", "joins the skip connections")
     stem: Literal["plain", "upsample_input"] = option("plain", "upsample_input: twice the pixels")
@@ -82,7 +82,7 @@ class FCNConfig(_Inputs):
 
     architecture: Literal["fcn"] = option("fcn", "unet and fcn are handwritten, smp.NAME is smp's")
     filters: Positive = option(16, "filters of every layer")
-    dropout: Share = option(0.05, "share of channels that dropout zeroes")
+    dropout: Share = option(0.05, "share of values that dropout zeroes in training")
     dilations: Annotated[tuple[Positive, ...], LIST, Field(min_length=1)] = option(
         (1,) * 11, "one per layer; 2: it looks at every second pixel"
     )

@@ -373,8 +373,9 @@ def test_caveats_of_a_partial_simulated_run_cross_fitted_on_random_parts(fake):
     io.write_json(fake.run.provenance, fake.run.read_provenance() | {"synthetic": True})
     fake.run.fold(1).metrics.unlink()
     sentences = caveats.caveats(run_summary.read(fake.run))
-    assert sentences[0].startswith("The data is simulated")
-    assert sentences[1].startswith("Only 1 of 2 folds are finished")
+    assert sentences[0].startswith("Only 1 of 2 folds are finished")
+    assert sentences[1].startswith("The data is simulated")
+    assert caveats.of_network(run_summary.read(fake.run)) == sentences[1:]  # a card of one fold
     text = " ".join(sentences)
     assert "divided at random" in text
     assert "by +0.0100 (95 % interval +0.0020 to +0.0200): a gain." in text

@@ -13,6 +13,11 @@ SELECTION_BIAS = "which raises out-of-fold scores, by 0.003 to 0.006 where a top
 
 def caveats(summary: RunSummary) -> list[str]:
     """Plain sentences about data, checkpoints, ensembling, post-processing, folds and noise."""
+    return [*_unfinished(summary), *of_network(summary)]
+
+
+def of_network(summary: RunSummary) -> list[str]:
+    """The same for one network of the run, which says nothing about the folds that are missing."""
     topics = (_data, _checkpoint, _lineage, _weights, _postprocessing, _other_images)
     return [sentence for topic in topics for sentence in topic(summary)]
 
@@ -33,9 +38,7 @@ def describe_postprocessing(postprocessing: Postprocessing) -> str:
     return "; ".join(step for step in steps if step)
 
 
-def _data(summary: RunSummary) -> Iterator[str]:
-    if summary.synthetic:
-        yield "The data is simulated: the scores show that the pipeline works and say nothing about real seismic."
+def _unfinished(summary: RunSummary) -> Iterator[str]:
     if summary.planned and not summary.finished:
         yield "No fold is finished yet, so there is no score."
     elif summary.planned and summary.finished < summary.planned:
@@ -44,6 +47,11 @@ def _data(summary: RunSummary) -> Iterator[str]:
             f"Only {summary.finished} of {summary.planned} folds are finished: out-of-fold scores cover the images of "
             f"those folds{images}, and test predictions average their networks only."
         )
+
+
+def _data(summary: RunSummary) -> Iterator[str]:
+    if summary.synthetic:
+        yield "The data is simulated: the scores show that the pipeline works and say nothing about real seismic."
     for fold, epoch in summary.diverged.items():
         yield (
             f"Training of fold {fold} diverged: the validation loss of epoch {epoch} was not finite. It stopped there "
@@ -146,13 +154,11 @@ def _postprocessing(summary: RunSummary) -> Iterator[str]:
     mean, (low, high) = content["tuning_gain"]["mean"], content["tuning_gain"]["interval"]
     verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no significant difference"
     yield f"Compare tuned post-processing by the cross-fitted score: {how}."
-    yield (
-        f"Tuning changed the score at 0.5 by {page.gain(mean)} (95 % interval {page.gain(low)} to {page.gain(high)}): "
-        f"{verdict}."
-    )
+    changed = f"the score at 0.5 by {page.gain(mean)} (95 % interval {page.gain(low)} to {page.gain(high)}): {verdict}."
     if not summary.tuned:
-        yield "Masks use threshold 0.5; nothing tuned enters them."
+        yield f"Tuning was tried and is not used: masks use threshold 0.5. It would change {changed}"
         return
+    yield f"Tuning changed {changed}"
     if "steps" in content and not content["cross_fitted"].get("nested"):
         yield (
             f"Which of the {len(content['steps'])} post-processing steps are used was selected by the cross-fitted "

@@ -1,7 +1,7 @@
 """Which trace lies where: line numbers from the trace headers, with the evidence for each choice.
 
 Nothing assumes a full grid or an order of the traces. A bin is an inline and a crossline number; where several traces
-lie in one bin, the first stands for it.
+lie in one bin, the first live one stands for it.
 """
 
 from dataclasses import dataclass
@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saltseg.errors import InputError
+from saltseg.seismic.axes import Axis, axis, distinct
 from saltseg.seismic.headers import Layout
 from saltseg.seismic.traces import CHANNEL, OFFSET, RECORD, Fields, coordinates
 
@@ -19,37 +20,6 @@ UNIQUE = 0.8  # share of traces with a bin of their own in a stacked file; the r
 DENSE = 1.5  # traces per line in both directions: fewer are a line through a survey, not a volume
 SPARSE = 0.02  # share of the grid that has traces: with less, a trace has a wrong number
 _FIT_TRACES = 100_000  # for the fit of coordinates
-
-
-@dataclass(frozen=True)
-class Axis:
-    """Numbers of one header field.
-
-    Attributes:
-        first, last: smallest and largest.
-        step: most frequent difference of neighboring numbers, 1 for a single one.
-        count: of distinct numbers.
-        regular: share of differences that are a multiple of the step, in [0, 1].
-    """
-
-    first: int
-    last: int
-    step: int
-    count: int
-    regular: float
-
-    @property
-    def length(self) -> int:
-        """Positions from the first to the last number."""
-        return round((self.last - self.first) / self.step) + 1
-
-    def positions(self, numbers: np.ndarray) -> np.ndarray:
-        """Positions from 0 of numbers, int64; numbers between two positions go to the nearest."""
-        return np.rint((numbers.astype(np.int64) - self.first) / self.step).astype(np.int64)
-
-    def numbers(self, positions: np.ndarray) -> np.ndarray:
-        """The inverse of `positions` on the grid, int64."""
-        return self.first + self.step * positions.astype(np.int64)
 
 
 @dataclass(frozen=True)
@@ -79,6 +49,10 @@ class Candidate:
     def bytes(self) -> str:
         return f"{self.inline_byte}/{self.crossline_byte}" if self.inline_byte else f"CDP {self.crossline_byte}"
 
+    def positions(self, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
+        """Positions of all traces along the inline and the crossline axis, int64 (traces,) each."""
+        return _positions(fields, self.inline_byte, self.inline), _positions(fields, self.crossline_byte, self.crossline)
+
 
 @dataclass(frozen=True)
 class Geometry:
@@ -95,30 +69,6 @@ class Geometry:
     reason: str
     candidates: tuple[Candidate, ...]
     chosen: Candidate | None
-
-
-def axis(values: np.ndarray) -> Axis:
-    """The `Axis` of a header field, int (traces,)."""
-    distinct = _distinct(values)
-    if len(distinct) == 1:
-        return Axis(int(distinct[0]), int(distinct[0]), 1, 1, 1.0)
-    differences, counts = np.unique(np.diff(distinct), return_counts=True)
-    step = int(differences[counts.argmax()])
-    regular = float(counts[differences % step == 0].sum() / counts.sum())
-    if regular < 1 - 1e-2:  # no one step
-        step = int(np.gcd.reduce(differences))
-    return Axis(int(distinct[0]), int(distinct[-1]), step, len(distinct), regular)
-
-
-def _distinct(values: np.ndarray) -> np.ndarray:
-    """Sorted distinct values, int64; without sorting where they lie close together."""
-    first, last = int(values.min()), int(values.max())
-    if last - first > 8 * len(values) + 1000:
-        ordered = np.sort(values).astype(np.int64)  # numpy's own `unique` hashes, which takes ten times as long
-        return ordered[np.diff(ordered, prepend=ordered[0] - 1) != 0]
-    present = np.zeros(last - first + 1, bool)
-    present[values.astype(np.int64) - first] = True
-    return np.flatnonzero(present) + first
 
 
 def find_geometry(
@@ -161,10 +111,8 @@ def _candidate(fields: Fields, axes: dict[int, Axis], inline_byte: int | None, c
             axes[byte] = axis(fields[byte])
     crossline = axes[crossline_byte]
     inline = Axis(0, 0, 1, 1, 1.0) if inline_byte is None else axes[inline_byte]
-    j = crossline.positions(fields[crossline_byte])
-    i = np.zeros_like(j) if inline_byte is None else inline.positions(fields[inline_byte])
-    traces = len(j)
-    bins = traces if traces in (inline.count, crossline.count) else count_bins(i, j)
+    i, j = _positions(fields, inline_byte, inline), _positions(fields, crossline_byte, crossline)
+    traces, bins = len(j), count_bins(i, j)
     unique, filled = bins / traces, bins / (inline.length * crossline.length)
     kind = ""
     if unique >= UNIQUE and traces >= 2:
@@ -172,8 +120,18 @@ def _candidate(fields: Fields, axes: dict[int, Axis], inline_byte: int | None, c
             kind = "line"
         elif traces >= DENSE * max(inline.count, crossline.count):
             kind = "volume"
-    misfit = _misfit(fields, i, j) if kind == "volume" else None
+    misfit = None
+    if kind == "volume":
+        astray = crossline.strays(fields[crossline_byte])
+        if inline_byte is not None:
+            astray = astray | inline.strays(fields[inline_byte])
+        misfit = _misfit(fields, i, j, ~astray)
     return Candidate(inline_byte, crossline_byte, inline, crossline, unique, filled, misfit, kind)
+
+
+def _positions(fields: Fields, byte: int | None, along: Axis) -> np.ndarray:
+    """Position of each trace along an axis, int64 (traces,); 0 without a byte."""
+    return np.zeros(len(fields[CDP]), np.int64) if byte is None else along.positions(fields[byte])
 
 
 def count_bins(*positions: np.ndarray) -> int:
@@ -185,16 +143,19 @@ def count_bins(*positions: np.ndarray) -> int:
             key = np.unique(key, return_inverse=True)[1]
             size = int(key.max()) + 1
         key, size = key * length + part, size * length
-    return len(_distinct(key))
+    return len(distinct(key))
 
 
-def _misfit(fields: Fields, i: np.ndarray, j: np.ndarray) -> float | None:
-    """Distance of the coordinates from the best regular grid over positions, in bins; None without coordinates."""
+def _misfit(fields: Fields, i: np.ndarray, j: np.ndarray, used: np.ndarray) -> float | None:
+    """Distance of the coordinates from the best regular grid over positions, in bins; None without coordinates.
+
+    used: bool (traces,), the traces that count.
+    """
     found, x, y = coordinates(fields)
     if found is None:
         return None
-    some = slice(None, None, -(-len(i) // _FIT_TRACES))
-    design = np.column_stack([np.ones(len(i[some])), i[some], j[some]]).astype(np.float64)
+    some = np.flatnonzero(used)[:: -(-len(i) // _FIT_TRACES)]
+    design = np.column_stack([np.ones(len(some)), i[some], j[some]]).astype(np.float64)
     target = np.column_stack([x[some], y[some]])
     fit = np.linalg.lstsq(design, target, rcond=None)[0]
     residual = float(np.sqrt(((target - design @ fit) ** 2).sum(1).mean()))
@@ -228,8 +189,7 @@ def _prestack(fields: Fields, candidates: tuple[Candidate, ...]) -> Geometry | N
     for c in candidates:
         if offset.count == 1 or c.crossline.count == 1 or c.unique >= UNIQUE:
             continue
-        j = c.crossline.positions(fields[c.crossline_byte])
-        i = np.zeros_like(j) if c.inline_byte is None else c.inline.positions(fields[c.inline_byte])
+        i, j = c.positions(fields)
         traces, k = len(j), offset.positions(fields[OFFSET])
         if count_bins(i, j, k) >= UNIQUE * traces:
             each = traces / count_bins(i, j)

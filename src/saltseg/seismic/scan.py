@@ -8,8 +8,9 @@ import numpy as np
 
 from saltseg.seismic import index, traces
 from saltseg.seismic.amplitudes import MAX_TRACES, Amplitudes, sample_amplitudes
+from saltseg.seismic.axes import Axis
 from saltseg.seismic.headers import ORDER_NAMES, Layout, read_layout
-from saltseg.seismic.index import Axis, Candidate, Geometry
+from saltseg.seismic.index import Candidate, Geometry
 from saltseg.seismic.volume import SLAB_BYTES
 
 PERCENTILES = (0.5, 1, 50, 99, 99.5)
@@ -122,8 +123,7 @@ def scan(
 
 
 def _bins(fields: traces.Fields, chosen: Candidate) -> Bins:
-    j = chosen.crossline.positions(fields[chosen.crossline_byte])
-    i = np.zeros_like(j) if chosen.inline_byte is None else chosen.inline.positions(fields[chosen.inline_byte])
+    i, j = chosen.positions(fields)
     rows, columns = chosen.inline.length, chosen.crossline.length
     if rows * columns > len(j) / index.SPARSE:  # a wrong number; the grid may not fit into memory
         used = index.count_bins(i, j)

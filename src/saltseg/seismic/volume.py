@@ -8,8 +8,9 @@ import numpy as np
 
 from saltseg.errors import InputError
 from saltseg.seismic import index
+from saltseg.seismic.axes import Axis
 from saltseg.seismic.headers import Layout, read_layout
-from saltseg.seismic.index import Axis, Candidate, Geometry
+from saltseg.seismic.index import Candidate, Geometry
 from saltseg.seismic.traces import Fields, coordinates, delays_ms, read_index, read_traces
 
 _ONE = Axis(0, 0, 1, 1, 1.0)  # of lines that have no number
@@ -44,7 +45,7 @@ class Line:
         numbers: of the traces across the section (crossline, inline or CDP numbers), int64 (W,), gaps included.
         traces: position of each trace in the file, int64 (W,); -1 in a gap.
         amplitudes: float32 (samples, W), a view of (W, samples); 0 in gaps, and where the file has NaN or infinity.
-        live: bool (W,); False for gaps and for dead traces, which hold one value.
+        live: bool (W,); False for gaps, dead traces, which hold one value, and traces with a number off the grid.
     """
 
     direction: str
@@ -83,7 +84,7 @@ class Survey:
             of the file.
         x, y: coordinates of each trace, the scalar applied, float64 (traces,).
         delays_ms: time or depth of the first sample of each trace, float64 (traces,).
-        representatives: for each trace the first one in its bin, int64 (traces,).
+        representatives: for each trace the first one in its bin, int64 (traces,); it names the bin and may be dead.
         arguments: of `open`, for another process to read it again.
     """
 
@@ -97,6 +98,7 @@ class Survey:
         self.delays_ms = delays_ms(fields)
         self.inlines, self.crosslines, inline, crossline = _line_numbers(layout.traces, fields, geometry.chosen)
         i, j = inline.positions(self.inlines), crossline.positions(self.crosslines)
+        self._astray = inline.strays(self.inlines) | crossline.strays(self.crosslines)
         if geometry.kind == "volume":
             self._orders = {"inline": _Order(i, j, inline, crossline), "crossline": _Order(j, i, crossline, inline)}
         else:
@@ -157,15 +159,16 @@ class Survey:
             start = stop
         return slabs
 
-    def columns(self, direction: str, line: int) -> tuple[np.ndarray, np.ndarray]:
-        """`Line.numbers` and `Line.traces` of the line at a position, without reading samples."""
+    def columns(self, direction: str, line: int, dead: np.ndarray | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """`Line.numbers` and `Line.traces` of the line at a position, without reading samples.
+
+        Of several traces in a bin the first stands there, or the first that is not among ``dead``, int (n,).
+        """
         order = self._orders[direction]
         positions, traces = order.line(line)
         grid = np.arange(positions[0], positions[-1] + 1)
-        columns = np.full(len(grid), -1, np.int64)
-        # Backwards, so that the first of the traces in a bin stays.
-        columns[positions[::-1] - positions[0]] = traces[::-1]
-        return order.across.numbers(grid), columns
+        avoided = np.zeros(len(traces), bool) if dead is None else np.isin(traces, dead)
+        return order.across.numbers(grid), _placed(len(grid), positions - positions[0], traces, avoided)
 
     def traces(self, slab: Slab) -> np.ndarray:
         """All traces in a slab, duplicates too, int64 in rising order."""
@@ -174,15 +177,15 @@ class Survey:
 
     def read(self, slab: Slab) -> list[Line]:
         """Read the lines of a slab; raises InputError where the file cannot be read."""
-        columns = [self.columns(slab.direction, line) for line in range(slab.start, slab.stop)]
-        wanted = np.unique(np.concatenate([traces[traces >= 0] for _, traces in columns]))
+        wanted = self.traces(slab)
         rows = read_traces(self.layout, wanted)
         low, high = rows.min(1), rows.max(1)
         bad = ~np.isfinite(low) | ~np.isfinite(high)
         if bad.any():
             rows[bad] = np.nan_to_num(rows[bad], nan=0, posinf=0, neginf=0)
             low[bad], high[bad] = rows[bad].min(1), rows[bad].max(1)
-        live = low != high
+        live = (low != high) & ~self._astray[wanted]
+        columns = [self.columns(slab.direction, line, wanted[~live]) for line in range(slab.start, slab.stop)]
         numbers = self.line_numbers(slab.direction)[slab.start : slab.stop]
         return [
             _line(slab.direction, int(number), *pair, wanted, rows, live)
@@ -203,14 +206,22 @@ class Survey:
             sections: for each line (samples, W), all of one dtype.
 
         Returns:
-            (n, samples) of that dtype; 0 for dead traces. Duplicates get the values of their bin.
+            (n, samples) of that dtype; 0 in bins without a live trace. Duplicates get the values of their bin.
         """
         traces = self.traces(slab)
         rows = np.zeros((len(traces), self.layout.samples), sections[0].dtype)
         for line, section in zip(lines, sections, strict=True):
             assert section.shape == line.amplitudes.shape, f"{section.shape} for a line {line.amplitudes.shape}"
-            rows[np.searchsorted(traces, line.traces[line.live])] = section[:, line.live].T
+            rows[np.searchsorted(traces, self.representatives[line.traces[line.live]])] = section[:, line.live].T
         return rows[np.searchsorted(traces, self.representatives[traces])]
+
+
+def _placed(length: int, at: np.ndarray, traces: np.ndarray, avoided: np.ndarray) -> np.ndarray:
+    """Traces at their positions ``at``, int64 (length,), -1 elsewhere; the first, or first not avoided, of several."""
+    placed = np.full(length, -1, np.int64)
+    for part in (avoided, ~avoided):
+        placed[at[part][::-1]] = traces[part][::-1]  # what is written last stays
+    return placed
 
 
 def _line_numbers(traces: int, fields: Fields, chosen: Candidate | None) -> tuple[np.ndarray, np.ndarray, Axis, Axis]:

@@ -58,7 +58,7 @@ def main_kind(records: Sequence[Record]) -> str:
 def compare(variant: str, own: Sequence[Record], reference: str, others: Sequence[Record]) -> VariantResult:
     """Pair a variant with its reference, seed by seed and image by image.
 
-    The interval is over images: it does not hold the noise between trainings (`seed_noise`).
+    The interval is over images: it does not cover the noise between trainings (`seed_noise`).
     """
     of_seed = {record.seed: record for record in others}
     pairs = [(record, of_seed[record.seed]) for record in own if record.seed in of_seed]
