@@ -108,8 +108,8 @@ def test_one_process_makes_a_folder_and_a_killed_one_leaves_nothing_behind(befor
 
 
 def test_a_process_killed_between_the_two_renames_has_lost_nothing(tmp_path: Path) -> None:
-    (tmp_path / ".folder.old" / "first").mkdir(parents=True)
-    (tmp_path / ".folder.new" / "second").mkdir(parents=True)
+    (tmp_path / ".folder.saltseg.old" / "first").mkdir(parents=True)
+    (tmp_path / ".folder.saltseg.new" / "second").mkdir(parents=True)
     with pytest.raises(InputError, match=r"folder exists"), io.atomic_dir(tmp_path / "folder"):
         pytest.fail("it is there again")
     assert [path.name for path in tmp_path.rglob("*")] == ["folder", "first"]
@@ -153,9 +153,9 @@ def test_temporary_files_of_killed_processes_go_and_those_of_live_ones_stay(tmp_
 
 def test_whoever_makes_a_folder_cleans_up_after_those_that_were_killed(tmp_path: Path) -> None:
     for name in ("killed", "swapped"):
-        (tmp_path / f".{name}.lock").touch()
-        (tmp_path / f".{name}.new" / "half").mkdir(parents=True)
-    (tmp_path / ".swapped.old" / "whole").mkdir(parents=True)  # killed between the two renames
+        (tmp_path / f".{name}.saltseg.lock").touch()
+        (tmp_path / f".{name}.saltseg.new" / "half").mkdir(parents=True)
+    (tmp_path / ".swapped.saltseg.old" / "whole").mkdir(parents=True)  # killed between the two renames
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
     live = subprocess.Popen([sys.executable, "-c", HOLD, str(tmp_path / "live")], text=True, **pipes)
     try:
@@ -163,12 +163,23 @@ def test_whoever_makes_a_folder_cleans_up_after_those_that_were_killed(tmp_path:
         assert live.stdout.readline() == "held\n"
         with io.atomic_dir(tmp_path / "other"):
             pass
-        left = {".live.lock", ".live.new", "half", "other", "swapped", "whole"}
+        left = {".live.saltseg.lock", ".live.saltseg.new", "half", "other", "swapped", "whole"}
         assert {path.name for path in tmp_path.rglob("*")} == left
         live.communicate("")
     finally:
         live.kill()
     assert {path.name for path in tmp_path.iterdir()} == {"live", "other", "swapped"}
+
+
+def test_hidden_files_of_other_programs_are_left_alone(tmp_path: Path) -> None:
+    theirs = [".project.lock", ".data.lock", ".out.lock", ".project.new/x", ".data.old/y", ".out.new/z", ".out.old/z"]
+    for name in theirs:
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        (tmp_path / name).touch()
+    with io.atomic_dir(tmp_path / "out"):
+        pass
+    files = {str(path.relative_to(tmp_path)) for path in tmp_path.rglob("*") if path.is_file()}
+    assert files == set(theirs)
 
 
 @pytest.mark.skipif(sys.platform == "win32", reason="Windows syncs no folders")

@@ -236,7 +236,7 @@ def test_runs_and_blends_are_found_and_misspelt_ones_named(tmp_path: Path) -> No
     for name in ("tgs-unet", "demo"):
         finished(runs.run_dir(tmp_path, name))
     finished(runs.RunDir(tmp_path / "blends" / "best"))
-    finished(runs.RunDir(tmp_path / "blends" / ".half.new"))  # left by a process that was killed
+    finished(runs.RunDir(tmp_path / "blends" / ".half.saltseg.new"))  # left by a process that was killed
     (tmp_path / "runs" / "abandoned").mkdir()
     assert [run.name for run in runs.all_runs(tmp_path)] == ["demo", "tgs-unet", "best"]
     assert runs.existing_run(tmp_path, "best").path == tmp_path / "blends" / "best"
@@ -250,12 +250,12 @@ def test_runs_and_blends_are_found_and_misspelt_ones_named(tmp_path: Path) -> No
 def test_what_a_killed_process_left_is_listed_nowhere_and_not_under_version_control(tmp_path: Path) -> None:
     finished(runs.run_dir(tmp_path, "demo"))
     for kind in ("runs", "blends", "published"):
-        left = finished(runs.RunDir(tmp_path / kind / ".half.new"), 0)
+        left = finished(runs.RunDir(tmp_path / kind / ".half.saltseg.new"), 0)
         io.write_csv(left.image_scores, [{"id": "a"}])
     assert [run.name for run in runs.all_runs(tmp_path)] == ["demo"]
     with pytest.raises(InputError, match=r"^unknown run 'zzz'; known: demo$"):
         runs.existing_run(tmp_path, "zzz", published=True)
-    command = ["git", "check-ignore", "output/published/.x.new/config.yaml", "output/published/x/config.yaml"]
+    command = ["git", "check-ignore", "output/published/.x.saltseg.new/config.yaml", "output/published/x/config.yaml"]
     done = subprocess.run(command, capture_output=True, text=True, cwd=Path(__file__).parents[1], check=False)
     assert done.returncode == 128 or done.stdout.split() == command[2:3]  # 128: no repository
 

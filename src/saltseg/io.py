@@ -32,6 +32,7 @@ MAX_TEXT_BYTES = 20_000_000  # of a JSON or CSV file: scores of 400,000 images
 BOUNDED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
 
 PATIENCE = "SALTSEG_LOCK_SECONDS"
+OURS = ".saltseg"  # in hidden names beside a folder that is being made, so that those of other programs are left alone
 
 # ---------------------------------------------------------------- atomic files and folders
 
@@ -90,10 +91,10 @@ def atomic_dir(path: Path, replace: bool = False) -> Iterator[Path]:
     """
     lock, new, old = _beside(path)
     taken = InputError(f"{path} exists; choose another name or remove it")
-    for other in path.parent.glob(".*.lock"):  # of folders that are being made, or that a killed process was making
+    for other in path.parent.glob(f".*{OURS}.lock"):  # of folders being made, or that a killed process was making
         if other != lock:
             with suppress(InputError), locked(other, other):
-                _recover(other.with_name(other.name[1 : -len(".lock")]))
+                _recover(other.with_name(other.name[1 : -len(f"{OURS}.lock")]))
                 other.unlink()
     with locked(lock, path):
         try:
@@ -113,7 +114,7 @@ def atomic_dir(path: Path, replace: bool = False) -> Iterator[Path]:
 
 def _beside(path: Path) -> tuple[Path, Path, Path]:
     """The lock of a folder, its next and its last version."""
-    lock, new, old = (path.with_name(f".{path.name}.{kind}") for kind in ("lock", "new", "old"))
+    lock, new, old = (path.with_name(f".{path.name}{OURS}.{kind}") for kind in ("lock", "new", "old"))
     return lock, new, old
 
 

@@ -28,11 +28,12 @@ LEAKAGE = "these contain the validation masks; use {teacher} instead"  # way out
 
 def record(**entries: Any) -> dict[str, Any]:
     """Versions, commit, command and time, followed by ``entries`` (dataset, hashes, …); ready for JSON."""
+    changes = _git("status", "--porcelain", "--untracked-files=no")
     packages = ("torch", "lightning", "segmentation-models-pytorch", "timm", "albumentations", "numpy")
     return {
         "saltseg": __version__,
         "git_commit": git_commit(),
-        "git_dirty": bool(_git("status", "--porcelain", "--untracked-files=no")),
+        "git_dirty": None if changes is None else bool(changes),
         "python": platform.python_version(),
         **{name: _installed(name) for name in packages},
         "machine": f"{platform.system()} {platform.machine()}, {os.cpu_count()} cores{_processor()}",
@@ -43,7 +44,7 @@ def record(**entries: Any) -> dict[str, Any]:
 
 
 def git_commit() -> str | None:
-    """The commit of the code that runs; None where git does not tell."""
+    """The commit of the code that runs; None where git does not tell, or the package is in no checkout of its own."""
     return _git("rev-parse", "HEAD")
 
 
@@ -74,7 +75,9 @@ def _installed(package: str) -> str | None:
 
 
 def _git(*arguments: str) -> str | None:
-    root = Path(__file__).parent
+    root = Path(__file__).parents[2]
+    if not (root / "setup.cfg").is_file():  # installed in an environment, which another repository may hold
+        return None
     try:
         result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
     except (OSError, subprocess.SubprocessError):
@@ -162,14 +165,20 @@ def trained_on_labels_of(run: RunDir, root: Path) -> bool | None:
     recorded = run.read_provenance()
     if "dataset_hash" not in recorded:  # a pretraining, which uses no labels
         return False
-    if recorded["dataset_hash"] == competition.fingerprint(root):
+    if _has_fingerprint(root, recorded["dataset_hash"]):
         return True
     other = root.parent / recorded["dataset"]
+    if not _has_fingerprint(other, recorded["dataset_hash"]):
+        return None
+    return bool(competition.salt_rows(root) & competition.salt_rows(other))
+
+
+def _has_fingerprint(root: Path, fingerprint: str) -> bool:
+    """Whether a dataset is the one with this fingerprint; False for one that is missing or cannot be trained on."""
     try:
-        unchanged = competition.fingerprint(other) == recorded["dataset_hash"]
+        return competition.fingerprint(root) == fingerprint
     except InputError:
-        unchanged = False
-    return bool(competition.salt_rows(root) & competition.salt_rows(other)) if unchanged else None
+        return False
 
 
 def _may_know_test_images(run: RunDir, root: Path) -> bool:

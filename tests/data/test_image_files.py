@@ -310,7 +310,7 @@ def test_folder_of_images_of_any_size_and_format(tmp_path):
     put(tmp_path / "d.jpg", np.full((16, 16, 3), 130, np.uint8))
     for name in ("notes.txt", ".DS_Store", "._a.png", "Thumbs.db", "desktop.ini", "Icon\r"):
         (tmp_path / name).write_text("no image")
-    images = image_files.read_folder(tmp_path)
+    images = list(image_files.read_folder(tmp_path))
     assert [name for name, _ in images] == ["a", "b", "c", "d"]
     read = dict(images)
     assert read["b"].tolist() == [[0, 1, 1], [128, 255, 255]]  # value / 257, rounded
@@ -320,19 +320,18 @@ def test_folder_of_images_of_any_size_and_format(tmp_path):
     assert {image.dtype for _, image in images} == {np.dtype(np.uint8)}
     paths, left_out = image_files.list_folder(tmp_path)
     assert ([path.name for path in paths], left_out) == (["a.tif", "b.png", "c.BMP", "d.jpg"], ("notes.txt",))
-    assert [name for name, _ in image_files.read_folder(tmp_path, limit=2)] == ["a", "b"]
 
 
 def test_folder_refusals(tmp_path):
     with pytest.raises(InputError, match="is no folder"):
-        image_files.read_folder(tmp_path / "nowhere")
+        list(image_files.read_folder(tmp_path / "nowhere"))
     with pytest.raises(InputError, match=r"no \.png .* in "):
-        image_files.read_folder(tmp_path)
+        list(image_files.read_folder(tmp_path))
     put(tmp_path / "a.png", np.zeros((4, 4), np.uint8))
     put(tmp_path / "a.bmp", np.zeros((4, 4), np.uint8))
     with pytest.raises(InputError, match="a second image named 'a'"):
-        image_files.read_folder(tmp_path)
+        list(image_files.read_folder(tmp_path))
     (tmp_path / "a.bmp").unlink()
     os.close(os.open(os.fsencode(tmp_path) + b"/\xff.png", os.O_CREAT))
     with pytest.raises(InputError, match=r"an image is named '\\udcff\.png', which no table can hold; rename it"):
-        image_files.read_folder(tmp_path)
+        list(image_files.read_folder(tmp_path))

@@ -119,9 +119,9 @@ def test_depths_are_read_as_far_as_they_can_be(make_dataset):
 
 
 def test_a_tile_without_a_section_is_one_of_its_own(make_dataset):
-    root = make_dataset(n_train=4, n_test=2)
+    root = make_dataset(n_train=6, n_test=2)
     ids = [*competition.train_ids(root), *competition.test_ids(root)]
-    cells = ["line 1", "", " ", "nan", "line 1", "line 2"]
+    cells = ["line 1", "", " ", "nan", "line 1", "line 2", "NA", "<NA>"]
     write(
         root / "sections.csv",
         ",id,section\n" + "".join(f"0,{id_},{cell}\n" for id_, cell in zip(ids, cells, strict=True)),
@@ -129,9 +129,9 @@ def test_a_tile_without_a_section_is_one_of_its_own(make_dataset):
     sections = competition.read_sections(root)
     assert sections is not None
     assert sections[ids[0]] == sections[ids[4]] == "line 1"
-    assert len(set(sections.values())) == 5
+    assert len(set(sections.values())) == 7
     notes = check_dataset(root)
-    assert [(p.is_note, len(p.places)) for p in notes] == [(True, 1), (True, 3)]
+    assert [(p.is_note, len(p.places)) for p in notes] == [(True, 1), (True, 5)]
 
 
 def test_sections_that_were_computed_lie_beside_the_dataset(make_dataset, tmp_path):

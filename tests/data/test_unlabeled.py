@@ -36,7 +36,10 @@ def test_larger_images_are_cut_into_tiles_that_cover_them(tmp_path: Path) -> Non
     (path / "tile.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
     found = unlabeled.read(path)
     assert found.ids == ("tile", "u0_0_0", "u0_0_74", "u0_0_149")
+    broken = path / "zzz.png"
+    broken.write_bytes(b"no image")  # never opened: the limit counts tiles, not files
     assert unlabeled.read(path, limit=2).ids == ("tile", "u0_0_0")
+    broken.unlink()
     assert np.array_equal(found.images, np.stack([tile, *(section[:, left : left + 101] for left in (0, 74, 149))]))
     (path / "u0_0_74.png").write_bytes(cv2.imencode(".png", tile)[1].tobytes())
     with pytest.raises(InputError, match=r"two tiles would have the id 'u0_0_74'; rename"):

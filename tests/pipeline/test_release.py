@@ -12,7 +12,7 @@ import torch
 from tiny_run import Trained, checkpoint, postprocess, salt, write_table
 
 import saltseg
-from saltseg import config, io, provenance, releases
+from saltseg import config, io, predictions, provenance, releases
 from saltseg.cli import app
 from saltseg.errors import InputError
 from saltseg.metrics import rle
@@ -102,10 +102,22 @@ def test_a_model_predicts_as_its_fold_and_nothing_of_the_run_is_needed(scored: T
     assert loaded.mask(image).all()
 
 
+def test_a_fold_that_was_finished_after_the_others_were_collected_is_refused(scored: Trained) -> None:
+    oof = predictions.load_predictions(scored.run.oof)
+    predictions.save_predictions(scored.run.oof, predictions.reorder(oof, oof.ids[np.asarray(oof.fold) != 1]))
+    with pytest.raises(InputError, match=r"fold 1 is not in .*oof.npz; first saltseg predict tiny-run, then"):
+        make(scored, fold=1)
+    assert not (scored.output.parent / "models" / "model").exists()
+
+
 def test_elsewhere_are_the_scores_of_evaluate(scored: Trained) -> None:
     found = {"run": "tiny-run", "dataset": "mine", "n": 9, "score_at_half": 0.3, "score_postprocessed": 0.4}
     io.write_json(scored.run.path / "on_mine.json", found | {"interval": [0.35, 0.45]})
-    assert "| mine | 9 | 0.4000 [0.3500, 0.4500] |" in make(scored).card.read_text()
+    card = make(scored).card.read_text()
+    assert "with the mean of the run's 3 networks" in card  # an older record does not say: all that are finished
+    assert "| mine | 9 | 0.4000 [0.3500, 0.4500] |" in card
+    io.write_json(scored.run.path / "on_mine.json", found | {"interval": [0.35, 0.45], "networks": 2})
+    assert "with the mean of the run's 2 networks" in make(scored, "other").card.read_text()
 
 
 # ---------------------------------------------------------------- licenses

@@ -31,6 +31,12 @@ def test_the_networks_of_a_blend_are_its_members_with_a_weight(trained: Trained)
     assert tune.networks_averaged(trained.run) == 2
 
 
+def test_the_networks_of_a_run_are_its_snapshots(trained: Trained) -> None:
+    changes = {"train.schedule": "cosine", "train.schedule.num_cycles": 2, "train.checkpoint": "snapshots"}
+    trained.write_settings(config.change(trained.settings, changes))
+    assert tune.networks_averaged(trained.run) == 2
+
+
 def half(trained: Trained) -> dict:
     write_faint_oof(trained)
     trained.write_settings(replace(trained.settings, predict=config.PredictConfig(postprocessing="half")))

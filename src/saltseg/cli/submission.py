@@ -103,7 +103,8 @@ def submit(
     print(f"submission: {source.submission}")
     tuned = schemas.read((other or source).postprocess)
     if tuned["selected"] == "tuned" and "networks" in tuned:
-        print(*caveats.averaging(tuned["networks"], tuned["networks"] * len(tuned["folds"])), sep="\n")
+        folds = len(source.finished_folds()) or len(tuned["folds"])  # of a blend those that it was tuned on
+        print(*caveats.averaging(tuned["networks"], tune.networks_averaged(source) * folds), sep="\n")
     if other is not None:
         print(f"post-processing of {other.name}: {caveats.describe_postprocessing(tune.postprocessing_of(source))}")
     if score:
@@ -198,6 +199,6 @@ def evaluate(
     io.write_json(target, found)
     print(json.dumps(found, indent=2))
     if not found["compared_with_training"]:
-        print("note: the images were not compared with those of the training, which are not here")
+        print("note: not all data that it learned from are here, so the images were not compared with all of them")
     print(f"written: {target}")
     return 0 if is_model else ["saltseg", "leaderboard"]

@@ -191,7 +191,7 @@ def read_sections(root: Path) -> dict[str, str] | None:
 
 def has_section(cell: str) -> bool:
     """Whether a cell of the column ``section`` names one."""
-    return cell.lower() not in ("", "nan", "none", "null")
+    return cell.lower() not in ("", "nan", "none", "null", "na", "n/a", "<na>")
 
 
 # ---------------------------------------------------------------- images and masks

@@ -258,16 +258,15 @@ def to_mask(path: Path, pixels: np.ndarray) -> np.ndarray:
     return (pixels != 0).astype(np.uint8)
 
 
-def read_folder(folder: Path, limit: int | None = None) -> list[tuple[str, np.ndarray]]:
-    """Read the PNG, JPG, TIF and BMP files of a folder, of any size up to `MAX_PIXELS`.
+def read_folder(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Read the PNG, JPG, TIF and BMP files of a folder one by one, of any size up to `MAX_PIXELS`.
 
     16-bit images are divided by 257 (their bit depth), never by their own maximum.
 
     Args:
         folder: only files directly in it, without hidden ones.
-        limit: only the first so many, by path.
 
-    Returns:
+    Yields:
         Pairs of name without suffix and uint8 (H, W), sorted by path.
 
     Raises:
@@ -275,12 +274,12 @@ def read_folder(folder: Path, limit: int | None = None) -> list[tuple[str, np.nd
             name.
     """
     paths, _ = list_folder(folder)
-    images: dict[str, np.ndarray] = {}
-    for path in paths[:limit]:
-        if path.stem in images:
+    names: set[str] = set()
+    for path in paths:
+        if path.stem in names:
             raise InputError(f"{path}: a second image named {path.stem!r} in the folder; rename one of them")
-        images[path.stem] = read_gray(path)
-    return list(images.items())
+        names.add(path.stem)
+        yield path.stem, read_gray(path)
 
 
 def list_folder(folder: Path) -> tuple[list[Path], tuple[str, ...]]:

@@ -1,7 +1,9 @@
 """Unlabeled tiles from a folder of images, without the labeled and test images of a dataset."""
 
 import hashlib
+import itertools
 import math
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -27,10 +29,20 @@ def read(folder: Path, limit: int | None = None) -> Images:
         InputError: an image is smaller than a tile or neither a tile nor a section, or two tiles have one id.
     """
     ids, tiles = list[str](), list[np.ndarray]()
-    for id_, image in read_folder(folder, limit):
+    for id_, tile in itertools.islice(_tiles(folder), limit):
+        ids.append(id_)
+        tiles.append(tile)
+    if len(set(ids)) < len(ids):
+        repeated = next(id_ for id_ in ids if ids.count(id_) > 1)
+        raise InputError(f"{folder}: two tiles would have the id {repeated!r}; rename the image of that name")
+    return Images(tuple(ids), np.stack(tiles))
+
+
+def _tiles(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
+    """Id and pixels of each tile; one image at a time is in memory."""
+    for id_, image in read_folder(folder):
         if image.shape == SHAPE:
-            ids.append(id_)
-            tiles.append(image)
+            yield id_, image
             continue
         (height, width), (tile, _) = image.shape, SHAPE
         if min(height, width) < tile or max(height, width) < 2 * tile:
@@ -39,13 +51,7 @@ def read(folder: Path, limit: int | None = None) -> Images:
                 "that and one side of 202; rescale it or leave it out"
             )
         for top, left in corners(height, width):
-            ids.append(f"{id_}_{top}_{left}")
-            tiles.append(image[top : top + tile, left : left + tile])
-    ids, tiles = ids[:limit], tiles[:limit]
-    if len(set(ids)) < len(ids):
-        repeated = next(id_ for id_ in ids if ids.count(id_) > 1)
-        raise InputError(f"{folder}: two tiles would have the id {repeated!r}; rename the image of that name")
-    return Images(tuple(ids), np.stack(tiles))
+            yield f"{id_}_{top}_{left}", image[top : top + tile, left : left + tile].copy()
 
 
 def corners(height: int, width: int) -> list[tuple[int, int]]:

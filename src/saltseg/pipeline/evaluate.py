@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from tqdm import tqdm
 
-from saltseg import predictions
+from saltseg import config, predictions, provenance
 from saltseg.config import Runtime
 from saltseg.data import competition, duplicates
 from saltseg.errors import InputError
@@ -30,15 +30,15 @@ def evaluate(
     """Score the mean over a run's folds, or a model, on another dataset.
 
     Returns:
-        ``run``, ``dataset`` (names); ``n`` (images); ``always_empty`` (the score of empty masks); ``score_at_half``
-        (threshold 0.5); ``score_postprocessed`` (with the run's post-processing, which was tuned on its own dataset)
-        and its 95 % bootstrap ``interval``, ``by`` image or section; ``pixel`` (see `pixels.PixelScores`, threshold
-        0.5); ``compared_with_training`` (whether the images were compared with those of the training, which are not
-        there for most models).
+        ``run``, ``dataset`` (names); ``n`` (images); ``networks`` (whose mean is scored); ``always_empty`` (the score
+        of empty masks); ``score_at_half`` (threshold 0.5); ``score_postprocessed`` (with the run's post-processing,
+        which was tuned on its own dataset) and its 95 % bootstrap ``interval``, ``by`` image or section; ``pixel`` (see
+        `pixels.PixelScores`, threshold 0.5); ``compared_with_training`` (whether the images were compared with those of
+        the training, which are not there for most models, and whether the data of all that it learned from are known).
 
     Raises:
-        InputError: the dataset is that of the training or shares an id or the pixels of a tile with it, or the run has
-            no finished fold.
+        InputError: the dataset is that of the training or shares an id or the pixels of a tile with it, something that
+            it learned from was trained on the same labels, or the run has no finished fold.
     """
     from saltseg.inference import predict
 
@@ -47,6 +47,7 @@ def evaluate(
     trained = _training_tiles(source, workspace, root)
     if trained is not None:
         _require_other_images(dataset, labeled, trained)
+    all_known = _require_other_ancestors(source, workspace, root)
     settings, networks_of_folds, postprocessing = _load(source, runtime)
     parts = []
     with tqdm(desc="predicting", total=len(networks_of_folds) * len(labeled.ids), unit="img", mininterval=1) as bar:
@@ -61,13 +62,14 @@ def evaluate(
         "run": source.name,
         "dataset": dataset,
         "n": len(labeled.ids),
+        "networks": sum(map(len, networks_of_folds)),
         "always_empty": float((~labeled.masks.any(axis=(1, 2))).mean()),
         "score_at_half": average_precision.score(at_half, labeled.masks),
         "score_postprocessed": score.mean,
         "interval": score.interval,
         "by": bootstrap.resampled(sections),
         "pixel": vars(pixels.pixel_scores(at_half, labeled.masks)),
-        "compared_with_training": trained is not None,
+        "compared_with_training": trained is not None and all_known,
     }
 
 
@@ -99,6 +101,23 @@ def _training_tiles(source: RunDir | ModelDir, workspace: Workspace, root: Path)
         raise InputError(f"{source.name} was trained on {root.name}; its score there is in {source.card}")
     training = workspace.input_dir / recorded["dataset"]
     return competition.read_train(training) if _fingerprint(training) == recorded["dataset_hash"] else None
+
+
+def _require_other_ancestors(source: RunDir | ModelDir, workspace: Workspace, root: Path) -> bool:
+    """Whether of everything that a run or model learned from it is known that it did not learn the labels of ``root``.
+
+    Raises InputError where it did.
+    """
+    known = True
+    for run in provenance.ancestors(config.load(source.config), workspace.output_dir):
+        learned = provenance.trained_on_labels_of(run, root)
+        if learned:
+            raise InputError(
+                f"{source.name} learned from {run.name}, which was trained on labels of {root.name}; "
+                "evaluate it on another dataset"
+            )
+        known = known and learned is not None
+    return known
 
 
 def _fingerprint(root: Path) -> str | None:

@@ -186,6 +186,10 @@ def require_small(paths: Sequence[Path]) -> None:
 def _score(run: RunDir, workspace: Workspace, fold: int) -> dict[str, Any]:
     """The score of the released networks: on the tiles of the fold, with post-processing fitted on other tiles."""
     rows = [row for row in compare.image_scores(run, workspace) if row["fold"] == fold]
+    if not rows:
+        raise InputError(
+            f"fold {fold} is not in {run.oof}; first saltseg predict {run.name}, then saltseg tune {run.name}"
+        )
     sections = bootstrap.clusters([row["section"] for row in rows]) if "section" in rows[0] else None
     half, tuned = (np.array([float(row[key]) for row in rows]) for key in ("score_at_half", "score_postprocessed_cv"))
     mean = bootstrap.mean_interval(tuned, sections)
@@ -257,4 +261,7 @@ def _elsewhere(run: RunDir) -> list[dict[str, Any]]:
     """What `saltseg evaluate` measured on other datasets, with all networks of the run."""
     found = [schemas.read(path) for path in sorted(run.path.glob("on_*.json"))]
     keys = ("dataset", "n", "score_postprocessed", "interval")
-    return [{**{key: scores[key] for key in keys}, "networks": len(run.trained_folds())} for scores in found]
+    return [
+        {**{key: scores[key] for key in keys}, "networks": scores.get("networks", len(run.trained_folds()))}
+        for scores in found
+    ]

@@ -1,12 +1,13 @@
 """Out-of-fold predictions → the post-processing of a run, ``postprocess.json``."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 from tqdm import tqdm
 
-from saltseg import io, predictions, schemas
+from saltseg import io, predictions, runs, schemas
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.metrics import average_precision, pixels
@@ -74,10 +75,24 @@ def postprocessing_of(run: RunDir) -> Postprocessing:
 
 
 def networks_averaged(run: RunDir) -> int:
-    """Networks behind each out-of-fold prediction: 1, or the members of a blend. Test predictions average all folds."""
+    """Networks behind each out-of-fold prediction: one, the snapshots of a run, or those of a blend's members.
+
+    A member without weight counts as none, and one that is gone as one. Test predictions average all folds.
+    """
     entries = run.read_provenance()
-    weights = entries.get("weights", [1] * len(entries.get("members", [run.name])))
-    return sum(weight > 0 for weight in weights)
+    members = entries.get("members", [])
+    if not members:
+        return (len(run.read_config().train.snapshot_epochs) if run.config.is_file() else 0) or 1
+    weights = entries.get("weights", [1] * len(members))
+    used = [name for name, weight in zip(members, weights, strict=True) if weight]
+    return sum(_networks_of_member(run.path.parents[1], name) for name in used)
+
+
+def _networks_of_member(output_dir: Path, name: str) -> int:
+    try:
+        return sum(map(networks_averaged, runs.leaf_runs(output_dir, name)))
+    except InputError:  # removed since, or damaged
+        return 1
 
 
 def own_postprocessing(run: RunDir) -> Postprocessing:

@@ -105,9 +105,8 @@ class RunSummary:
 
     @property
     def networks_per_fold(self) -> int:
-        """How many networks predict an out-of-fold image; a run that is gone counts as one."""
-        used = [config for name, config in self.configs.items() if self.weight_of_member.get(name) != 0]
-        return sum(len(config.train.snapshot_epochs) or 1 if config else 1 for config in used)
+        """How many networks predict an out-of-fold image, see `tune.networks_averaged`."""
+        return tune.networks_averaged(self.run)
 
     @property
     def networks(self) -> int:
