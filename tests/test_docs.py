@@ -12,6 +12,7 @@ from urllib.parse import unquote
 import cv2
 import numpy as np
 import pytest
+import segy_files
 import test_layering
 from tiny_run import Trained, checkpoint
 
@@ -203,6 +204,19 @@ def test_examples_run_and_print_what_they_say(page: str, number: int, capsys: py
     example = blocks(ROOT / page, "python")[number]
     exec(compile(example, page, "exec"), {})
     assert capsys.readouterr().out.splitlines() == re.findall(r"^print\(.*\)  # (.+)$", example, re.MULTILINE)
+
+
+def test_horizons_become_masks_as_the_tutorial_does(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two inlines of 4 ms, of which one has picks: salt from 8 ms to 20 ms at crosslines 11 and 13, none between."""
+    monkeypatch.chdir(tmp_path)
+    segy_files.write(tmp_path / "survey.sgy", segy_files.wave(6), segy_files.grid([1, 2], [11, 12, 13]))
+    Path("picks.csv").write_text("inline,crossline,top,base\n2,11,8,20\n2,13,8,20\n", encoding="utf-8")
+    (example,) = blocks(ROOT / "docs/tutorials/salt-in-a-survey.md", "python")
+    exec(compile(example, "tutorial", "exec"), {})
+    assert [path.name for path in Path("my_labels").iterdir()] == ["2.png"]
+    mask = cv2.imread("my_labels/2.png", cv2.IMREAD_UNCHANGED)
+    assert mask is not None
+    assert mask.T.tolist() == [[0, 0, 255, 255, 255, 0, 0, 0], [0] * 8, [0, 0, 255, 255, 255, 0, 0, 0]]
 
 
 def test_a_trained_run_predicts_an_image_as_the_example_does(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
