@@ -240,6 +240,7 @@ def test_no_score_of_such_a_run_appears_in_any_file(tmp_path: Path, capsys: pyte
         "dataset.json",
         "fold_0",
         "fold_1",
+        ".lock",
     }
     assert {path.name for path in run.path.iterdir()} == names
     assert "published/final/submission.csv" in of_final

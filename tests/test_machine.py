@@ -61,6 +61,27 @@ def test_our_own_errors_are_not_the_machine_s() -> None:
     raise_if_of_machine(ValueError("damaged"))
 
 
+class Wrong(torch.utils.data.Dataset[int]):
+    """Our own mistake, in a process that loads data."""
+
+    def __len__(self) -> int:
+        return 1
+
+    def __getitem__(self, index: int) -> int:
+        raise ValueError("ours")
+
+
+def test_a_process_that_loads_data_lacks_memory_only_if_it_was_killed() -> None:
+    error = raised(lambda: next(iter(torch.utils.data.DataLoader(Wrong(), num_workers=1))))
+    assert "DataLoader worker process 0" in str(error)
+    assert of_machine(error) == ""
+    for killed in (
+        "DataLoader worker (pid 17) is killed by signal: Killed. ",
+        "DataLoader worker (pid(s) 17, 18) exited unexpectedly",
+    ):
+        assert of_machine(RuntimeError(killed)).startswith("not enough memory (DataLoader worker (pid")
+
+
 @pytest.mark.parametrize("error", [MemoryError(), OSError(errno.EIO, "Input/output error")])
 def test_readers_do_not_blame_a_file_for_it(error: Exception, trained: Trained, monkeypatch) -> None:  # type: ignore[no-untyped-def]
     """Their advice is to delete the file, which may be the only copy."""

@@ -9,7 +9,8 @@ MAX_NAMES = 100  # that a message lists: timm alone knows 1,300 encoders
 # What libraries say where memory is short. Their errors are of many kinds: torch raises RuntimeError, OpenCV its own.
 NO_MEMORY = (
     "out of memory", "not enough memory", "can't allocate memory", "Insufficient memory", "ALLOC_FAILED",
-    "could not create a primitive", "could not create a memory", "can't start new thread", "DataLoader worker",
+    "could not create a primitive", "could not create a memory", "can't start new thread",
+    "DataLoader worker (pid",  # one that was killed; an exception in one is "Caught … in DataLoader worker process 0"
 )  # fmt: skip
 FREE_SPACE = "free space on that disk and rerun"
 MACHINE = {

@@ -137,6 +137,12 @@ class RunDir:
         """Names of the runs that a blend averages; empty for a run."""
         return list(self.read_provenance().get("members", []))
 
+    def drop_results(self) -> None:
+        """Remove the results of the run as a whole, which are of other networks than now; those of its folds stay."""
+        scores = (self.solution_score, *self.path.glob("on_*.json"), self.postprocess, self.postprocessing_source)
+        for path in (*scores, self.report, self.submission, self.test, self.oof):
+            path.unlink(missing_ok=True)
+
     def locked(self) -> AbstractContextManager[None]:
         """Hold for one process what belongs to the run as a whole, see `io.locked`."""
         return io.locked(self.path / ".lock", self.path)

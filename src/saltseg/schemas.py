@@ -84,7 +84,7 @@ def _one_weight_each(value: dict[str, Any]) -> dict[str, Any]:
 
 # ---------------------------------------------------------------- of a fold
 
-# None: not measured, as scores of a run whose labels come from all folds.
+# None: not measured, as scores of a run whose labels come from all folds; or a training loss that is not finite.
 METRICS = _keys(
     fold=Whole,
     tta=list[Text],
@@ -97,7 +97,7 @@ METRICS = _keys(
     best_epoch=Whole,
     best_epoch_chosen_by=Text,
     diverged_at_epoch=NotRequired[Whole | None],
-    train_loss=float,
+    train_loss=float | None,
     valid_loss=float | None,
     log_loss=NotRequired[float | None],
     valid_pixel_accuracy=Score | None,
@@ -178,6 +178,7 @@ EVALUATION = _keys(
     score_postprocessed=Score,
     interval=Interval,
     by=NotRequired[By],
+    networks=NotRequired[Whole],
 )
 # Which images without labels the folds of a run have labeled.
 PSEUDO_LABELS = _keys(

@@ -7,11 +7,12 @@ import numpy as np
 import pytest
 import torch
 from safetensors.torch import save_file
-from tiny_fold import settings, train, weights
+from tiny_fold import assert_equal, settings, train, weights
 from torch import Tensor
 
+from saltseg import config, io
 from saltseg.models import checkpoints, zoo
-from saltseg.models.salt_network import SaltNetwork
+from saltseg.runs import RunDir
 from saltseg.training.module import SaltModule
 
 DEPTH = ("model.extra_channels=[row, image_x_row]",)
@@ -97,12 +98,20 @@ def test_a_training_that_was_begun_before_the_numbers_goes_on_without_them(tmp_p
     assert "row" not in weights(directory.network)
 
 
-def test_a_training_that_starts_from_other_weights_numbers_the_rows_of_its_own_input(tmp_path: Path) -> None:
-    """Resized tiles from the weights of padded ones, and the other way round."""
-    for name, source, goal in (("a", PADDED, DEPTH), ("b", DEPTH, PADDED)):
-        start = SaltModule(settings(*source), 0, (101, 101)).network
-        state = {key: tensor.contiguous() for key, tensor in start.state_dict().items()}
-        save_file(state, tmp_path / f"{name}.safetensors")
-        network = SaltModule(settings(*goal), 0, (101, 101), start=tmp_path / f"{name}.safetensors").network
-        assert isinstance(network, SaltNetwork)
-        assert (network.row is not None) == (goal == PADDED)
+@pytest.mark.parametrize("source", [PADDED, DEPTH, (*PADDED, "data.size=112")], ids=["pad", "resize", "pad to 112"])
+@pytest.mark.parametrize("goal", [PADDED, DEPTH], ids=["pad", "resize"])
+def test_a_training_that_starts_from_other_weights_numbers_the_rows_of_its_own_input(
+    source: tuple[str, ...], goal: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Those of a file or of another run's fold."""
+    run = RunDir(tmp_path / "source")
+    state = SaltModule(settings(*source), 3, (101, 101)).network.state_dict()
+    save_file({key: tensor.contiguous() for key, tensor in state.items()}, tmp_path / "whole.safetensors")
+    io.write_atomic(run.config, config.dump(settings(*source)))
+    checkpoints.save(run.fold(0).network, {"state_dict": state})
+    own = SaltModule(settings(*goal), 0, (101, 101)).network.state_dict().get("row")
+    for start in (tmp_path / "whole.safetensors", run.fold(0)):
+        found = SaltModule(settings(*goal), 0, (101, 101), start=start).network.state_dict()
+        row = found.pop("row", None)
+        assert (row is None) if own is None else torch.equal(row, own)
+        assert_equal(found, {name: tensor for name, tensor in state.items() if name != "row"})

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import pytest
 import torch
 from tiny_fold import train
 
 from saltseg.errors import InputError
+from saltseg.training import optimizers, trainer
+from saltseg.training.module import SaltModule
 
 SETTINGS = ("train.epochs=2",)
 
@@ -66,3 +69,18 @@ def test_what_is_missing_in_a_last_checkpoint_is_named(begun: Path, tmp_path: Pa
     torch.save(whole, last)
     (last.parent / "network.ckpt").write_bytes((begun.parent / "network.ckpt").read_bytes())
     assert train(last.parent, *SETTINGS)[0].finished()
+
+
+@pytest.mark.parametrize(
+    ("place", "name"), [(trainer, "make_trainer"), (optimizers, "optimizer"), (SaltModule, "training_step")]
+)
+@pytest.mark.parametrize("error", [RuntimeError("CUDA driver initialization failed"), KeyError("ours")])
+def test_a_last_checkpoint_is_not_blamed_for_the_machine_nor_for_our_own_mistakes(
+    place: Any, name: str, error: Exception, begun: Path, tmp_path: Path
+) -> None:
+    """Before anything is restored, while the optimizer is made, and in the first batch."""
+    last = tmp_path / "fold_0" / "last.ckpt"
+    last.parent.mkdir()
+    last.write_bytes(begun.read_bytes())
+    with mock.patch.object(place, name, side_effect=error), pytest.raises(type(error), match=str(error)):
+        train(last.parent, *SETTINGS)

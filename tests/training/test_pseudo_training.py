@@ -234,8 +234,9 @@ def test_a_student_learns_from_its_teacher_fold_by_fold_and_a_planted_leak_is_re
         return run
 
     teacher = train("teacher")
-    with pytest.raises(InputError, match="teacher has labeled no images for fold 0"):
+    with pytest.raises(InputError, match="teacher has labeled no images for folds 0, 1; run saltseg pseudo-label"):
         train("early", "pseudo.teacher=teacher")
+    assert not runs.run_dir(output, "early").path.exists()
     pseudo_labeling.label(teacher, tmp_path / "input" / "tiny" / "test" / "images")
     with pytest.raises(InputError, match="all of the images are labeled or test images"):  # they are the test set's
         train("none", "pseudo.teacher=teacher")

@@ -57,7 +57,7 @@ def train(
     cluster: Cluster = "",
     devices: Devices = 1,
     overwrite: Annotated[
-        bool, Option("--overwrite", help="train finished folds again, dropping their results")
+        bool, Option("--overwrite", help="train finished folds again, dropping their results and the run's")
     ] = False,
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,

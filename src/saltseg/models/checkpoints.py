@@ -12,6 +12,7 @@ from saltseg.errors import InputError, raise_if_of_machine, reason
 from saltseg.io import write_atomic
 from saltseg.models import half_precision, pretrained_sources, tensor_files, zoo
 from saltseg.models.precision import best_device
+from saltseg.models.salt_network import without_row_numbers
 from saltseg.runs import FoldDir
 
 
@@ -79,9 +80,7 @@ def load_weights(network: nn.Module, path: Path) -> str:
     Raises:
         InputError: the file cannot be read as tensors, or one of them does not fit. Then nothing is copied.
     """
-    state, own = pretrained_sources.read(path), network.state_dict()
-    for tensors in (state, own):
-        tensors.pop("row", None)  # `SaltNetwork.number_rows`: a new training has numbers of its own
+    state, own = map(without_row_numbers, (pretrained_sources.read(path), network.state_dict()))
     for name in (*own, *state):
         if name not in state:
             problem = f"no {name}, which the network has"

@@ -5,7 +5,7 @@ decoder, so they need ``decoder.blocks`` that work one after the other (smp's Un
 needs an ``encoder``.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -186,6 +186,11 @@ class Hypercolumn(nn.Module):
             for reduce, level in zip(self.reduce, levels, strict=False)
         ]
         return self.head(torch.cat([*enlarged, levels[-1]], dim=1))
+
+
+def without_row_numbers(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Weights for a new training, which numbers the rows of its own input, see `SaltNetwork.number_rows`."""
+    return {name: tensor for name, tensor in state.items() if name != "row"}
 
 
 def extra(names: Sequence[str], image: Tensor, row: Tensor | None = None) -> list[Tensor]:

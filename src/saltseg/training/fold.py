@@ -84,19 +84,28 @@ def run(settings: Config, data: FoldData, directory: FoldDir, title: str, device
         InputError: see `saltseg.training.trainer.fit`.
     """
     commit = provenance.git_commit()  # now: the checkout may have moved on when the training ends
-    seed, tile = settings.train.seed * 1000 + data.number, data.train.images.shape[1:]
+    seed = _seed(settings, data)
     training = batches(settings, data.train, seed, learning=True, pseudo=data.pseudo, ranks=devices)
     validating = batches(settings, data.valid, seed, learning=False)
     images = len(training.sampler) * devices
     labels = data.pseudo.fingerprint() if data.pseudo else ""
 
-    def make_module(fresh: bool) -> SaltModule:
-        return SaltModule(settings, seed, tile, pretrained=fresh, start=data.start)
+    def make(fresh: bool) -> SaltModule:
+        return make_module(settings, data, fresh)
 
-    rows = trainer.fit(settings, directory, title, make_module, training, validating, images, devices, labels)
+    rows = trainer.fit(settings, directory, title, make, training, validating, images, devices, labels)
     if not trainer.is_first():
         raise SystemExit(0)
     _finish(settings, data, directory, rows, commit)
+
+
+def make_module(settings: Config, data: FoldData, fresh: bool = True) -> SaltModule:
+    """What is trained; ``fresh``: with the weights that it starts from, InputError if they are gone or do not fit."""
+    return SaltModule(settings, _seed(settings, data), data.train.images.shape[1:], pretrained=fresh, start=data.start)
+
+
+def _seed(settings: Config, data: FoldData) -> int:
+    return settings.train.seed * 1000 + data.number
 
 
 def check(settings: Config, height: int, width: int) -> nn.Module:
@@ -205,7 +214,8 @@ def _finish(settings: Config, data: FoldData, directory: FoldDir, rows: list[Row
             "diverged_at_epoch": None if math.isfinite(rows[-1]["valid_loss"]) else int(rows[-1]["epoch"]),
             "valid_loss": None if no_loss else saved["valid_loss"],
             "weights_source": checkpoints.weights_source(directory.networks(train)[0]),
-            "train_loss": saved["train_loss"],
+            # In fp16 a batch that overflows has no finite loss, and its step is left out.
+            "train_loss": saved["train_loss"] if math.isfinite(saved["train_loss"]) else None,
             **scores,
             "seconds": round(sum(row["seconds"] for row in rows), 1),
             "predict_seconds": round(time.perf_counter() - started, 1),

@@ -17,7 +17,7 @@ from saltseg.data.dataset import UNLABELED
 from saltseg.data.transforms import TileTransform
 from saltseg.errors import InputError
 from saltseg.models import checkpoints, losses, zoo
-from saltseg.models.salt_network import Outputs, SaltNetwork, outputs
+from saltseg.models.salt_network import Outputs, SaltNetwork, outputs, without_row_numbers
 from saltseg.models.unet import crop_to
 from saltseg.runs import FoldDir, RunDir
 from saltseg.training import optimizers
@@ -95,7 +95,7 @@ class SaltModule(LightningModule):
         if changed:
             raise InputError(f"train.init_from is {run.name}, whose network differs ({'; '.join(changed[:3])})")
         network = checkpoints.load_network(self.settings, start.networks(other.train)[-1])
-        self.network.load_state_dict(network.state_dict())
+        self.network.load_state_dict(without_row_numbers(network.state_dict()))
         self.weights_source = f"all weights from {run.name}, fold {start.number}"
 
     def _number_rows(self) -> None:

@@ -8,6 +8,7 @@ loss in its log is contaminated and chooses nothing.
 """
 
 import hashlib
+import shlex
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -96,10 +97,48 @@ def find_teachers(output_dir: Path, name: str, student: Mapping[str, Any]) -> li
 
 def finished_fold(run: RunDir, number: int) -> FoldDir:
     """Fold ``number`` of a run; InputError if it is not finished."""
-    fold = run.fold(number)
-    if not fold.finished():
-        raise InputError(f"{run.name} has not finished fold {number}; train it first with saltseg train")
-    return fold
+    require_finished([run], [number])
+    return run.fold(number)
+
+
+def require_finished(runs: Sequence[RunDir], numbers: Sequence[int]) -> None:
+    """Raise InputError, with the commands to train them, unless the runs have finished these folds."""
+    problems = []
+    for run in runs:
+        if missing := [number for number in numbers if not run.fold(number).finished()]:
+            words = ["saltseg", "train", str(run.config), "--data", run.read_provenance()["dataset"]]
+            command = shlex.join([*words, "--name", run.name, "--folds", ",".join(map(str, missing))])
+            problems.append(f"{run.name} has not finished {_named(missing)}; train it first: {command}")
+    if problems:
+        raise InputError("; ".join(problems))
+
+
+def require_labeled(teachers: Sequence[RunDir], numbers: Sequence[int]) -> None:
+    """Raise InputError, with the commands to label them, unless these folds of the teachers have labeled images.
+
+    Whether the labels are intact, `of_fold` finds out, which has to read them.
+    """
+    require_finished(teachers, numbers)
+    problems = []
+    for run in teachers:
+        checksums = schemas.read(run.pseudo).get("checksums", {}) if run.pseudo.is_file() else {}
+        if missing := [n for n in numbers if str(n) not in checksums or not run.fold(n).pseudo.is_file()]:
+            problems.append(_not_labeled(run, missing))
+    if problems:
+        raise InputError("; ".join(problems))
+
+
+def _not_labeled(run: RunDir, numbers: Sequence[int]) -> str:
+    record = schemas.read(run.pseudo) if run.pseudo.is_file() else {"folder": "FOLDER"}
+    words = ["saltseg", "pseudo-label", run.name, "--images", record["folder"]]
+    if limit := record.get("limit"):
+        words += ["--limit", str(limit)]
+    command = shlex.join([*words, "--folds", ",".join(map(str, numbers))])
+    return f"{run.name} has labeled no images for {_named(numbers)}; run {command}"
+
+
+def _named(numbers: Sequence[int]) -> str:
+    return f"fold{'s' if len(numbers) > 1 else ''} {', '.join(map(str, numbers))}"
 
 
 def of_fold(
@@ -188,9 +227,7 @@ def require_same_labels(student: RunDir, teachers: Sequence[RunDir], every: Sequ
 def _record(run: RunDir, fold: FoldDir) -> tuple[dict[str, Any], Predictions]:
     """A run's pseudo.json, and a fold's labels; InputError if there are none, or others than recorded."""
     if not (fold.pseudo.is_file() and run.pseudo.is_file()):
-        raise InputError(
-            f"{run.name} has labeled no images for fold {fold.number}; run saltseg pseudo-label {run.name}"
-        )
+        raise InputError(_not_labeled(run, [fold.number]))
     record: dict[str, Any] = schemas.read(run.pseudo)
     labels = intact(fold, record)
     if labels is None:

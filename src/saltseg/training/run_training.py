@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from saltseg import config, io, provenance
 from saltseg.config import Config, MeanTeacher
@@ -69,13 +70,16 @@ def prepare_run(job: TrainingJob) -> tuple[list[int], list[int]]:
         The folds to train, and those that are finished and not to be overwritten.
 
     Raises:
-        InputError: settings that cannot work or would leak labels; or the run exists with another configuration, other
-            data, other folds or another number of devices, which would change batch norm.
+        InputError: settings that cannot work or would leak labels; a run that it learns from lacks one of the folds; or
+            the run exists with another configuration, other data, other folds or another number of devices, which would
+            change batch norm.
     """
     settings, run, root, table = job.settings, job.run, job.root, job.fold_table()
     numbers = table.numbers if job.fold_numbers is None else list(dict.fromkeys(job.fold_numbers))
     for number in numbers:
         table.split(number, settings.folds)
+    skipped = [number for number in numbers if run.fold(number).finished() and not job.overwrite]
+    numbers = [number for number in numbers if number not in skipped]
     if not competition.test_ids(root):
         raise InputError(f"{root / 'sample_submission.csv'} lists no image to predict; give the dataset one at least")
     inputs = {
@@ -87,10 +91,12 @@ def prepare_run(job: TrainingJob) -> tuple[list[int], list[int]]:
     }
     if settings.teacher:
         teachers = pseudo_labels.find_teachers(job.output_dir, settings.teacher, inputs)
+        every = table.numbers if settings.pseudo_labels_from_all_folds else ()
         if not job.overwrite:
-            every = table.numbers if settings.pseudo_labels_from_all_folds else ()
             pseudo_labels.require_same_labels(run, teachers, every)
-    _start_run(job, inputs)
+        pseudo_labels.require_labeled(teachers, every if every and numbers else numbers)
+    if start := _start_run(job, inputs):
+        pseudo_labels.require_finished([start], numbers)
     if unknown := provenance.check_no_leakage(settings, root):
         sys.stderr.write(
             f"warning: nobody can tell whether {', '.join(unknown)} learned from images that validate here: the "
@@ -98,12 +104,10 @@ def prepare_run(job: TrainingJob) -> tuple[list[int], list[int]]:
         )
     if isinstance(settings.pseudo, MeanTeacher):
         inputs["unlabeled_hash"] = unlabeled.fingerprint(unlabeled.mean_teacher_images(settings.pseudo))
-    if run.provenance.is_file():
-        _require_same(job, inputs)
-    else:
+    if not run.provenance.is_file():
         _create(job, inputs)
-    skipped = [number for number in numbers if run.fold(number).finished() and not job.overwrite]
-    return [number for number in numbers if number not in skipped], skipped
+    _require_same(job, inputs)
+    return numbers, skipped
 
 
 def _require_same(job: TrainingJob, inputs: dict[str, Any]) -> None:
@@ -119,7 +123,10 @@ def _require_same(job: TrainingJob, inputs: dict[str, Any]) -> None:
 
 
 def _create(job: TrainingJob, inputs: dict[str, Any]) -> None:
-    """Try the settings on one tile, choose the precision, and write configuration, manifest and provenance."""
+    """Try the settings on one tile, choose the precision, and write configuration, manifest and provenance.
+
+    Nothing is written if another process, which trains other folds, has created the run meanwhile.
+    """
     from saltseg.models import precision
     from saltseg.training import fold
 
@@ -130,9 +137,12 @@ def _create(job: TrainingJob, inputs: dict[str, Any]) -> None:
         raise InputError(f"{blend} is a blend of that name, which this run would hide; choose another --name")
     network = fold.check(settings, *competition.SHAPE)
     selected = precision.choose(settings, network, settings.train.batch_size // job.devices)
-    io.write_atomic(run.config, config.dump(settings))
-    io.write_json_lines(run.dataset, manifest)
-    io.write_json(run.provenance, provenance.record(**inputs, precision=selected, **inherited))
+    run.path.mkdir(parents=True, exist_ok=True)
+    with FileLock(run.path / ".lock"):  # not `RunDir.locked`: whoever writes these files is waited for
+        if not run.provenance.is_file():
+            io.write_atomic(run.config, config.dump(settings))
+            io.write_json_lines(run.dataset, manifest)
+            io.write_json(run.provenance, provenance.record(**inputs, precision=selected, **inherited))
 
 
 def train_run(job: TrainingJob) -> list[int]:
@@ -154,20 +164,24 @@ def train_run(job: TrainingJob) -> list[int]:
 
     settings, run = precision.resolved(job.settings, job.run.read_provenance()), job.run
     engines.check(settings)  # now rather than after the training
+    precision.require_gpu(settings.train.precision)  # now rather than after a fold is removed
     table, labeled = job.fold_table(), competition.read_train(job.root)
     no_images = Images((), np.empty((0, *competition.SHAPE), np.uint8))
     test = competition.read_test(job.root) if job.predict_test or settings.pseudo else no_images
     for number in numbers:
         directory = run.fold(number)
         with directory.locked() if trainer.is_first() else nullcontext():
-            if job.overwrite and directory.finished() and trainer.is_first():
-                fold.clear(directory)
-            if directory.finished():  # by another process a moment ago
+            again = job.overwrite and directory.finished() and trainer.is_first()
+            if directory.finished() and not again:  # by another process a moment ago
                 skipped = [*skipped, number]
                 continue
             data = fold.fold_data(number, labeled, test if job.predict_test else no_images, table, settings.folds)
             pseudo = _pseudo_labeled(job, number, table, labeled, test)
             data = replace(data, pseudo=pseudo, start=_start(job, number))
+            if again:
+                fold.make_module(settings, data)  # a fold is kept if the weights that it starts from are gone
+                run.drop_results()
+                fold.clear(directory)
             fold.run(settings, data, directory, f"{run.name} fold {number}", job.devices)
     return skipped
 

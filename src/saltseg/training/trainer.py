@@ -4,6 +4,7 @@ import logging
 import math
 import signal
 import sys
+import traceback
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ from lightning import Callback, LightningModule, Trainer
 from lightning.pytorch.callbacks import EarlyStopping, ModelCheckpoint
 from lightning.pytorch.loggers import TensorBoardLogger
 from lightning.pytorch.plugins.io import TorchCheckpointIO
+from lightning.pytorch.trainer.connectors import checkpoint_connector
 from lightning.pytorch.utilities import rank_zero_only
 from tqdm import tqdm
 
@@ -101,7 +103,7 @@ def fit(
         raise
     except Exception as error:
         raise_if_of_machine(error)
-        if state is None or progress.stepped:
+        if state is None or progress.stepped or not _while_restoring(error):
             raise
         raise _unusable(directory, f"does not fit this training ({reason(error)})") from None
     return _require_finite(log.rows, settings, title)
@@ -195,6 +197,15 @@ def _read_last(directory: FoldDir) -> dict:
     if isinstance(state, dict) and isinstance(callbacks := state.get("callbacks"), dict):
         state = state | {"callbacks": {str(key).partition("{")[0]: value for key, value in callbacks.items()}}
     return schemas.check(directory.last, state, schemas.LAST_CHECKPOINT, _way_out(directory))
+
+
+def _while_restoring(error: Exception) -> bool:
+    """Whether Lightning raised an error while it restored a checkpoint, so that the checkpoint's content is at fault.
+
+    Any other error, as of a GPU's driver, says nothing about a checkpoint that may hold days of training.
+    """
+    frames = traceback.walk_tb(error.__traceback__)
+    return any(frame.f_globals.get("__name__") == checkpoint_connector.__name__ for frame, _ in frames)
 
 
 def _unusable(directory: FoldDir, problem: str) -> InputError:

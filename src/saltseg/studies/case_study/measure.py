@@ -229,6 +229,7 @@ def operations(network: nn.Module, image: torch.Tensor) -> int:
 
 
 def _curve(rows: list[dict[str, float]]) -> list[dict[str, float]]:
-    """Epoch, losses and learning rate of the epochs that were validated."""
+    """Epoch, losses and learning rate of the epochs that were validated and have finite losses."""
     names = ("epoch", "train_loss", "valid_loss", "learning_rate")
-    return [{name: float(row[name]) for name in names} for row in rows if np.isfinite(row["valid_loss"])]
+    epochs = [{name: float(row[name]) for name in names} for row in rows]
+    return [epoch for epoch in epochs if np.isfinite(list(epoch.values())).all()]
