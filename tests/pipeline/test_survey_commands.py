@@ -1,6 +1,7 @@
 """Surveys through the commands: what the tests of the single steps leave out."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 
 import in_process
@@ -100,6 +101,31 @@ def test_the_score_of_a_mask_that_is_shifted(tmp_path: Path, capsys: pytest.Capt
     assert row[2:] == ["0.6000", "0.7500", "0.7500"]  # 6 of 8 samples shared, 10 covered
 
 
+def test_what_is_no_mask_is_not_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Two values on different lines, as probabilities or amplitudes have."""
+    mask = np.zeros((4, 3, 20), int)
+    mask[:, :, 5:13] = 100
+    first = cube(tmp_path / "a.sgy", mask)
+    assert in_process.call("score-survey", str(first), str(cube(tmp_path / "b.sgy", mask // 100))) == 0
+    mask[3] //= 2
+    second = cube(tmp_path / "c.sgy", mask)
+    assert in_process.call("score-survey", str(second), str(first)) == 2
+    error = capsys.readouterr().err
+    assert "c.sgy is no mask: besides 0 it has 100, 50, …; give one such as salt_mask.sgy" in error
+
+
+def test_the_score_of_traces_without_line_numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    salt = np.zeros((6, 20), int)
+    salt[:, :8] = 1
+    one, other = (
+        str(segy_files.write(tmp_path / f"{n}.sgy", np.roll(salt, n, 1), [{} for _ in salt], code=8)) for n in (0, 2)
+    )
+    assert in_process.call("score-survey", one, other) == 2
+    capsys.readouterr()
+    assert in_process.call("score-survey", one, other, "--as-line") == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["all", "1", "0.6000", "0.7500", "0.7500"]
+
+
 def test_labels_that_moved_are_cut_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """As many salt pixels as before, elsewhere."""
     salt = np.zeros((3, 110, 105), int)
@@ -117,20 +143,13 @@ def test_labels_that_moved_are_cut_again(tmp_path: Path, capsys: pytest.CaptureF
     assert not masks[:, 20:40].any()
 
 
-def test_clip_and_polarity_are_those_of_the_labeled_lines(
-    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Of the same file both, of another the clip; of what no command wrote neither."""
+@pytest.fixture
+def predicted(tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch) -> Callable[..., tuple[float, str]]:
+    """Clip and polarity that `saltseg predict tiny-run SOURCE …` takes."""
     monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: Half())
     io.write_json(trained.run.postprocess, postprocess(threshold=100))
-    dice = np.random.default_rng(0)
-    same, other = (cube(tmp_path / f"{name}.sgy", dice.integers(-99, 100, (4, 5, 24))) for name in "ab")
-    labels = cube(tmp_path / "mask.sgy", np.ones((4, 5, 24), int))
-    words = ("--inlines", "11", "--name", "lines", "--input", str(trained.input), "--clip", "90")
-    assert in_process.call("lines", str(same), "--labels", str(labels), *words, "--polarity", "reversed") == 0
-    written = (trained.input / "lines" / "source.json").read_text()
 
-    def predicted(source: Path, *more: str) -> tuple[float, str]:
+    def call(source: Path, *more: str) -> tuple[float, str]:
         target, places = tmp_path / "salt.sgy", ("--input", str(trained.input), "--output", str(trained.output))
         assert in_process.call("predict", "tiny-run", str(source), "--to", str(target), *more, *places) == 0
         record = json.loads((tmp_path / "salt.sgy.json").read_text())
@@ -138,6 +157,24 @@ def test_clip_and_polarity_are_those_of_the_labeled_lines(
             path.unlink()
         return record["clip_percentile"], record["polarity"]
 
+    return call
+
+
+def labeled_lines(source: Path, input_dir: Path) -> str:
+    """source.json of labeled lines that were cut from a cube with a clip of 90 and reversed polarity."""
+    labels = cube(source.with_name("mask.sgy"), np.ones((4, 5, 24), int))
+    words = ("--inlines", "11", "--name", "lines", "--input", str(input_dir), "--clip", "90")
+    assert in_process.call("lines", str(source), "--labels", str(labels), *words, "--polarity", "reversed") == 0
+    return (input_dir / "lines" / "source.json").read_text()
+
+
+def test_clip_and_polarity_are_those_of_the_labeled_lines(
+    tmp_path: Path, trained: Trained, predicted: Callable[..., tuple[float, str]]
+) -> None:
+    """Of the same file both, of another the clip; of what no command wrote neither."""
+    dice = np.random.default_rng(0)
+    same, other = (cube(tmp_path / f"{name}.sgy", dice.integers(-99, 100, (4, 5, 24))) for name in "ab")
+    written = labeled_lines(same, trained.input)
     assert predicted(same) == (99, "as stored")
     (trained.root / "source.json").write_text(written)
     assert predicted(same) == (90, "reversed")
@@ -145,6 +182,51 @@ def test_clip_and_polarity_are_those_of_the_labeled_lines(
     assert predicted(same, "--clip", "95", "--polarity", "as-stored") == (95, "as stored")
     (trained.root / "source.json").write_text('{"source": "lines", "clip": "high"}')
     assert predicted(same) == (99, "as stored")
+
+
+def test_clip_and_polarity_of_other_lines_than_those_of_the_training_are_not_taken(
+    tmp_path: Path,
+    trained: Trained,
+    predicted: Callable[..., tuple[float, str]],
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    source = cube(tmp_path / "a.sgy", np.random.default_rng(0).integers(-99, 100, (4, 5, 24)))
+    (trained.root / "source.json").write_text(labeled_lines(source, trained.input))
+    table = trained.root / "train.csv"
+    table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
+    capsys.readouterr()
+    assert predicted(source) == (99, "as stored")
+    assert "warning: The labeled lines in" in capsys.readouterr().out
+    assert predicted(source, "--clip", "95", "--polarity", "reversed") == (95, "reversed")
+    assert "labeled lines" not in capsys.readouterr().out
+
+
+def test_what_scan_warns_of_is_said_by_all_commands_that_read_amplitudes(
+    tmp_path: Path, trained: Trained, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """IBM floats whose header says IEEE, and trace headers with another interval."""
+    monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: Half())
+    io.write_json(trained.run.postprocess, postprocess(threshold=100))
+    numbers = segy_files.grid(range(10, 14), range(5), b117=2000)
+    values = np.random.default_rng(0).normal(0, 100, (20, 600))
+    source = segy_files.write(tmp_path / "a.sgy", values, numbers, code=1)
+    with source.open("r+b") as file:
+        file.seek(3224)
+        file.write(bytes([0, 5]))
+    labels = cube(tmp_path / "mask.sgy", np.ones((4, 5, 600), int))
+    places, target = ("--input", str(trained.input)), tmp_path / "salt.sgy"
+    words = ("--to", str(target), "--output", str(trained.output), *places)
+    for command in (
+        ("scan", str(source)),
+        ("predict", "tiny-run", str(source), *words),
+        ("lines", str(source), "--labels", str(labels), "--inlines", "11", *places),
+    ):
+        assert in_process.call(*command) == 0
+        out = capsys.readouterr().out
+        assert "amples look like IBM float" in out, command[0]
+        assert "2000 µs" in out, command[0]
+    assert len(json.loads((tmp_path / "salt.sgy.json").read_text())["warnings"]) == 2
+    assert "Samples look like IBM float" in (tmp_path / "salt.html").read_text()
 
 
 def test_a_mask_with_nan_is_not_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

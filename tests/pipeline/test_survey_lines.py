@@ -1,6 +1,7 @@
 """Labeled lines of a survey as a dataset, and the score of a predicted survey."""
 
 import csv
+from dataclasses import replace
 from pathlib import Path
 
 import in_process
@@ -10,7 +11,8 @@ import segy_files
 from PIL import Image
 
 from saltseg.data import check, competition
-from saltseg.seismic.volume import Survey
+from saltseg.pipeline import survey_lines
+from saltseg.seismic.volume import Line, Survey
 from saltseg.synthetic.survey import SurveySize, simulate_survey
 
 SIZE = SurveySize(inlines=32, crosslines=130, samples=120, dead_share=0.02)
@@ -57,8 +59,16 @@ def test_both_kinds_of_labels_give_a_valid_dataset_with_the_lines_as_sections(
     sections = competition.read_sections(tmp_path / "a")
     assert sections is not None
     assert set(sections.values()) == {"inline105", "inline110", "inline120"}
-    assert all(id_.startswith(section + "_") for id_, section in sections.items())
-    assert all(id_.startswith("inline131_") for id_ in competition.test_ids(tmp_path / "a"))  # the farthest
+    assert all(id_.startswith(section + "-") for id_, section in sections.items())
+    assert all(id_.startswith("inline131-") for id_ in competition.test_ids(tmp_path / "a"))  # the farthest
+
+
+def test_lines_of_two_surveys_with_one_number_have_different_names() -> None:
+    """Else the tiles of one would count as those of the other, and could not be used to score its networks."""
+    numbers = np.arange(3)
+    line = Line("inline", 110, numbers, numbers, np.zeros((5, 3), np.float32), np.ones(3, bool))
+    assert survey_lines._name(line) == survey_lines._name(replace(line, traces=numbers + 7))
+    assert survey_lines._name(line) != survey_lines._name(replace(line, amplitudes=np.ones((5, 3), np.float32)))
 
 
 def test_tiles_are_windows_of_the_line(survey: Path, tmp_path: Path) -> None:

@@ -51,6 +51,27 @@ def test_extended_text_headers_are_skipped_counted_or_up_to_the_end_stanza(tmp_p
         assert np.array_equal(read_traces(layout, np.array([5]))[0], WAVE[5])
 
 
+def test_a_file_of_revision_0_has_extended_text_headers_only_where_there_is_text(tmp_path: Path) -> None:
+    old: dict[int, tuple[str, float]] = {3501: ("B", 0), 3503: ("H", 0)}
+    for count in (3, -1, 30000):
+        layout = read_layout(segy_files.write(tmp_path / "a.sgy", WAVE, GRID, binary={**old, 3505: ("h", count)}))
+        assert (layout.revision, layout.first_trace, layout.traces) == ((0, 0), 3600, 6)
+        assert any(f"bytes 3505-3506 hold {count}" in note for note in layout.notes)
+    # One that fits: 3,200 bytes of traces.
+    wave = segy_files.wave(6, 1000)
+    layout = read_layout(segy_files.write(tmp_path / "a.sgy", wave, GRID, binary={**old, 3505: ("h", 1)}))
+    assert (layout.first_trace, layout.traces) == (3600, 6)
+    text = "A LINE OF TEXT".ljust(3200).encode("cp037")
+    path = segy_files.write(tmp_path / "a.sgy", WAVE, GRID, binary={**old, 3505: ("h", 2)}, between=2 * text)
+    assert (read_layout(path).first_trace, read_layout(path).traces) == (10_000, 6)
+
+
+def test_the_last_text_header_is_sought_among_a_hundred(tmp_path: Path) -> None:
+    path = segy_files.write(tmp_path / "a.sgy", WAVE, GRID, binary={3505: ("h", -1)}, between=b" " * 3200 * 101)
+    with pytest.raises(InputError, match="none of the first 100 does; write their number there"):
+        read_layout(path)
+
+
 def test_revision_2_extended_counts_interval_offset_and_trailer(tmp_path: Path) -> None:
     binary: dict[int, tuple[str, float]] = {3501: ("B", 2), 3221: ("H", 0), 3269: ("I", 8), 3273: ("d", 1500.5)}
     binary |= {3521: ("Q", 3700), 3529: ("i", 1)}

@@ -8,8 +8,9 @@ import segy_files
 
 from saltseg.errors import InputError
 from saltseg.seismic import index
+from saltseg.seismic.axes import Axis, axis
 from saltseg.seismic.headers import read_layout
-from saltseg.seismic.index import Axis, axis, find_geometry
+from saltseg.seismic.index import find_geometry
 from saltseg.seismic.traces import Fields, coordinates, delays_ms, read_index
 
 
@@ -26,6 +27,46 @@ def test_an_axis_names_its_range_and_its_most_frequent_step() -> None:
     assert (uneven.step, uneven.regular) == (2, 0.75)  # no one step: the largest that divides all differences
     assert Axis(10, 20, 2, 4, 1.0).positions(np.array([10, 12, 20])).tolist() == [0, 1, 5]
     assert Axis(10, 20, 2, 4, 1.0).numbers(np.array([0, 1, 5])).tolist() == [10, 12, 20]
+
+
+@pytest.mark.parametrize("wrong", [777, 601, 501, 377])
+def test_a_few_wrong_numbers_do_not_change_the_grid(wrong: int) -> None:
+    numbers = np.tile(np.arange(500, 600, 2), 40)
+    numbers[3] = wrong
+    found = axis(numbers)
+    assert found == Axis(500, 598, 2, 50, found.regular, 1)
+    assert np.flatnonzero(found.strays(numbers)).tolist() == [3]
+    assert found.positions(numbers[:5]).tolist() == [0, 1, 2, {777: 49, 601: 49, 501: 0, 377: 0}[wrong], 4]
+    line = np.arange(500, 900, 2)  # each number once
+    line[7] = wrong
+    assert axis(line).step == 2
+
+
+def test_a_wrong_number_in_a_line_is_no_bin_of_its_own(tmp_path: Path) -> None:
+    headers = [{21: 500 + 2 * n} for n in range(200)]
+    headers[7] = {21: 777}
+    chosen = find_geometry(fields_of(tmp_path, headers)).chosen
+    assert chosen is not None
+    assert (chosen.bytes, chosen.unique, chosen.filled) == ("CDP 21", 199 / 200, 199 / 200)
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        [*range(1000, 1300, 2), *range(1301, 1401, 2)],  # the numbers are odd from there on
+        [*range(1000, 1500, 2), 1201],  # one more line between two others
+        [*range(1000, 1300, 2), *range(1301, 1401, 2), *range(1402, 2000, 2)],
+    ],
+)
+@pytest.mark.parametrize("traces", [1, 30])
+def test_no_two_lines_become_one(lines: list[int], traces: int) -> None:
+    found = axis(np.repeat(lines, traces))
+    if traces == 1 and len(lines) == 251:
+        assert (found.step, found.astray) == (2, 1)  # one trace of 251 may well be a wrong number
+        return
+    assert (found.step, found.astray) == (1, 0)
+    assert found.regular < 1
+    assert found.numbers(found.positions(np.array(lines))).tolist() == lines
 
 
 @pytest.mark.parametrize(("inline", "crossline"), [*index.PAIRS])
@@ -108,6 +149,24 @@ def test_bytes_named_by_the_user(tmp_path: Path) -> None:
     assert find_geometry(fields, None, 193).kind == "line"
     with pytest.raises(InputError, match="inline byte 189 without a crossline byte; give both"):
         find_geometry(fields, 189)
+
+
+def test_a_varying_offset_does_not_make_a_volume_prestack_whose_bytes_are_named(tmp_path: Path) -> None:
+    headers = [{9: i, 21: x, 37: 10 * i + x} for i in range(4) for x in range(5)]
+    fields = fields_of(tmp_path, headers)
+    assert find_geometry(fields).kind == "prestack"
+    assert find_geometry(fields, 9, 21).kind == "volume"
+    several = fields_of(tmp_path, [{**header, 37: offset} for header in headers for offset in (1, 2, 3)])
+    assert find_geometry(several, 9, 21).kind == "prestack"
+
+
+def test_coordinates_of_traces_with_wrong_numbers_do_not_count(tmp_path: Path) -> None:
+    headers = [{189: i, 193: 2 * x, 181: 1000 * x, 185: 1000 * i} for i in range(10) for x in range(20)]
+    headers[0][193] = 39 + 2 * 10**6
+    chosen = find_geometry(fields_of(tmp_path, headers)).chosen
+    assert chosen is not None
+    assert (chosen.bytes, chosen.crossline.astray) == ("189/193", 1)
+    assert chosen.misfit == pytest.approx(0, abs=1e-9)
 
 
 def test_coordinates_with_their_scalar(tmp_path: Path) -> None:

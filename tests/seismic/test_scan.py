@@ -87,6 +87,40 @@ def test_one_signed_and_constant_data_are_refused(tmp_path: Path) -> None:
     assert any("all 9 traces examined hold a single value" in text for text in report.problems)
 
 
+@pytest.mark.parametrize("filler", [1e30, -999.25, 0, np.nan])
+def test_what_fills_dead_traces_is_no_amplitude(filler: float, tmp_path: Path) -> None:
+    samples, headers = RNG.normal(size=(20, 50)), segy_files.grid(range(4), range(5))
+    samples[::3] = filler
+    report = scan(segy_files.write(tmp_path / "a.sgy", samples, headers))
+    live = samples[[n for n in range(20) if n % 3]].astype(np.float32)
+    found = report.amplitudes
+    assert found.dead == 7
+    assert np.array_equal(np.sort(found.values), np.sort(live.ravel()))
+    assert (found.minimum, found.maximum) == (live.min(), live.max())
+    assert not any("spikes" in note for note in report.notes)
+
+
+@pytest.mark.parametrize("filler", [np.nan, np.inf])
+def test_a_file_without_numbers_is_refused(filler: float, tmp_path: Path) -> None:
+    samples, headers = np.full((9, 50), filler), segy_files.grid(range(3), range(3))
+    samples[:, 7] = 5  # one number is no picture
+    report = scan(segy_files.write(tmp_path / "a.sgy", samples, headers))
+    assert report.amplitudes.dead == 9
+    assert any("all 9 traces examined hold a single value or no number" in text for text in report.problems)
+
+
+def test_numbers_off_the_grid_are_noted(tmp_path: Path) -> None:
+    headers = segy_files.grid(range(10), range(500, 540, 2))
+    headers[30] = {189: 1, 193: 777}
+    report = scan(segy_files.write(tmp_path / "a.sgy", RNG.normal(size=(200, 4)), headers))
+    assert report.bins == Bins(grid=200, missing=1, holes=1, duplicates=1)
+    assert any("crossline number is off the grid of 500 to 538 in steps of 2: 1;" in note for note in report.notes)
+    headers = segy_files.grid(range(10), [*range(500, 520, 2), *range(521, 541, 2)])
+    report = scan(segy_files.write(tmp_path / "a.sgy", RNG.normal(size=(200, 4)), headers))
+    assert any("94.7% of the steps are multiples of the most frequent" in note for note in report.notes)  # 18 of 19
+    assert any("500 to 539 in steps of 1" in note for note in report.notes)
+
+
 def test_ibm_and_ieee_floats_that_are_mixed_up_are_noticed(tmp_path: Path) -> None:
     samples, headers = RNG.normal(0, 100, (25, 500)), segy_files.grid(range(5), range(5))
     for code, other, name in ((1, 5, "IBM float"), (5, 1, "IEEE float")):

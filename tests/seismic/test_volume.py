@@ -37,6 +37,7 @@ def test_an_irregular_volume_gives_lines_with_marked_gaps(tmp_path: Path) -> Non
     assert across[4] == ([10, 11], [5, 1])
     assert across[6] == ([11, 12, 13], [6, -1, 0])
     assert survey.representatives.tolist() == [0, 1, 2, 3, 0, 5, 6]
+    assert survey.grid().tolist() == [[-1, 5, -1, 2], [3, 1, 6, -1], [-1] * 4, [-1, -1, 0, -1]]
 
 
 def test_sections_go_back_to_the_traces_duplicates_too(tmp_path: Path) -> None:
@@ -47,6 +48,36 @@ def test_sections_go_back_to_the_traces_duplicates_too(tmp_path: Path) -> None:
         rows = survey.rows(slab, lines, [line.amplitudes for line in lines])
         assert survey.traces(slab).tolist() == list(range(7))
         assert rows[:, 0].tolist() == [1, 2, 3, 4, 1, 6, 7]
+
+
+def test_of_the_traces_in_a_bin_a_live_one_stands_for_it(tmp_path: Path) -> None:
+    headers = segy_files.grid(range(4), range(4))
+    headers += [headers[0], headers[0], headers[5]]
+    samples = [[n + 1, -n - 1] for n in range(19)]
+    samples[0] = samples[18] = [0, 0]
+    survey = Survey.open(segy_files.write(tmp_path / "a.sgy", samples, headers), 189, 193)
+    for direction in survey.directions:
+        slab = Slab(direction, 0, 4)
+        lines = survey.read(slab)
+        assert (lines[0].traces[0], lines[1].traces[1]) == (16, 5)
+        assert all(line.live.all() for line in lines)
+        rows = survey.rows(slab, lines, [line.amplitudes for line in lines])
+        assert rows[:, 0].tolist() == [17, *range(2, 17), 17, 17, 6]
+
+
+def test_a_trace_with_a_number_off_the_grid_neither_widens_a_section_nor_stands_for_a_bin(tmp_path: Path) -> None:
+    headers = segy_files.grid(range(10), range(500, 520, 2))
+    headers[8], headers[9] = {189: 0, 193: 517}, {189: 0, 193: 516}  # 517 lies before the one that is right
+    samples = [[n + 1, -n - 1] for n in range(100)]
+    survey = Survey.open(segy_files.write(tmp_path / "a.sgy", samples, headers))
+    assert survey.line_numbers("crossline").tolist() == list(range(500, 520, 2))
+    assert survey.grid()[0].tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 9, -1]
+    slab = Slab("inline", 0, 10)
+    lines = survey.read(slab)
+    assert [line.amplitudes.shape[1] for line in lines] == [9] + [10] * 9
+    assert lines[0].traces.tolist() == [0, 1, 2, 3, 4, 5, 6, 7, 9]
+    rows = survey.rows(slab, lines, [line.amplitudes for line in lines])
+    assert rows[7:11, 0].tolist() == [8, 10, 10, 11]
 
 
 def test_slabs_hold_whole_lines_and_every_line_once(tmp_path: Path) -> None:
@@ -91,14 +122,14 @@ def test_one_crossline_is_a_line_along_the_inlines(tmp_path: Path) -> None:
 
 
 def test_dead_traces_and_nan_are_no_amplitudes(tmp_path: Path) -> None:
-    samples = [[1, -1, 2], [0, 0, 0], [5, 5, 5], [np.nan, np.inf, -np.inf], [np.nan, 4, -np.inf]]
+    samples = [[1, -1, 2, 1], [0, 0, 0, 0], [5, 5, 5, 5], [np.nan, np.inf, 3, 3], [np.nan, 4, -np.inf, 2]]
     survey = Survey.open(segy_files.write(tmp_path / "a.sgy", samples, [{21: n} for n in range(5)]))
     (slab,) = survey.slabs("line")
     (line,) = survey.read(slab)
     assert line.live.tolist() == [True, False, False, False, True]
-    assert line.amplitudes.T.tolist() == [[1, -1, 2], [0, 0, 0], [5, 5, 5], [0, 0, 0], [0, 4, 0]]
-    assert line.filled().T.tolist() == [[1, -1, 2], [1, -1, 2], [1, -1, 2], [0, 4, 0], [0, 4, 0]]
-    rows = survey.rows(slab, [line], [np.ones((3, 5), np.uint8)])
+    assert line.amplitudes.T.tolist() == [[1, -1, 2, 1], [0] * 4, [5] * 4, [0, 0, 3, 3], [0, 4, 0, 2]]
+    assert line.filled().T.tolist() == [[1, -1, 2, 1]] * 3 + [[0, 4, 0, 2]] * 2
+    rows = survey.rows(slab, [line], [np.ones((4, 5), np.uint8)])
     assert rows[:, 0].tolist() == [1, 0, 0, 0, 1]
 
 

@@ -75,6 +75,19 @@ def test_a_survey_without_mask_and_truth_is_shown(files: SurveyFiles, tmp_path: 
     assert list(item.layers) == ["image", "probability"]
 
 
+def test_what_is_no_number_in_a_mask_is_rock(files: SurveyFiles, tmp_path: Path) -> None:
+    true = files.true.astype(np.float32)
+    true[0, 0, 3:6] = np.nan, np.inf, -1
+    there = np.ones(true.shape[:2], bool)
+    there[1, 2] = False
+    rows = np.nonzero(there)
+    with writer.create(tmp_path / "t.sgy", samples=SAMPLES, interval_us=4000) as new:
+        new.write({189: rows[0], 193: rows[1]}, true[there])
+    slices = Slices(Survey.open(files.survey), files.salt, tmp_path / "t.sgy")
+    assert slices.item("inline", 0).layers["truth"][3:6, 0].tolist() == [0, 0, 1]
+    assert [slices.item("time", k).layers["truth"][0, 0] for k in (3, 4, 5)] == [0, 0, 1]
+
+
 def test_another_survey_is_refused(files: SurveyFiles, tmp_path: Path) -> None:
     other = tmp_path / "other.sgy"
     with writer.create(other, samples=SAMPLES, interval_us=4000) as new:

@@ -128,7 +128,7 @@ def predict_survey(
     record = pipeline.predict_survey(
         source, survey, target, survey_page.render, options, input_dir=input_dir, runtime=machine, where=where
     )
-    for warning in survey_page.warnings(record["histogram_distance"]):
+    for warning in survey_page.warnings(record):
         print(f"warning: {warning}")
     print(
         f"{record['traces_with_salt']:,} of {record['traces']:,} traces meet salt, {record['salt_share']:.2%} of all "
@@ -180,11 +180,11 @@ def lines(
     else:
         masks = survey_lines.SegyLabels(opened(labels, inline_byte, crossline_byte))
     chosen = numbers("--inlines", inlines)
-    root, state, count = survey_lines.make_dataset(
-        image, masks, chosen, input_dir, name or survey.stem, options, overwrite
-    )
-    print(f"{root}: {state}, {count} tiles of {len(set(chosen))} inlines")
-    words = ["saltseg", "run", "recipe_lite0", "--data", root.name]
+    made = survey_lines.make_dataset(image, masks, chosen, input_dir, name or survey.stem, options, overwrite)
+    for warning in made.warnings:
+        print(f"warning: {warning}")
+    print(f"{made.root}: {made.state}, {made.tiles} tiles of {len(set(chosen))} inlines")
+    words = ["saltseg", "run", "recipe_lite0", "--data", made.root.name]
     if len(set(chosen)) == 1:
         return [*words, "--holdout", "0.2"]
     return [*words, "--set", "folds.scheme=grouped", "--set", f"folds.count={min(5, len(set(chosen)))}"]
@@ -226,18 +226,21 @@ def score_survey(
     ] = "",
     inline_byte: InlineByte = None,
     crossline_byte: CrosslineByte = None,
+    as_line: AsLine = False,
 ) -> Result:
     """Score a predicted mask of a survey against the true one.
 
       saltseg score-survey salt_mask.sgy mask.sgy --without 120,160,200
+      saltseg score-survey salt_mask.sgy mask.sgy --as-line                as the survey was predicted
 
     IoU, precision and recall over all samples of all lines but those that were trained on, and by distance from them:
-    neighboring lines look alike, so a line beside a labeled one is easy.
+    neighboring lines look alike, so a line beside a labeled one is easy. A mask has 0 and one other value, which is
+    salt.
     """
     from saltseg.pipeline import survey_score
 
     left_out = numbers("--without", without) if without else []
-    found, truth = (opened(path, inline_byte, crossline_byte) for path in (predicted, true))
+    found, truth = (opened(path, inline_byte, crossline_byte, as_line) for path in (predicted, true))
     total, by_distance = survey_score.score_survey(found, truth, left_out)
     rows: dict[str, Any] = {"all": total, **{f"{away} away": score for away, score in by_distance.items()}}
     width = max(map(len, rows))

@@ -45,8 +45,8 @@ class Options:
 
     Attributes:
         clip: percentile of the survey's |amplitude| that becomes black or white; None: that of the labeled lines which
-            the networks were trained on (`saltseg lines`), else 99.
-        reverse: whether to reverse the polarity; None: as in labeled lines of a file of this name, else not.
+            the networks were trained on (`saltseg lines`) where these are here, unchanged, else 99.
+        reverse: whether to reverse the polarity; None: as in such lines of a file of this name, else not.
         along: "both", or the direction of the sections: "inline" or "crossline".
         depth: whether samples are meters, not milliseconds.
         tta: names of views; None: those of the run or the model.
@@ -105,7 +105,9 @@ def predict_survey(
     directions = _directions(survey, options.along)
     with outputs.making(survey):
         amplitudes = sample_amplitudes(survey.layout)
-        clip, reverse = _gray_scale(source, survey, options, input_dir)
+        warnings = list(scan.warnings(survey.layout, survey.geometry, amplitudes))
+        data = _trained_on(source, input_dir)
+        clip, reverse = _gray_scale(data, survey, options, warnings)
         scaling = fit_scaling(survey, amplitudes, clip, reverse)
         predictor = trained.load(source, options.tta, runtime)
         postprocessing = predictor.postprocessing
@@ -124,7 +126,8 @@ def predict_survey(
                 "polarity": "reversed" if reverse else "as stored",
                 "amplitude_center": scaling.center,
                 "amplitude_half_range": scaling.half_range,
-                "histogram_distance": _histogram_distance(source, input_dir, amplitudes, scaling),
+                "histogram_distance": _histogram_distance(data, amplitudes, scaling),
+                "warnings": warnings,
                 "postprocessing": postprocessing.to_dict(),
             }
             _write(outputs, results, masks, scaling, record, page, options.depth)
@@ -159,30 +162,53 @@ def _directions(survey: Survey, along: str) -> tuple[str, ...]:
     return (along,)
 
 
-def _gray_scale(source: RunDir | ModelDir, survey: Survey, options: Options, input_dir: Path) -> tuple[float, bool]:
-    """Clip and polarity: as given, or as in the labeled lines of the training."""
-    clip, reverse, lines = gray.CLIP_PERCENTILE, False, None
-    with suppress(InputError):  # a dataset that is gone
-        lines = competition.read_source(competition.dataset_root(input_dir, source.read_provenance()["dataset"]))
-    if isinstance(lines, dict) and lines.get("source") == "lines" and type(lines.get("clip")) in (int, float):
-        clip = lines["clip"]
-        same = Path(str(lines.get("survey"))).name == survey.layout.path.name
-        reverse = same and lines.get("reverse") is True
+@dataclass(frozen=True)
+class _Data:
+    """The dataset that has the name of the one that a run was trained on; unchanged: whether it is that one."""
+
+    root: Path
+    unchanged: bool
+
+
+def _trained_on(source: RunDir | ModelDir, input_dir: Path) -> _Data | None:
+    """None where no dataset has that name."""
+    recorded = source.read_provenance()
+    try:
+        root = competition.dataset_root(input_dir, recorded["dataset"])
+    except InputError:
+        return None
+    unchanged = False
+    with suppress(InputError):  # no dataset that one could train on
+        unchanged = competition.fingerprint(root) == recorded.get("dataset_hash")
+    return _Data(root, unchanged)
+
+
+def _gray_scale(data: _Data | None, survey: Survey, options: Options, warnings: list[str]) -> tuple[float, bool]:
+    """Clip and polarity: as given, or as in the labeled lines of the training; what speaks against them, too."""
+    clip, reverse = gray.CLIP_PERCENTILE, False
+    lines = None if data is None else competition.read_source(data.root)
+    if data and isinstance(lines, dict) and lines.get("source") == "lines" and type(lines.get("clip")) in (int, float):
+        if data.unchanged:
+            clip = lines["clip"]
+            same = Path(str(lines.get("survey"))).name == survey.layout.path.name
+            reverse = same and lines.get("reverse") is True
+        elif options.clip is None or options.reverse is None:
+            warnings.append(
+                f"the labeled lines in {data.root} are not those that the run was trained on, so clip and polarity are "
+                "not taken from there; give --clip and --polarity"
+            )
     return clip if options.clip is None else options.clip, reverse if options.reverse is None else options.reverse
 
 
-def _histogram_distance(source: RunDir | ModelDir, input_dir: Path, amplitudes: Amplitudes, scaling: Scaling) -> float:
-    """Of the survey's gray levels from those of the run's training tiles, or of simulated ones where those are gone."""
+def _histogram_distance(data: _Data | None, amplitudes: Amplitudes, scaling: Scaling) -> float:
+    """Of the survey's gray levels from those of the run's training tiles, or of simulated ones without those."""
     reference = gray.REFERENCE_HISTOGRAM
-    try:
-        root = competition.dataset_root(input_dir, source.read_provenance()["dataset"])
-        ids = competition.train_ids(root)
-        some = ids[:: -(-len(ids) // TILES)]
-        tiles = [image_files.read_image(root / "train" / "images" / f"{id_}.png", competition.SHAPE) for id_ in some]
-        found = gray.histogram(np.stack(tiles))
-        reference = found if found.any() else reference  # every tile may be of one gray level
-    except InputError:
-        pass
+    if data is not None and data.unchanged:
+        with suppress(InputError):
+            ids = competition.train_ids(data.root)
+            paths = [data.root / "train" / "images" / f"{id_}.png" for id_ in ids[:: -(-len(ids) // TILES)]]
+            found = gray.histogram(np.stack([image_files.read_image(path, competition.SHAPE) for path in paths]))
+            reference = found if found.any() else reference  # every tile may be of one gray level
     return gray.histogram_distance(amplitudes, scaling, reference)
 
 

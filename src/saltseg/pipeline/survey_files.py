@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from pydantic import ConfigDict, Field, with_config
 from typing_extensions import TypedDict
@@ -20,7 +20,12 @@ SUFFIXES = (".sgy", ".segy")
 
 @with_config(ConfigDict(extra="allow", strict=True, allow_inf_nan=False))
 class Record(TypedDict):
-    """What the JSON file beside a predicted probability says; scale: what a value of 1 is stored as."""
+    """What the JSON file beside a predicted probability says.
+
+    Attributes:
+        scale: what a value of 1 is stored as.
+        warnings: what in the survey's headers or amplitudes speaks against the prediction; absent in older files.
+    """
 
     run: str
     scale: Annotated[float, Field(gt=0)]
@@ -30,6 +35,7 @@ class Record(TypedDict):
     amplitude_center: float
     amplitude_half_range: float
     histogram_distance: float
+    warnings: NotRequired[list[str]]
     postprocessing: dict[str, Any]
     traces: int
     traces_with_salt: int

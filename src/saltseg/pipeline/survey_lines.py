@@ -19,6 +19,7 @@ from saltseg.data.transforms import TILE
 from saltseg.errors import InputError
 from saltseg.metrics import rle
 from saltseg.pipeline.survey import fit_scaling
+from saltseg.seismic import scan
 from saltseg.seismic.amplitudes import sample_amplitudes
 from saltseg.seismic.scaling import CLIP_PERCENTILE, Scaling
 from saltseg.seismic.volume import Line, Survey
@@ -45,6 +46,23 @@ class Options:
             raise InputError(f"--step {self.step}; use 1 to {TILE} pixels")
 
 
+@dataclass(frozen=True)
+class Made:
+    """What `make_dataset` made.
+
+    Attributes:
+        root: path of the dataset.
+        state: "written" or, for the same lines, labels and options as before, "already there".
+        tiles: labeled ones.
+        warnings: what in the survey's headers or amplitudes speaks against its use, one sentence each.
+    """
+
+    root: Path
+    state: str
+    tiles: int
+    warnings: tuple[str, ...]
+
+
 class Labels(Protocol):
     """Masks of lines."""
 
@@ -60,7 +78,7 @@ def make_dataset(
     name: str,
     options: Options,
     overwrite: bool,
-) -> tuple[Path, str, int]:
+) -> Made:
     """Write the tiles of labeled inlines as a dataset, complete or not at all.
 
     The tiles to predict, which every dataset has, are those of the inline farthest from the labeled ones.
@@ -74,10 +92,6 @@ def make_dataset(
         options: how lines become tiles.
         overwrite: replace a dataset of that name.
 
-    Returns:
-        Path of the dataset; "written" or, for the same lines, labels and options as before, "already there"; number of
-        labeled tiles.
-
     Raises:
         InputError: no such inline, a mask that is missing or does not fit (all of them named), or something else has
             that name.
@@ -86,7 +100,9 @@ def make_dataset(
         raise InputError(f"{survey.layout.path} is a line; labeled lines are taken from volumes")
     chosen = _read(survey, sorted(set(inlines)))
     masks = _masks(labels, chosen)
-    scaling = fit_scaling(survey, sample_amplitudes(survey.layout), options.clip, options.reverse)
+    amplitudes = sample_amplitudes(survey.layout)
+    scaling = fit_scaling(survey, amplitudes, options.clip, options.reverse)
+    warnings = tuple(scan.warnings(survey.layout, survey.geometry, amplitudes))
     source: dict[str, Any] = {
         "source": "lines",
         "survey": str(survey.layout.path.resolve()),
@@ -98,13 +114,13 @@ def make_dataset(
     with install.preparing(input_dir, name) as target:
         count = sum(len(_corners(line.amplitudes.shape, options.step)) for line in chosen)
         if install.exists_from(target, source, overwrite):
-            return target, "already there", count
+            return Made(target, "already there", count, warnings)
         staged = install.staging_path(target, "written")
         io.remove(staged)
         with io.atomic_dir(staged) as root:
             _write(root, survey, chosen, masks, scaling, options.step)
         install.move_into_place(staged, target, source)
-    return target, "written", count
+    return Made(target, "written", count, warnings)
 
 
 def _read(survey: Survey, inlines: Sequence[int]) -> list[Line]:
@@ -148,21 +164,26 @@ def _write(
         (root / folder).mkdir(parents=True)
     train, sections, test = [], [], []
     for line, mask in zip(tqdm(lines, desc="cutting", unit="line", delay=2), masks, strict=True):
-        pixels = _tiles(scaling.apply(line.filled()), step)
+        pixels, name = _tiles(scaling.apply(line.filled()), step), _name(line)
         for (row, column, tile), (_, _, salt) in zip(pixels, _tiles(mask, step), strict=True):
-            id_ = f"inline{line.number}_{row}_{column}"
+            id_ = f"{name}_{row}_{column}"
             image_files.write_png(root / "train" / "images" / f"{id_}.png", tile)
             image_files.write_png(root / "train" / "masks" / f"{id_}.png", salt * np.uint8(255))
             train.append({"id": id_, "rle_mask": rle.encode(salt)})
             sections.append({"id": id_, "section": f"inline{line.number}", "row": row, "column": column})
     other = _farthest(survey, [line.number for line in lines])
     for row, column, tile in _tiles(scaling.apply(other.filled()), TILE):
-        id_ = f"inline{other.number}_{row}_{column}_test"
+        id_ = f"{_name(other)}_{row}_{column}_test"
         image_files.write_png(root / "test" / "images" / f"{id_}.png", tile)
         test.append({"id": id_, "rle_mask": "1 1"})
     io.write_csv(root / "train.csv", train)
     io.write_csv(root / "sections.csv", sections)
     io.write_csv(root / "sample_submission.csv", test)
+
+
+def _name(line: Line) -> str:
+    """Of a line in the ids of its tiles, with a hash of its amplitudes: surveys number their inlines alike."""
+    return f"inline{line.number}-{hashlib.sha256(line.amplitudes.tobytes()).hexdigest()[:6]}"
 
 
 def _farthest(survey: Survey, labeled: Sequence[int]) -> Line:

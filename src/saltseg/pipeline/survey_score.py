@@ -27,7 +27,7 @@ class SurveyScore:
 
 
 def score_survey(predicted: Survey, true: Survey, without: Sequence[int]) -> tuple[SurveyScore, dict[str, SurveyScore]]:
-    """Compare two masks of a survey, not 0 is salt, in inlines that were not trained on.
+    """Compare two masks of a survey, 0 is rock and one other value is salt, in inlines that were not trained on.
 
     Args:
         predicted, true: the same traces in the same order.
@@ -37,7 +37,7 @@ def score_survey(predicted: Survey, true: Survey, without: Sequence[int]) -> tup
         The score of all other inlines; and those by distance, in lines, from the nearest one left out.
 
     Raises:
-        InputError: the files have other traces or samples, or samples that are no numbers; no line is left.
+        InputError: the files have other traces or samples, or are no masks; no line is left.
     """
     first, second = predicted.layout, true.layout
     same = np.array_equal(predicted.inlines, true.inlines) and np.array_equal(predicted.crosslines, true.crosslines)
@@ -49,7 +49,8 @@ def score_survey(predicted: Survey, true: Survey, without: Sequence[int]) -> tup
         raise InputError(f"--without {unknown[0]}: {first.path} has lines {numbers[0]} to {numbers[-1]}; correct it")
     if len(set(without)) == len(numbers):
         raise InputError(f"--without names all {len(numbers)} lines; leave some to score")
-    counts = np.array([_count(predicted, true, direction, line) for line in range(len(numbers))])
+    masks = _Mask(predicted), _Mask(true)
+    counts = np.array([_count(*masks, predicted.columns(direction, line)[1]) for line in range(len(numbers))])
     if not without:
         return _score(counts), {}
     step = int(np.diff(numbers).min())
@@ -63,19 +64,35 @@ def score_survey(predicted: Survey, true: Survey, without: Sequence[int]) -> tup
     return _score(counts[away > 0]), by_distance
 
 
-def _count(predicted: Survey, true: Survey, direction: str, line: int) -> tuple[int, int, int, int]:
-    """Of one line: samples that are salt in both, in the prediction, in truth; all samples."""
-    traces = np.sort(predicted.columns(direction, line)[1])
-    traces = traces[traces >= 0]
-    found, salt = (_salt(survey, traces) for survey in (predicted, true))
+class _Mask:
+    """The samples of a SEG-Y file that are salt; the file has one value besides 0."""
+
+    def __init__(self, survey: Survey) -> None:
+        self._layout = survey.layout
+        self._white: float | None = None
+
+    def salt(self, traces: np.ndarray) -> np.ndarray:
+        """Bool (n, samples) of traces, int64 (n,) in rising order; raises InputError where the file is no mask."""
+        values, path = read_traces(self._layout, traces), self._layout.path
+        if not np.isfinite(values).all():
+            raise InputError(f"{path} has samples that are no numbers (NaN or infinity); a mask has 0 and 1")
+        salt = values != 0
+        for value in (values[salt].min(), values[salt].max()) if salt.any() else ():
+            if self._white is None:
+                self._white = float(value)
+            if value != self._white:
+                raise InputError(
+                    f"{path} is no mask: besides 0 it has {self._white:g}, {value:g}, …; "
+                    "give one such as salt_mask.sgy, which lies beside a predicted probability salt.sgy"
+                )
+        return salt
+
+
+def _count(predicted: _Mask, true: _Mask, traces: np.ndarray) -> tuple[int, int, int, int]:
+    """Of the columns of a line, -1 in gaps: samples that are salt in both, in the prediction, in truth; all samples."""
+    traces = np.sort(traces[traces >= 0])
+    found, salt = predicted.salt(traces), true.salt(traces)
     return int((found & salt).sum()), int(found.sum()), int(salt.sum()), found.size
-
-
-def _salt(survey: Survey, traces: np.ndarray) -> np.ndarray:
-    values = read_traces(survey.layout, traces)
-    if not np.isfinite(values).all():
-        raise InputError(f"{survey.layout.path} has samples that are no numbers (NaN or infinity); a mask has 0 and 1")
-    return values != 0
 
 
 def _score(counts: np.ndarray) -> SurveyScore:

@@ -5,11 +5,10 @@ from dataclasses import dataclass
 import numpy as np
 
 from saltseg.postprocessing.parameters import quantize
-from saltseg.seismic import writer
 from saltseg.seismic.results import Results
 from saltseg.seismic.scaling import Scaling
 from saltseg.seismic.traces import read_sample
-from saltseg.seismic.volume import Slab, Survey
+from saltseg.seismic.volume import ACROSS, Slab
 
 MAX_SIDE = 1000  # pixels of a slice; larger ones are thinned
 
@@ -80,23 +79,14 @@ def _most(counts: np.ndarray) -> int:
     return int(counts.argmax()) if counts.any() else len(counts) // 2
 
 
-def _times(survey: Survey, depth: bool) -> tuple[str, float, float]:
-    """Label of the vertical axis, the first and the interval between samples."""
-    interval = survey.layout.interval_ms
-    if interval is None:
-        return "sample", 0.0, 1.0
-    return "depth (m)" if depth else "time (ms)", float(survey.delays_ms[0]), interval
-
-
 def _section(results: Results, masks: Results, scaling: Scaling, direction: str, position: int, depth: bool) -> Slice:
     survey = results.survey
     (line,) = survey.read(Slab(direction, position, position + 1))
-    label, first, interval = _times(survey, depth)
-    across = {"inline": "crossline", "crossline": "inline", "line": "trace"}[direction]
+    label, first, interval = survey.vertical_axis(depth)
     present = np.broadcast_to(line.traces >= 0, line.amplitudes.shape)
     return Slice(
         title="Line" if direction == "line" else f"{direction.capitalize()} {line.number}",
-        x_label=across,
+        x_label=ACROSS[direction],
         y_label=label,
         extent=(
             float(line.numbers[0]), float(line.numbers[-1]), first, first + interval * (survey.layout.samples - 1),
@@ -113,17 +103,11 @@ def _time_slice(results: Results, masks: Results, scaling: Scaling, sample: int,
     survey, layout = results.survey, results.survey.layout
     chosen = survey.geometry.chosen
     assert chosen is not None
-    probability, salt = np.zeros(layout.traces, np.uint8), np.zeros(layout.traces, np.uint8)
-    size = max(1, writer.WRITE_BYTES // (4 * layout.samples))
-    for start in range(0, layout.traces, size):
-        traces = np.arange(start, min(start + size, layout.traces))
-        probability[traces] = quantize(results.read(traces)[:, sample])
-        salt[traces] = masks.read(traces)[:, sample] > 0
+    every, grid = np.arange(layout.traces), survey.grid()
+    probability = quantize(results.read(every, sample))
+    salt = (masks.read(every, sample) > 0).astype(np.uint8)
     image = scaling.apply(np.nan_to_num(read_sample(layout, sample), posinf=0, neginf=0))
-    grid = np.full((chosen.inline.length, chosen.crossline.length), -1, np.int32)
-    rows, columns = chosen.inline.positions(survey.inlines), chosen.crossline.positions(survey.crosslines)
-    grid[rows[::-1], columns[::-1]] = np.arange(layout.traces)[::-1]  # of traces in one bin the first stays
-    label, first, interval = _times(survey, depth)
+    label, first, interval = survey.vertical_axis(depth)
     name, _, unit = label.partition(" ")
     here = f"{first + sample * interval:g}{' ' + unit.strip('()') if unit else ''}"
     return Slice(

@@ -1,5 +1,8 @@
 """The page about a predicted survey: how it was predicted, what to be careful about, and slices of it."""
 
+from collections.abc import Mapping
+from typing import Any
+
 import numpy as np
 
 from saltseg.pipeline.survey import Prediction
@@ -31,20 +34,21 @@ def render(prediction: Prediction) -> str:
         name=layout.path.name,
         record=record,
         facts=facts,
-        warnings=warnings(record["histogram_distance"]),
+        warnings=warnings(record),
         pictures=[(section.title, draw(section)) for section in prediction.slices],
     )
 
 
-def warnings(histogram_distance: float) -> list[str]:
-    """What speaks against trusting a prediction."""
-    if histogram_distance <= WARN_DISTANCE:
-        return []
-    return [
-        f"The gray levels of this survey are {histogram_distance:.0f} levels away from those that the run was trained "
-        f"on; over {WARN_DISTANCE:.0f} a prediction deserves no trust. Try another clip percentile, or train on "
-        "lines of this survey (saltseg lines)."
-    ]
+def warnings(record: Mapping[str, Any]) -> list[str]:
+    """What speaks against trusting a prediction; record: see `saltseg.pipeline.survey_files.Record`."""
+    found = [f"{text[:1].upper()}{text[1:]}." for text in record.get("warnings", ())]
+    if record["histogram_distance"] > WARN_DISTANCE:
+        found.append(
+            f"The gray levels of this survey are {record['histogram_distance']:.0f} levels away from those that the "
+            f"run was trained on; over {WARN_DISTANCE:.0f} a prediction deserves no trust. Try another clip "
+            "percentile, or train on lines of this survey (saltseg lines)."
+        )
+    return found
 
 
 def draw(section: Slice) -> bytes:

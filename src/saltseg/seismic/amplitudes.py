@@ -7,7 +7,7 @@ import numpy as np
 
 from saltseg.seismic.formats import IBM, IEEE
 from saltseg.seismic.headers import Layout, opened
-from saltseg.seismic.traces import read_records, read_traces
+from saltseg.seismic.traces import live, read_records, read_traces
 
 MAX_TRACES = 20_000
 MAX_VALUES = 2_000_000
@@ -22,10 +22,11 @@ class Amplitudes:
 
     Attributes:
         traces: that were examined.
-        dead: of those, how many hold one value only.
+        dead: of those, how many hold fewer than two different finite values. What they hold, 0 or another value that
+            fills gaps, counts nowhere below but in ``nan`` and ``infinite``.
         nan, infinite: how many hold such samples.
         minimum, maximum: of the finite samples; 0 where there are none.
-        zero: share of samples that are exactly 0.
+        zero: share of finite samples that are exactly 0.
         negative: share of negative samples among the finite ones that are not 0.
         values: finite samples that are not 0, at random, float32 (up to `MAX_VALUES`,). Zeros are left out because
             mutes and padding would narrow the percentiles.
@@ -76,12 +77,12 @@ def sample_amplitudes(
     for block in blocks:
         rows = read_traces(layout, np.arange(block.start, block.stop))
         finite = np.isfinite(rows)
-        dead = rows.min(1) == rows.max(1)
+        alive = live(rows)
         holes = [np.isnan(rows).any(1), np.isinf(rows).any(1)] if not finite.all() else [False, False]
-        values = rows[finite]
+        values = rows[finite & alive[:, None]]
         if values.size:
             low, high = min(low, float(values.min())), max(high, float(values.max()))
-        counts += [len(rows), dead.sum(), *map(np.sum, holes), (values == 0).sum(), (values < 0).sum()]
+        counts += [len(rows), (~alive).sum(), *map(np.sum, holes), (values == 0).sum(), (values < 0).sum()]
         total += values.size
         values = values[values != 0]
         kept.append(values if len(values) <= quota else values[rng.integers(0, len(values), quota)])

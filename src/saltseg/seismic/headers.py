@@ -4,6 +4,7 @@ Byte numbers are those of the standard, counted from 1 in the file (binary heade
 """
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
@@ -16,6 +17,9 @@ from saltseg.seismic.formats import FORMATS, UNSUPPORTED, SampleFormat
 
 TEXT_BYTES, BINARY_BYTES, TRACE_HEADER_BYTES = 3200, 400, 240
 MAX_FILE_BYTES = 2**60
+MAX_TEXTS = 100  # extended text headers among which the last one is sought
+_ENCODINGS = ("cp037", "latin-1")  # EBCDIC, ASCII
+_END_TEXT = re.compile(r"\s*\(\(\s*SEG:\s*EndText\s*\)\)", re.IGNORECASE)
 ORDER_NAMES = {">": "big-endian", "<": "little-endian"}
 
 
@@ -86,7 +90,7 @@ def read_layout(path: Path) -> Layout:
         raise InputError(f"{path} has sample format {code} ({name}); write it as IEEE float (format 5)")
     notes: list[str] = []
     revision = _revision(head)
-    start, stop = _data_range(path, head, size, order, revision)
+    start, stop = _data_range(path, head, size, order, revision, notes)
     trace_header = _read_at(path, start, TRACE_HEADER_BYTES)
     samples = _samples(path, head, trace_header, order, revision, stop - start, FORMATS[code], notes)
     interval = _interval_ms(head, trace_header, order, revision, notes)
@@ -144,18 +148,12 @@ def _revision(head: bytes) -> tuple[int, int]:
     return (major, minor) if major in (1, 2) else (0, 0)
 
 
-def _data_range(path: Path, head: bytes, size: int, order: str, revision: tuple[int, int]) -> tuple[int, int]:
+def _data_range(
+    path: Path, head: bytes, size: int, order: str, revision: tuple[int, int], notes: list[str]
+) -> tuple[int, int]:
     """First byte of the first trace, and the byte after the last; extended text headers and trailers are left out."""
-    start, stop = TEXT_BYTES + BINARY_BYTES, size
-    extended = _number(head, 3505, order, "i2")
-    if extended < 0:  # as many as there are, up to one that says so
-        while start + TEXT_BYTES <= size:
-            text, _ = _text(_read_at(path, start, TEXT_BYTES))
-            start += TEXT_BYTES
-            if re.match(r"\s*\(\(\s*SEG:\s*EndText\s*\)\)", text, re.IGNORECASE):
-                break
-    else:
-        start += TEXT_BYTES * extended
+    texts = _extended_texts(path, _number(head, 3505, order, "i2"), size, revision, notes)
+    start, stop = TEXT_BYTES + BINARY_BYTES + TEXT_BYTES * texts, size
     if revision[0] >= 2:
         if more := _number(head, 3507, order, "i4"):
             raise InputError(f"{path} has {more} additional trace headers (revision 2); write it as revision 1")
@@ -164,6 +162,37 @@ def _data_range(path: Path, head: bytes, size: int, order: str, revision: tuple[
     if start + TRACE_HEADER_BYTES > stop:
         raise InputError(f"{path} is cut short: no trace after {start:,} bytes of headers; fetch the file again")
     return start, stop
+
+
+def _extended_texts(path: Path, stated: int, size: int, revision: tuple[int, int], notes: list[str]) -> int:
+    """How many extended text headers follow the binary header; ``stated``: at bytes 3505-3506."""
+    if not revision[0]:  # these bytes are not assigned; some files use them all the same
+        fits = TEXT_BYTES + BINARY_BYTES + TEXT_BYTES * stated + TRACE_HEADER_BYTES <= size
+        if stated > 0 and fits and all(_is_text(data) for data in _texts(path, stated)):
+            return stated
+        if stated:
+            notes.append(f"bytes 3505-3506 hold {stated}, which says nothing in a file of revision 0; ignored")
+        return 0
+    if stated >= 0:
+        return stated
+    for count, data in enumerate(_texts(path, MAX_TEXTS), 1):  # as many as there are, up to one that says so
+        if _END_TEXT.match(_text(data)[0]):
+            return count
+    raise InputError(
+        f"{path}: {stated} at bytes 3505-3506 announces text headers up to one that begins with ((SEG: EndText)), "
+        f"which none of the first {MAX_TEXTS} does; write their number there"
+    )
+
+
+def _texts(path: Path, count: int) -> Iterator[bytes]:
+    """Up to ``count`` pieces of the size of a text header after the binary header."""
+    with opened(path) as file:
+        file.seek(TEXT_BYTES + BINARY_BYTES)
+        for _ in range(count):
+            data = file.read(TEXT_BYTES)
+            if len(data) < TEXT_BYTES:
+                return
+            yield data
 
 
 def _samples(
@@ -209,11 +238,17 @@ def _interval_ms(
 
 def _text(data: bytes) -> tuple[str, bool]:
     """A text header in lines of 80 characters, and whether it is EBCDIC; the encoding with more plain text counts."""
-    texts = {code: data.decode(code, errors="replace") for code in ("cp037", "latin-1")}
-
-    def plain(text: str) -> int:
-        return sum(c.isascii() and (c.isalnum() or c == " ") for c in text)
-
-    code = max(texts, key=lambda c: plain(texts[c]))
+    texts = {code: data.decode(code, errors="replace") for code in _ENCODINGS}
+    code = max(texts, key=lambda c: _plain(texts[c]))
     characters = "".join(c if c.isprintable() else " " for c in texts[code])
     return "\n".join(re.findall(".{1,80}", characters)), code == "cp037"
+
+
+def _plain(text: str) -> int:
+    """Letters, digits and spaces in a text."""
+    return sum(c.isascii() and (c.isalnum() or c == " ") for c in text)
+
+
+def _is_text(data: bytes) -> bool:
+    """Whether three of four bytes are plain text in one of the encodings; of random bytes one of four is."""
+    return 4 * max(_plain(data.decode(code, errors="replace")) for code in _ENCODINGS) > 3 * len(data)

@@ -51,7 +51,8 @@ class Candidate:
 
     def positions(self, fields: Fields) -> tuple[np.ndarray, np.ndarray]:
         """Positions of all traces along the inline and the crossline axis, int64 (traces,) each."""
-        return _positions(fields, self.inline_byte, self.inline), _positions(fields, self.crossline_byte, self.crossline)
+        inlines = _positions(fields, self.inline_byte, self.inline)
+        return inlines, _positions(fields, self.crossline_byte, self.crossline)
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ def find_geometry(
         return Geometry("line", "taken as one line in the order of the file, as asked", candidates, None)
     if traces < 2:
         return Geometry("unknown", "a single trace is no picture", candidates, None)
-    if found := _stacked(fields, candidates):
+    if found := _stacked(fields, candidates, crossline_byte is not None):
         return found
     if found := _prestack(fields, candidates):
         return found
@@ -163,14 +164,15 @@ def _misfit(fields: Fields, i: np.ndarray, j: np.ndarray, used: np.ndarray) -> f
     return residual / spacing if spacing > 0 else float("inf")
 
 
-def _stacked(fields: Fields, candidates: tuple[Candidate, ...]) -> Geometry | None:
-    """A volume or a line whose bins hold one trace each."""
-    volumes = [c for c in candidates if c.kind == "volume" and not _by_record(fields, c)]
+def _stacked(fields: Fields, candidates: tuple[Candidate, ...], named: bool) -> Geometry | None:
+    """A volume or a line whose bins hold one trace each; named: the user named the bytes."""
+    volumes = [c for c in candidates if c.kind == "volume" and (named or not _by_record(fields, c))]
     if volumes:  # the earliest of the best: misfits below half a bin and shares of the grid are compared in percent
         best = max(volumes, key=lambda c: (c.misfit is not None and c.misfit < 0.5, round(c.filled, 2)))
         return Geometry("volume", f"bytes {best.bytes} give each trace its own bin", candidates, best)
     if any(c.kind == "volume" for c in candidates):
-        return Geometry("prestack", "offsets vary between the traces of a record", candidates, None)
+        reason = "offsets vary between the traces of a record; if they are stacked, name the bytes of the line numbers"
+        return Geometry("prestack", reason, candidates, None)
     if lines := [c for c in candidates if c.kind == "line"]:
         # Of pairs with an inline byte that is 0 everywhere, the CDP alone says the same.
         best = max(lines, key=lambda c: (round(c.unique * c.filled, 2), c.inline_byte is None or c.inline.last != 0))

@@ -91,24 +91,27 @@ class Results:
         with io.atomic_path(self._path(slab)) as temporary, temporary.open("wb") as file:
             np.save(file, rows)
 
-    def read(self, traces: np.ndarray) -> np.ndarray:
+    def read(self, traces: np.ndarray, sample: int | None = None) -> np.ndarray:
         """Values of traces, averaged over the directions.
 
         Args:
             traces: positions in the file, int64 (n,).
+            sample: of each trace; None: all.
 
         Returns:
-            float32 (n, samples) in [0, 1].
+            float32 (n, samples), or (n,) for one sample, in [0, 1].
 
         Raises:
             InputError: a slab is missing or damaged.
         """
-        total = np.zeros((len(traces), self.survey.layout.samples), np.float32)
+        wanted = slice(None) if sample is None else sample
+        shape = (len(traces), self.survey.layout.samples) if sample is None else len(traces)
+        total = np.zeros(shape, np.float32)
         for slab_of, row_of in self._at.values():
             numbers = slab_of[traces]
             for number in np.unique(numbers):
                 here = np.flatnonzero(numbers == number)
-                total[here] += self._open(self.slabs[number])[row_of[traces[here]]]
+                total[here] += self._open(self.slabs[number])[row_of[traces[here]], wanted]
         return total / np.float32(255 * len(self._at))
 
     def section(self, direction: str, line: int) -> np.ndarray:

@@ -139,7 +139,7 @@ def _bins(fields: traces.Fields, chosen: Candidate) -> Bins:
 def _notes(
     layout: Layout, fields: traces.Fields, geometry: Geometry, delays: np.ndarray, amplitudes: Amplitudes
 ) -> Iterator[str]:
-    yield from layout.notes
+    yield from warnings(layout, geometry, amplitudes)
     if layout.interval_ms is None:
         yield "no sample interval; times are counted in samples"
     counts, intervals = fields[115], fields[117]
@@ -151,12 +151,6 @@ def _notes(
         yield f"traces begin at {delays.min():g} to {delays.max():g} ms; rows of a section are not aligned in time"
     if np.ptp(fields[traces.OFFSET]) and geometry.kind in ("line", "volume"):
         yield f"offsets (byte {traces.OFFSET}) vary, as in data that is not stacked"
-    chosen = geometry.chosen
-    for name, axis in (("inline", chosen.inline), ("crossline", chosen.crossline)) if chosen else ():
-        if axis.regular < 1:
-            yield f"{name} numbers are irregular: {axis.regular:.1%} of the steps are multiples of {axis.step}"
-    if amplitudes.looks_like:
-        yield f"samples look like {amplitudes.looks_like}, the header states {layout.sample_format.name}"
     if layout.sample_format.unsigned:
         yield "samples are unsigned; their median is taken as zero amplitude"
     largest = max(-amplitudes.minimum, amplitudes.maximum)
@@ -164,11 +158,31 @@ def _notes(
         yield f"spikes: the largest sample is {largest:.3g}; values are clipped at percentiles of the survey"
 
 
+def warnings(layout: Layout, geometry: Geometry, amplitudes: Amplitudes) -> Iterator[str]:
+    """Why a prediction may be wrong, one sentence each: numbers that contradict each other or look wrong."""
+    yield from layout.notes
+    chosen = geometry.chosen
+    for name, axis in (("inline", chosen.inline), ("crossline", chosen.crossline)) if chosen else ():
+        grid = f"{axis.first} to {axis.last} in steps of {axis.step}"
+        if axis.astray:
+            yield (
+                f"traces whose {name} number is off the grid of {grid}: {axis.astray:,}; "
+                "they are taken as dead traces in the nearest bin; fix their headers"
+            )
+        elif axis.regular < 1:
+            yield (
+                f"{name} numbers are irregular: {axis.regular:.1%} of the steps are multiples of the most frequent one"
+                f"; the grid is {grid}"
+            )
+    if amplitudes.looks_like:
+        yield f"samples look like {amplitudes.looks_like}, the header states {layout.sample_format.name}"
+
+
 def problems(layout: Layout, geometry: Geometry, amplitudes: Amplitudes) -> Iterator[str]:
     """Why a file cannot be predicted; one clause each, with the way out."""
     yield from index.obstacles(layout, geometry)
     if amplitudes.dead == amplitudes.traces:
-        yield f"all {amplitudes.traces:,} traces examined hold a single value; check the file"
+        yield f"all {amplitudes.traces:,} traces examined hold a single value or no number; check the file"
     elif amplitudes.one_signed and not layout.sample_format.unsigned:
         sign = "negative" if amplitudes.negative > 0.5 else "positive"
         yield f"nearly all samples are {sign}: a velocity cube or an attribute, not amplitudes; give the seismic data"
@@ -247,6 +261,8 @@ def _range(axis: Axis) -> str:
     if axis.count == 1:
         return f"{axis.first}"
     irregular = "" if axis.regular == 1 else f", {axis.regular:.0%} regular"
+    if axis.astray:
+        irregular = f", {axis.astray:,} off it"
     return f"{axis.first}-{axis.last} step {axis.step} ({axis.count:,}{irregular})"
 
 

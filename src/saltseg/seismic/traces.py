@@ -116,6 +116,18 @@ def read_traces(layout: Layout, traces: np.ndarray) -> np.ndarray:
     return rows
 
 
+def live(rows: np.ndarray) -> np.ndarray:
+    """Which traces hold at least two different finite values, bool (n,); rows: samples, float32 (n, samples)."""
+    low, high = rows.min(1), rows.max(1)
+    found = low != high
+    bad = ~(np.isfinite(low) & np.isfinite(high))
+    if bad.any():
+        finite = np.isfinite(rows[bad])
+        low, high = (np.where(finite, rows[bad], np.float32(edge)) for edge in (np.inf, -np.inf))
+        found[bad] = low.min(1) < high.max(1)
+    return found
+
+
 def read_sample(layout: Layout, sample: int) -> np.ndarray:
     """One sample of every trace, float32 (traces,), in one pass over the file; raises InputError as `read_traces`."""
     values = np.empty(layout.traces, np.float32)

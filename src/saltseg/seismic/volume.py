@@ -12,8 +12,10 @@ from saltseg.seismic.axes import Axis
 from saltseg.seismic.headers import Layout, read_layout
 from saltseg.seismic.index import Candidate, Geometry
 from saltseg.seismic.traces import Fields, coordinates, delays_ms, read_index, read_traces
+from saltseg.seismic.traces import live as live_traces
 
 _ONE = Axis(0, 0, 1, 1, 1.0)  # of lines that have no number
+ACROSS = {"inline": "crossline", "crossline": "inline", "line": "trace"}  # what numbers the traces of a line
 SLAB_BYTES = 64 * 2**20  # of float32 samples; reading a slab takes three times as much
 
 
@@ -45,7 +47,8 @@ class Line:
         numbers: of the traces across the section (crossline, inline or CDP numbers), int64 (W,), gaps included.
         traces: position of each trace in the file, int64 (W,); -1 in a gap.
         amplitudes: float32 (samples, W), a view of (W, samples); 0 in gaps, and where the file has NaN or infinity.
-        live: bool (W,); False for gaps, dead traces, which hold one value, and traces with a number off the grid.
+        live: bool (W,); False for gaps, for dead traces, which hold fewer than two different finite values, and for
+            traces with a number off the grid.
     """
 
     direction: str
@@ -170,6 +173,21 @@ class Survey:
         avoided = np.zeros(len(traces), bool) if dead is None else np.isin(traces, dead)
         return order.across.numbers(grid), _placed(len(grid), positions - positions[0], traces, avoided)
 
+    def grid(self) -> np.ndarray:
+        """Trace in each bin of a volume, the first of several, int64 (inlines, crosslines); -1 in empty bins."""
+        chosen = self.geometry.chosen
+        assert chosen is not None
+        shape = chosen.inline.length, chosen.crossline.length
+        i, j = chosen.inline.positions(self.inlines), chosen.crossline.positions(self.crosslines)
+        return _placed(shape[0] * shape[1], i * shape[1] + j, np.arange(len(i)), self._astray).reshape(shape)
+
+    def vertical_axis(self, depth: bool = False) -> tuple[str, float, float]:
+        """Label of the samples, the number of the first and the step between them; depth: in meters, not time."""
+        interval = self.layout.interval_ms
+        if interval is None:
+            return "sample", 0.0, 1.0
+        return "depth (m)" if depth else "time (ms)", float(self.delays_ms[0]), interval
+
     def traces(self, slab: Slab) -> np.ndarray:
         """All traces in a slab, duplicates too, int64 in rising order."""
         order = self._orders[slab.direction]
@@ -179,12 +197,9 @@ class Survey:
         """Read the lines of a slab; raises InputError where the file cannot be read."""
         wanted = self.traces(slab)
         rows = read_traces(self.layout, wanted)
-        low, high = rows.min(1), rows.max(1)
-        bad = ~np.isfinite(low) | ~np.isfinite(high)
-        if bad.any():
-            rows[bad] = np.nan_to_num(rows[bad], nan=0, posinf=0, neginf=0)
-            low[bad], high[bad] = rows[bad].min(1), rows[bad].max(1)
-        live = (low != high) & ~self._astray[wanted]
+        live = live_traces(rows) & ~self._astray[wanted]
+        bad = ~np.isfinite(rows).all(1)
+        rows[bad] = np.nan_to_num(rows[bad], nan=0, posinf=0, neginf=0)
         columns = [self.columns(slab.direction, line, wanted[~live]) for line in range(slab.start, slab.stop)]
         numbers = self.line_numbers(slab.direction)[slab.start : slab.stop]
         return [

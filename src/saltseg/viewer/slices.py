@@ -11,7 +11,7 @@ from saltseg.postprocessing.parameters import Postprocessing, quantize
 from saltseg.seismic.headers import Layout, read_layout
 from saltseg.seismic.scaling import Scaling
 from saltseg.seismic.traces import read_sample, read_traces
-from saltseg.seismic.volume import Slab, Survey
+from saltseg.seismic.volume import ACROSS, Slab, Survey
 from saltseg.viewer.items import MAX_PIXELS, Axis, Item
 
 TIME = "time"
@@ -23,7 +23,7 @@ class Slices:
     Args:
         survey: that was predicted.
         probability: what `saltseg predict RUN SURVEY` wrote.
-        truth: SEG-Y file of the true mask, not 0 is salt.
+        truth: SEG-Y file of the true mask; numbers that are not 0 are salt.
         depth: whether samples are meters, not milliseconds.
 
     Raises:
@@ -61,7 +61,7 @@ class Slices:
         ]
         if len(lines) == 1:
             return lines
-        times = self._times()
+        times = Axis(*self.survey.vertical_axis(self.depth))
         numbers = (times.first + times.step * np.arange(self.survey.layout.samples)).tolist()
         name, _, unit = times.name.partition(" ")
         return [*lines, {"key": TIME, "title": name.capitalize(), "numbers": numbers, "unit": unit.strip("()")}]
@@ -78,12 +78,6 @@ class Slices:
             return self._time_slice(title, name, position)
         return self._line(title, name, direction, position)
 
-    def _times(self) -> Axis:
-        interval = self.survey.layout.interval_ms
-        if interval is None:
-            return Axis("sample")
-        return Axis("depth (m)" if self.depth else "time (ms)", float(self.survey.delays_ms[0]), interval)
-
     def _line(self, title: str, name: str, direction: str, position: int) -> Item:
         [line] = self.survey.read(Slab(direction, position, position + 1))
         _require_size(line.amplitudes.shape)
@@ -95,10 +89,10 @@ class Slices:
             values[here] = read_traces(layout, traces)[place]
             return values.T
 
-        across = {"inline": "crossline", "crossline": "inline", "line": "trace"}[direction]
         step = float(line.numbers[1] - line.numbers[0]) if len(line.numbers) > 1 else 1.0
         layers = self._layers(self._scaling.apply(line.amplitudes), section)
-        return Item(title, name, layers, Axis(across, float(line.numbers[0]), step), self._times())
+        x, y = Axis(ACROSS[direction], float(line.numbers[0]), step), Axis(*self.survey.vertical_axis(self.depth))
+        return Item(title, name, layers, x, y)
 
     def _time_slice(self, title: str, name: str, sample: int) -> Item:
         """One sample of all traces: inlines downwards, crosslines to the right."""
@@ -106,9 +100,7 @@ class Slices:
         assert chosen is not None
         inline, crossline = chosen.inline, chosen.crossline
         _require_size((inline.length, crossline.length))
-        grid = np.full((inline.length, crossline.length), -1, np.int64)
-        rows, columns = inline.positions(survey.inlines), crossline.positions(survey.crosslines)
-        grid[rows[::-1], columns[::-1]] = np.arange(survey.layout.traces)[::-1]  # of traces in one bin the first stays
+        grid = survey.grid()
 
         def section(layout: Layout) -> np.ndarray:
             return np.where(grid >= 0, read_sample(layout, sample)[grid], np.float32(0))
@@ -121,8 +113,13 @@ class Slices:
     def _layers(self, image: np.ndarray, section: Any) -> dict[str, np.ndarray]:
         """Layers of a slice; section: gives what a file holds there, float32 (H, W)."""
         probability = np.clip(np.nan_to_num(section(self._probability) / np.float32(self._scale)), 0, 1)
-        masks = {name: (section(layout) != 0).astype(np.uint8) for name, layout in self._masks.items()}
+        masks = {name: _salt(section(layout)) for name, layout in self._masks.items()}
         return {"image": image, "probability": quantize(probability), **masks}
+
+
+def _salt(mask: np.ndarray) -> np.ndarray:
+    """Of a mask as stored, float32: uint8 {0, 1}; what is no number is rock, as in labels."""
+    return (np.isfinite(mask) & (mask != 0)).astype(np.uint8)
 
 
 def _require_size(shape: tuple[int, ...]) -> None:
