@@ -1,13 +1,13 @@
 """Cut TGS as all scores in RESULTS.md were measured: 3,000 labeled tiles to train on, 1,000 held out.
 
-  saltseg prepare --source kaggle
+  saltseg prepare --source kaggle --name tgs-4000
   python benchmarks/tgs_split.py
-  saltseg run recipe_lite0_long --data tgs --input input/3000 --parallel 2 --name mine
-  saltseg compare tgs-lite0_42 mine --input input/3000
+  saltseg run recipe_lite0_long --data tgs --parallel 2 --name mine
+  saltseg compare tgs-lite0_42 mine
 
 The organizers' 4,000 labeled tiles, sorted by id, were split at random. The ids of the 3,000 are those of a published
-run; the others become the test set, without their masks. Images are links to those of the whole dataset. Published runs
-call the cut `tgs`, so it has that name here, too, in an input folder of its own.
+run; the others become the test set, without their masks. Images are links to those of the whole dataset, `tgs-4000`.
+The cut is called `tgs`, as published runs call it.
 """
 
 import argparse
@@ -48,8 +48,8 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--input", type=Path, default=Path("input"))
     arguments = parser.parse_args()
-    source, target = arguments.input / "tgs", arguments.input / "3000" / "tgs"
+    source, target = arguments.input / "tgs-4000", arguments.input / "tgs"
     with one_line():
         labeled, held = split(source, target)
     print(f"{target}: {labeled} labeled tiles, {held} held out")
-    print(f"next: saltseg run recipe_lite0_long --data tgs --input {target.parent} --parallel 2 --name mine")
+    print("next: saltseg run recipe_lite0_long --data tgs --parallel 2 --name mine")

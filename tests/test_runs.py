@@ -289,3 +289,16 @@ def test_provenance_records_versions_command_and_entries(monkeypatch: pytest.Mon
 def test_without_git_the_commit_is_unknown(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "")
     assert provenance.git_commit() is None
+    assert provenance.record()["git_dirty"] is None
+
+
+def test_a_repository_around_the_package_does_not_give_its_commit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    subprocess.run(["git", "init", "--quiet", str(tmp_path)], check=True)
+    commit = ["git", "-C", str(tmp_path), "-c", "user.name=a", "-c", "user.email=a@b", "commit", "--allow-empty"]
+    subprocess.run([*commit, "--quiet", "--message=theirs"], check=True)
+    for place in ("venv/site-packages/x/saltseg", "src/saltseg"):
+        monkeypatch.setattr(provenance, "__file__", str(tmp_path / place / "provenance.py"))
+        (tmp_path / place).mkdir(parents=True)
+        assert (provenance.git_commit() is None) == place.startswith("venv")

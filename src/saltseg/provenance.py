@@ -76,7 +76,7 @@ def _installed(package: str) -> str | None:
 
 def _git(*arguments: str) -> str | None:
     root = Path(__file__).parents[2]
-    if not (root / "setup.cfg").is_file():  # installed in an environment, which another repository may hold
+    if not (root / ".git").exists():  # else another repository that holds this folder would answer
         return None
     try:
         result = subprocess.run(["git", *arguments], cwd=root, capture_output=True, text=True, timeout=10, check=True)
@@ -93,6 +93,11 @@ def ancestors(settings: Config, output_dir: Path) -> list[RunDir]:
 
     Each is listed once. Raises InputError for one whose config.yaml cannot be read.
     """
+    return lineage(settings, output_dir)[0]
+
+
+def lineage(settings: Config, output_dir: Path) -> tuple[list[RunDir], bool]:
+    """`ancestors`, and whether all of them are here."""
     return _with_ancestors(_sources(settings, output_dir))
 
 
@@ -140,7 +145,7 @@ def check_no_leakage(settings: Config, root: Path) -> list[str]:
     unknown: list[str] = []
     for source in (settings.train.init_from, settings.encoder_weights):
         own = _folders_of_weights(source)
-        for run in _with_ancestors(own):
+        for run in _with_ancestors([own] if own else [])[0]:
             same_labels = trained_on_labels_of(run, root)
             if same_labels is None:
                 unknown.append(run.name)
@@ -191,27 +196,29 @@ def _may_know_test_images(run: RunDir, root: Path) -> bool:
     return masked_elsewhere or transduction(run)
 
 
-def _with_ancestors(paths: Iterable[Path]) -> list[RunDir]:
-    """The runs, blends and pretrainings at these paths and all their ancestors, each once."""
-    run_of_path, remaining = dict[Path, RunDir](), list(paths)
+def _with_ancestors(sources: Iterable[Sequence[Path]]) -> tuple[list[RunDir], bool]:
+    """The runs, blends and pretrainings of `_sources` and all their ancestors, each once; and whether all are here."""
+    run_of_path, remaining, complete = dict[Path, RunDir](), list(sources), True
     while remaining:
-        run = RunDir(remaining.pop())
-        path = run.path.resolve()
-        if path in run_of_path or not run.provenance.is_file():
-            continue
-        run_of_path[path] = run
-        settings = run.read_config() if run.config.is_file() else Config()
-        remaining += _sources(settings, run.path.parent.parent, run.members())
-    return list(run_of_path.values())
+        found = [run for run in map(RunDir, remaining.pop()) if run.provenance.is_file()]
+        complete = complete and bool(found)
+        for run in found:
+            path = run.path.resolve()
+            if path in run_of_path:
+                continue
+            run_of_path[path] = run
+            settings = run.read_config() if run.config.is_file() else Config()
+            remaining += _sources(settings, run.path.parent.parent, run.members())
+    return list(run_of_path.values()), complete
 
 
-def _sources(settings: Config, output_dir: Path, members: Sequence[str] = ()) -> list[Path]:
-    """Possible paths of what these settings, or the members of a blend, name: runs, blends, writers of weights."""
+def _sources(settings: Config, output_dir: Path, members: Sequence[str] = ()) -> list[list[Path]]:
+    """Possible paths of each run, blend or writer of weights that these settings, or the members of a blend, name."""
     start = settings.train.init_from
     names = members or (settings.teacher, start)  # a blend's settings are a copy of its first member's
     runs = [name for name in names if name and weights_file(name) is None]
-    paths = [output_dir / kind / name for name in runs for kind in ("runs", "blends")]
-    return [*paths, *_folders_of_weights(start), *_folders_of_weights(settings.encoder_weights)]
+    files = [_folders_of_weights(source) for source in (start, settings.encoder_weights)]
+    return [*([output_dir / kind / name for kind in ("runs", "blends")] for name in runs), *filter(None, files)]
 
 
 def _folders_of_weights(source: str) -> list[Path]:

@@ -139,8 +139,9 @@ class RunDir:
 
     def drop_results(self) -> None:
         """Remove the results of the run as a whole, which are of other networks than now; those of its folds stay."""
-        scores = (self.solution_score, *self.path.glob("on_*.json"), self.postprocess, self.postprocessing_source)
-        for path in (*scores, self.report, self.submission, self.test, self.oof):
+        scores = (self.image_scores, self.solution_score, *self.path.glob("on_*.json"))
+        tuning = (self.postprocess, self.postprocessing_source, self.path / "threshold_curve.png")
+        for path in (*scores, *tuning, self.report, self.submission, self.test, self.oof):
             path.unlink(missing_ok=True)
 
     def locked(self) -> AbstractContextManager[None]:

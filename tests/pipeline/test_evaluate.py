@@ -74,6 +74,9 @@ def test_a_dataset_whose_labels_an_ancestor_learned_is_refused(trained: Trained)
     write_table(other / "train.csv", [["id", "rle_mask"], ["new", "1 5"]])
     recorded = RunDir(first).read_provenance()
 
+    first.rename(first.with_name("gone"))
+    assert not evaluate.evaluate(trained.run, trained.workspace, "other")["compared_with_training"]
+    first.with_name("gone").rename(first)
     io.write_json(RunDir(first).provenance, recorded | {"dataset_hash": "0" * 64})  # nobody can tell
     assert not evaluate.evaluate(trained.run, trained.workspace, "other")["compared_with_training"]
 

@@ -2,8 +2,10 @@
 
 import subprocess
 import sys
+from contextlib import nullcontext
 from dataclasses import replace
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 import pytest
@@ -146,3 +148,15 @@ def test_a_wrong_submission_is_not_written_under_python_o_either(case: str, tmp_
     done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert (f"would not hold the {case}" in done.stdout) == (case != "nothing")
     assert (tmp_path / "submission.csv").exists() == (case == "nothing")
+
+
+def test_no_score_of_a_former_submission_stays(trained: Trained, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The solution has gone since, or the process is killed while it writes."""
+    ready(trained)
+    for kill in (False, True):
+        io.write_json(trained.run.solution_score, {"all": 1})
+        if kill:
+            monkeypatch.setattr(submit.submission, "write", mock.Mock(side_effect=KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt) if kill else nullcontext():
+            submit.write_submission(trained.run, trained.workspace)
+        assert not trained.run.solution_score.exists()

@@ -11,6 +11,7 @@ from saltseg.errors import InputError
 from saltseg.pipeline import collate, submit, tune
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 from saltseg.reporting import publish, run_summary
+from saltseg.runs import RunDir
 
 
 @pytest.mark.parametrize("order", [TRAIN, tuple(reversed(TRAIN))], ids=["as the table", "reversed"])
@@ -28,6 +29,12 @@ def test_tuning_joins_by_id_and_finds_the_threshold(order: tuple[str, ...], trai
 def test_the_networks_of_a_blend_are_its_members_with_a_weight(trained: Trained) -> None:
     entries = io.read_json(trained.run.provenance)
     io.write_json(trained.run.provenance, entries | {"members": ["a", "b", "c"], "weights": [2, 0, 1]})
+    assert tune.networks_averaged(trained.run) == 2
+    inner = RunDir(trained.output / "blends" / "inner")
+    io.write_json(inner.provenance, entries | {"members": ["a", "b"], "weights": [1, 0]})
+    io.write_json(trained.run.provenance, entries | {"members": ["inner", "c"]})
+    for name in "abc":
+        io.write_json(RunDir(trained.output / "runs" / name).provenance, entries)
     assert tune.networks_averaged(trained.run) == 2
 
 

@@ -67,6 +67,11 @@ def test_labels_and_weights_of_every_fold_are_there_before_the_first_is_trained(
         with pytest.raises(InputError) as refused:
             run_training.train_run(job(trained, change))
         assert str(refused.value) == f"tiny-run has not finished fold 1; train it first: {command}"
+    io.write_json(trained.run.fold(1).metrics, io.read_json(trained.run.fold(0).metrics) | {"fold": 1})
+    label(trained, 1, 2)
+    trained.run.fold(2).network.unlink()  # as of a run that was published without weights
+    with pytest.raises(InputError, match=r"no checkpoint at .*fold_2"):
+        run_training.train_run(job(trained, *TAUGHT))
     assert not runs.run_dir(trained.output, "student").path.exists()
     assert trainings == []
     assert run_training.train_run(job(trained, *TAUGHT, fold_numbers=[0])) == []
@@ -93,7 +98,8 @@ def test_every_member_of_a_blend_that_lacks_a_fold_is_named(trained: Trained) ->
 
 def results(run: RunDir) -> list[Path]:
     """Of the run as a whole."""
-    names = ("oof.npz", "test.npz", "postprocess.json", "submission.csv", "solution_score.json", "report.html")
+    names = ("oof.npz", "test.npz", "postprocess.json", "submission.csv", "solution_score.json", "report.html",
+             "image_scores.csv", "threshold_curve.png")  # fmt: skip
     return [run.path / name for name in (*names, "postprocessing_source.json", "on_synthetic.json")]
 
 

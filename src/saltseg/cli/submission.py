@@ -102,9 +102,11 @@ def submit(
     score = submit.write_submission(source, workspace.Workspace(input_dir, output_dir), other)
     print(f"submission: {source.submission}")
     tuned = schemas.read((other or source).postprocess)
-    if tuned["selected"] == "tuned" and "networks" in tuned:
+    if tuned["selected"] == "tuned":
         folds = len(source.finished_folds()) or len(tuned["folds"])  # of a blend those that it was tuned on
-        print(*caveats.averaging(tuned["networks"], tune.networks_averaged(source) * folds), sep="\n")
+        fitted, submitted = tune.networks_averaged(other or source), tune.networks_averaged(source) * folds
+        for sentence in caveats.averaging(fitted, submitted):
+            print(sentence)
     if other is not None:
         print(f"post-processing of {other.name}: {caveats.describe_postprocessing(tune.postprocessing_of(source))}")
     if score:

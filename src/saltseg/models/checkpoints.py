@@ -46,10 +46,7 @@ def load_network(settings: Config, path: Path) -> nn.Module:
         state = tensor_files.load(path)["state_dict"]
         network.load_state_dict(state)
     except FileNotFoundError:
-        raise InputError(
-            f"no checkpoint at {path}; train the fold first with saltseg train, or remove {path.parent} if it was "
-            "published without weights"
-        ) from None
+        raise _no_weights(path) from None
     except Exception as error:  # torch raises a dozen kinds for a damaged file, all with many lines
         raise_if_of_machine(error)
         raise InputError(f"{path} cannot be loaded ({reason(error)}); delete the fold and train it again") from None
@@ -59,6 +56,19 @@ def load_network(settings: Config, path: Path) -> nn.Module:
             "lower train.learning_rate"
         )
     return network.to(memory_format=torch.channels_last).eval()
+
+
+def require_weights(path: Path) -> None:
+    """Raise InputError where there is neither a checkpoint nor its `half_weights`."""
+    if not path.is_file() and not half_weights(path).is_file():
+        raise _no_weights(path)
+
+
+def _no_weights(path: Path) -> InputError:
+    return InputError(
+        f"no checkpoint at {path}; train the fold first with saltseg train, or remove {path.parent} if it was "
+        "published without weights"
+    )
 
 
 def half_weights(path: Path) -> Path:

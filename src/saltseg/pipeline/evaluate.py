@@ -104,12 +104,12 @@ def _training_tiles(source: RunDir | ModelDir, workspace: Workspace, root: Path)
 
 
 def _require_other_ancestors(source: RunDir | ModelDir, workspace: Workspace, root: Path) -> bool:
-    """Whether of everything that a run or model learned from it is known that it did not learn the labels of ``root``.
+    """Whether it is certain that nothing that a run or model learned from was trained on labels of ``root``.
 
-    Raises InputError where it did.
+    It is not where that is gone, or its dataset. Raises InputError where something was.
     """
-    known = True
-    for run in provenance.ancestors(config.load(source.config), workspace.output_dir):
+    ancestors, known = provenance.lineage(config.load(source.config), workspace.output_dir)
+    for run in ancestors:
         learned = provenance.trained_on_labels_of(run, root)
         if learned:
             raise InputError(

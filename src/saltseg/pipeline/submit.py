@@ -5,7 +5,7 @@ from typing import Any
 from saltseg import io, predictions
 from saltseg.data import competition, submission
 from saltseg.pipeline.tune import own_postprocessing
-from saltseg.pipeline.workspace import Workspace
+from saltseg.pipeline.workspace import Workspace, drop_submission
 from saltseg.runs import RunDir
 
 
@@ -31,10 +31,9 @@ def write_submission(
     postprocessing = own_postprocessing(postprocessing_from or run)
     test = predictions.load_predictions(run.test)
     masks = postprocessing.apply(test.probabilities, test.presence_probability)
+    drop_submission(run)  # first, so that no score of another one stays if this is interrupted
     submission.write(run.submission, test.ids, masks, competition.test_ids(root))
-    if postprocessing_from is None:
-        run.postprocessing_source.unlink(missing_ok=True)
-    else:
+    if postprocessing_from is not None:
         source = {"postprocessing_from": postprocessing_from.name, "postprocessing": postprocessing.to_dict()}
         io.write_json(run.postprocessing_source, source)
     if not (root / "solution.csv").is_file():

@@ -90,8 +90,9 @@ def networks_averaged(run: RunDir) -> int:
 
 def _networks_of_member(output_dir: Path, name: str) -> int:
     try:
-        return sum(map(networks_averaged, runs.leaf_runs(output_dir, name)))
-    except InputError:  # removed since, or damaged
+        runs.leaf_runs(output_dir, name)  # all are here, and no blend contains itself
+        return networks_averaged(runs.existing_run(output_dir, name))
+    except InputError:
         return 1
 
 

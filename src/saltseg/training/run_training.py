@@ -96,7 +96,11 @@ def prepare_run(job: TrainingJob) -> tuple[list[int], list[int]]:
             pseudo_labels.require_same_labels(run, teachers, every)
         pseudo_labels.require_labeled(teachers, every if every and numbers else numbers)
     if start := _start_run(job, inputs):
+        from saltseg.models import checkpoints
+
         pseudo_labels.require_finished([start], numbers)
+        for number in numbers:
+            checkpoints.require_weights(start.fold(number).networks(start.read_config().train)[-1])
     if unknown := provenance.check_no_leakage(settings, root):
         sys.stderr.write(
             f"warning: nobody can tell whether {', '.join(unknown)} learned from images that validate here: the "
