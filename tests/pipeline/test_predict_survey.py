@@ -111,6 +111,26 @@ def test_top_of_salt_page_and_what_is_printed(
     assert "warning: The gray levels of this survey" in out  # noise is no seismic
 
 
+def test_warnings_are_printed_once_and_before_anything_is_predicted(
+    tmp_path: Path, predict: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """An interval that contradicts itself, and gray levels of noise."""
+    numbers = segy_files.grid(range(10, 14), range(5), b117=2000)
+    source = segy_files.write(tmp_path / "a.sgy", np.random.default_rng(1).integers(-99, 100, (20, SAMPLES)), numbers)
+    whole, before = windows.predict_images, []
+
+    def look(*arguments: object, **options: object) -> object:
+        before.append(capsys.readouterr().out)
+        return whole(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(windows, "predict_images", look)
+    assert predict(source, "--to", tmp_path / "salt.sgy") == 0
+    warnings = [line for line in before[0].splitlines() if line.startswith("warning: ")]
+    assert ["2000 µs" in warnings[0], "gray levels of this survey" in warnings[1]] == [True, True]
+    assert len(warnings) == 2
+    assert "warning: " not in "".join(before[1:]) + capsys.readouterr().out
+
+
 def test_polarity_and_one_direction(tmp_path: Path, predict: Callable[..., int]) -> None:
     source = volume(tmp_path / "a.sgy")
     assert predict(source, "--to", tmp_path / "b.sgy", "--polarity", "reversed", "--along", "crossline") == 0

@@ -13,6 +13,7 @@ from tiny_run import Trained, postprocess
 
 from saltseg import io
 from saltseg.data import competition
+from saltseg.inference import windows
 from saltseg.models import checkpoints
 from saltseg.seismic.headers import read_layout
 from saltseg.seismic.traces import read_traces
@@ -188,6 +189,7 @@ def test_clip_and_polarity_of_other_lines_than_those_of_the_training_are_not_tak
     tmp_path: Path,
     trained: Trained,
     predicted: Callable[..., tuple[float, str]],
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     source = cube(tmp_path / "a.sgy", np.random.default_rng(0).integers(-99, 100, (4, 5, 24)))
@@ -195,8 +197,16 @@ def test_clip_and_polarity_of_other_lines_than_those_of_the_training_are_not_tak
     table = trained.root / "train.csv"
     table.write_text("".join(table.read_text().splitlines(keepends=True)[:-1]))
     capsys.readouterr()
-    assert predicted(source) == (99, "as stored")
-    assert "warning: The labeled lines in" in capsys.readouterr().out
+    with monkeypatch.context() as patch:
+        patch.setattr(windows, "predict_images", lambda *arguments, **options: pytest.fail("predicted"))
+        places = ("--input", str(trained.input), "--output", str(trained.output))
+        for one in ((), ("--clip", "95"), ("--polarity", "reversed")):
+            words = ("predict", "tiny-run", str(source), "--to", str(tmp_path / "new.sgy"), *one, *places)
+            assert in_process.call(*words) == 2
+            error = capsys.readouterr().err
+            assert f"the labeled lines in {trained.root} are not those that tiny-run was trained on" in error
+            assert error.endswith("give --clip and --polarity\n")
+    assert not list(tmp_path.glob("*new*"))
     assert predicted(source, "--clip", "95", "--polarity", "reversed") == (95, "reversed")
     assert "labeled lines" not in capsys.readouterr().out
 

@@ -66,6 +66,18 @@ def test_a_file_of_revision_0_has_extended_text_headers_only_where_there_is_text
     assert (read_layout(path).first_trace, read_layout(path).traces) == (10_000, 6)
 
 
+@pytest.mark.parametrize("encoding", ["ascii", "cp037"])
+@pytest.mark.parametrize(("characters", "texts"), [(1000, 1), (80, 1), (79, 0), (0, 0)])
+def test_nul_bytes_pad_a_text_header_and_are_none_alone(
+    characters: int, texts: int, encoding: str, tmp_path: Path
+) -> None:
+    old: dict[int, tuple[str, float]] = {3501: ("B", 0), 3503: ("H", 0), 3505: ("h", 1)}
+    text = ("A line of text " * 100)[:characters].encode(encoding).ljust(3200, b"\0")
+    layout = read_layout(segy_files.write(tmp_path / "a.sgy", WAVE, GRID, binary=old, between=text))
+    assert layout.first_trace == 3600 + 3200 * texts
+    assert any("bytes 3505-3506 hold 1" in note for note in layout.notes) == (not texts)
+
+
 def test_the_last_text_header_is_sought_among_a_hundred(tmp_path: Path) -> None:
     path = segy_files.write(tmp_path / "a.sgy", WAVE, GRID, binary={3505: ("h", -1)}, between=b" " * 3200 * 101)
     with pytest.raises(InputError, match="none of the first 100 does; write their number there"):

@@ -69,6 +69,24 @@ def test_no_two_lines_become_one(lines: list[int], traces: int) -> None:
     assert found.numbers(found.positions(np.array(lines))).tolist() == lines
 
 
+def test_a_part_of_a_line_between_two_others_is_no_wrong_number() -> None:
+    lines = np.arange(1000, 1200, 2)
+    numbers = np.concatenate([np.repeat(lines, 1000), np.full(400, 1101)])
+    found = axis(numbers)
+    assert (found.first, found.last, found.step, found.count, found.astray) == (1000, 1198, 1, 101, 0)
+    assert found.positions(numbers[-1:]).tolist() == [101]
+    stray = axis(numbers[: 100_000 + 2])  # two traces may well be wrong, three are a line
+    assert (stray.step, stray.count, stray.astray) == (2, 100, 2)
+    assert stray.positions(np.array([1101])).tolist() == [50]
+    assert axis(numbers[: 100_000 + 3]).astray == 0
+
+
+def test_too_many_numbers_off_the_grid_are_not_wrong() -> None:
+    numbers = np.concatenate([np.tile(np.arange(1000, 1200, 2), 10), np.arange(1001, 1023, 2)])
+    assert (axis(numbers[:-1]).step, axis(numbers[:-1]).astray) == (2, 10)  # 1 % of 1,010
+    assert (axis(numbers).step, axis(numbers).astray) == (1, 0)
+
+
 @pytest.mark.parametrize(("inline", "crossline"), [*index.PAIRS])
 def test_a_volume_is_found_at_each_pair_of_bytes(inline: int, crossline: int, tmp_path: Path) -> None:
     headers = [{inline: i, crossline: x, 73: 100 * x, 77: 50 * i} for i in (5, 7, 9, 11) for x in (1, 2, 3)]

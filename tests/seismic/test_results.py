@@ -3,8 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import segy_files
 
+from saltseg import io
+from saltseg.errors import InputError
 from saltseg.seismic.results import Results
 from saltseg.seismic.volume import Survey
 
@@ -27,3 +30,13 @@ def test_one_sample_of_the_traces_is_that_of_all_samples(tmp_path: Path) -> None
     some = np.array([1, 4, 5, 17])
     for sample in range(6):
         assert np.array_equal(results.read(some, sample), whole[some, sample])
+
+
+def test_results_of_a_version_with_other_rules_for_rows_are_refused(tmp_path: Path) -> None:
+    survey = Survey.open(segy_files.write(tmp_path / "a.sgy", segy_files.wave(6), segy_files.grid((1, 2), (1, 2, 3))))
+    Results(tmp_path / "parts", survey, "key")
+    Results(tmp_path / "parts", survey, "key")  # goes on
+    progress = io.read_json(tmp_path / "parts" / "progress.json")
+    io.write_json(tmp_path / "parts" / "progress.json", {k: v for k, v in progress.items() if k != "rows"})
+    with pytest.raises(InputError, match="remove it and rerun"):
+        Results(tmp_path / "parts", survey, "key")

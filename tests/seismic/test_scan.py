@@ -11,7 +11,7 @@ from saltseg.errors import InputError
 from saltseg.seismic import amplitudes
 from saltseg.seismic.amplitudes import sample_amplitudes
 from saltseg.seismic.headers import read_layout
-from saltseg.seismic.scan import Bins, scan
+from saltseg.seismic.scan import Bins, scan, warnings
 from saltseg.seismic.volume import Survey
 
 RNG = np.random.default_rng(0)
@@ -142,6 +142,19 @@ def test_notes_name_what_varies(tmp_path: Path) -> None:
     for part in ("50 to 83 samples", "2000 to 2033 µs", "begin at 0 to 12 ms", "offsets (byte 37) vary", "spikes"):
         assert part in notes
     assert "crossline numbers are irregular" in notes
+
+
+@pytest.mark.parametrize(("offset", "bytes_"), [(7, (None, None)), (7, (9, 21)), (0, (9, 21))])
+def test_offsets_that_vary_are_warned_of(offset: int, bytes_: tuple[int | None, int | None], tmp_path: Path) -> None:
+    inline, crossline = (9, 21) if bytes_[0] else (189, 193)
+    headers = [{inline: i, crossline: x, 37: 100 + offset * x} for i in range(4) for x in range(5)]
+    path = segy_files.write(tmp_path / "a.sgy", RNG.normal(size=(20, 4)), headers)
+    report = scan(path, inline_byte=bytes_[0], crossline_byte=bytes_[1])
+    assert report.problems == ()
+    survey = Survey.open(path, *bytes_)
+    found = list(warnings(survey.layout, survey.geometry, report.amplitudes))
+    assert sum("offsets (byte 37) vary" in text for text in found) == (offset > 0)
+    assert sum("offsets (byte 37) vary" in text for text in report.notes) == (offset > 0)
 
 
 def test_the_sample_of_traces_is_bounded_spread_and_repeatable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,7 +9,7 @@ import pytest
 from example import TUNED, SurveyFiles
 from tiny_run import Trained, checkpoint, salt, write_faint_oof
 
-from saltseg import io
+from saltseg import io, releases
 from saltseg.errors import InputError
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 from saltseg.seismic.volume import Survey
@@ -74,6 +74,47 @@ def test_a_run_without_weights_shows_its_tiles(trained: Trained) -> None:
     assert found.networks is None
     assert found.tiles
     assert "images cannot be predicted: no checkpoint at" in found.notes[0]
+
+
+def test_tiles_of_another_dataset_of_the_same_name_are_not_shown(whole: Trained) -> None:
+    table = whole.root / "train.csv"
+    first, *rows = table.read_text().splitlines(keepends=True)
+    table.write_text(first + "".join(rows[1:] + rows[:1]))  # the order of the ids
+    found = read(whole)
+    assert found.tiles is None
+    assert found.networks
+    assert "has changed since tiny-run was trained on it" in found.notes[0]
+
+
+def test_a_presence_threshold_is_said_to_be_left_out(whole: Trained) -> None:
+    chosen = {
+        "postprocessing_from": "other",
+        "postprocessing": {"threshold": 60, "min_area": 0, "presence_threshold": 40},
+    }
+    io.write_json(whole.run.postprocessing_source, chosen)
+    found = read(whole)
+    assert found.postprocessing.presence_threshold == 40
+    assert found.tiles
+    assert ["presence threshold" in note for note in found.notes] == [True]
+
+
+def test_a_damaged_model_does_not_hide_the_survey(files: SurveyFiles, tmp_path: Path) -> None:
+    slices = Slices(Survey.open(files.survey), files.salt)
+    folder = releases.models_dir()
+    assert folder
+    model = releases.ModelDir(tmp_path / "salt-tgs")  # a model whose license must be known
+    shutil.copytree(folder / "salt-tgs", model.path)
+    found = content.read(str(model.path), slices, tmp_path, tmp_path)
+    assert found.networks
+    assert found.notes == (releases.notice(model.read_manifest()),)
+    weights = model.path / model.read_manifest()["weights"][0]
+    weights.write_bytes(weights.read_bytes()[:-1])
+    found = content.read(str(model.path), slices, tmp_path, tmp_path)
+    assert (found.networks, found.slices, found.postprocessing) == (None, slices, TUNED)
+    assert found.notes[0].startswith("images cannot be predicted: ")
+    assert "fetch the model again" in found.notes[0]
+    with pytest.raises(InputError, match="fetch the model again"):
+        content.read(str(model.path), None, tmp_path, tmp_path)
 
 
 def test_nothing_to_show_is_an_error_with_every_reason(trained: Trained) -> None:

@@ -58,6 +58,19 @@ def test_amplitudes_become_gray_with_the_scale_of_the_prediction(slices: Slices)
     np.testing.assert_array_equal(line, np.rint(traces.amplitudes / 4 + 127.5))
 
 
+def test_large_line_numbers_are_whole_in_titles_and_names(files: SurveyFiles, tmp_path: Path) -> None:
+    there = np.ones((INLINES, CROSSLINES), bool)
+    there[1, 2] = False
+    i, j = np.nonzero(there)
+    path = tmp_path / "large.sgy"
+    with writer.create(path, samples=SAMPLES, interval_us=4000) as new:
+        new.write({189: 1_234_567 + i, 193: 2_147_483_000 + j}, np.ones((len(i), SAMPLES)))
+    slices = Slices(Survey.open(path), files.salt)
+    item = slices.item("inline", 1)
+    assert (item.title, item.name) == ("Inline 1234568", "large-inline-1234568")
+    assert slices.item("crossline", 3).name == "large-crossline-2147483003"
+
+
 def test_the_post_processing_is_that_of_the_prediction(slices: Slices) -> None:
     assert slices.postprocessing == TUNED
 

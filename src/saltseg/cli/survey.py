@@ -19,6 +19,8 @@ from saltseg.cli.command import (
 from saltseg.errors import InputError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from saltseg.config import Runtime
     from saltseg.pipeline.survey import Options
     from saltseg.releases import ModelDir
@@ -125,11 +127,21 @@ def predict_survey(
     from saltseg.pipeline.survey_files import Outputs
     from saltseg.reporting import survey_page
 
+    def warn(record: "Mapping[str, Any]") -> None:
+        for warning in survey_page.warnings(record):
+            print(f"warning: {warning}", flush=True)
+
     record = pipeline.predict_survey(
-        source, survey, target, survey_page.render, options, input_dir=input_dir, runtime=machine, where=where
+        source,
+        survey,
+        target,
+        survey_page.render,
+        options,
+        input_dir=input_dir,
+        warn=warn,
+        runtime=machine,
+        where=where,
     )
-    for warning in survey_page.warnings(record):
-        print(f"warning: {warning}")
     print(
         f"{record['traces_with_salt']:,} of {record['traces']:,} traces meet salt, {record['salt_share']:.2%} of all "
         "samples"

@@ -6,7 +6,7 @@ written: a call that was killed is repeated with the same result and predicts on
 """
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -45,7 +45,8 @@ class Options:
 
     Attributes:
         clip: percentile of the survey's |amplitude| that becomes black or white; None: that of the labeled lines which
-            the networks were trained on (`saltseg lines`) where these are here, unchanged, else 99.
+            the networks were trained on (`saltseg lines`) where these are here, unchanged, else 99. Both this and
+            ``reverse`` are needed where they are here, but have changed.
         reverse: whether to reverse the polarity; None: as in such lines of a file of this name, else not.
         along: "both", or the direction of the sections: "inline" or "crossline".
         depth: whether samples are meters, not milliseconds.
@@ -69,6 +70,7 @@ class Prediction:
 
 
 Page = Callable[[Prediction], str]  # HTML
+Warn = Callable[[Mapping[str, Any]], object]
 
 
 def predict_survey(
@@ -79,6 +81,7 @@ def predict_survey(
     options: Options | None = None,
     *,
     input_dir: Path,
+    warn: Warn = lambda record: None,
     runtime: Runtime | None = None,
     where: Workers | None = None,
 ) -> Record:
@@ -91,6 +94,8 @@ def predict_survey(
         page: makes the HTML page.
         options: None: the defaults.
         input_dir: where datasets are, to compare gray levels with those of the training tiles.
+        warn: called before anything is predicted, which may take hours, with what the record says by then: ``warnings``
+            and ``histogram_distance``, among others.
         runtime: how a machine computes; None: the defaults.
         where: slabs are predicted; the rest is done here. None: here, too.
 
@@ -99,15 +104,14 @@ def predict_survey(
 
     Raises:
         InputError: a file of the results exists, or is the survey; another process is making it; the survey cannot be
-            predicted; the run has no finished fold; too little space on the disk.
+            predicted; clip or polarity is not known; the run has no finished fold; too little space on the disk.
     """
     options, outputs = options or Options(), Outputs(target)
     directions = _directions(survey, options.along)
     with outputs.making(survey):
         amplitudes = sample_amplitudes(survey.layout)
-        warnings = list(scan.warnings(survey.layout, survey.geometry, amplitudes))
         data = _trained_on(source, input_dir)
-        clip, reverse = _gray_scale(data, survey, options, warnings)
+        clip, reverse = _gray_scale(data, survey, options, source.name)
         scaling = fit_scaling(survey, amplitudes, clip, reverse)
         predictor = trained.load(source, options.tta, runtime)
         postprocessing = predictor.postprocessing
@@ -115,21 +119,22 @@ def predict_survey(
         outputs.require_space(survey, len(directions))
         results = Results(outputs.parts, survey, key, directions, survey_slabs.slab_bytes(survey))
         masks = Results(outputs.parts / "masks", survey, key, directions[:1], survey_slabs.slab_bytes(survey))
+        record = {
+            "run": source.name,
+            "directions": list(directions),
+            "clip_percentile": clip,
+            "polarity": "reversed" if reverse else "as stored",
+            "amplitude_center": scaling.center,
+            "amplitude_half_range": scaling.half_range,
+            "histogram_distance": _histogram_distance(data, amplitudes, scaling),
+            "warnings": list(scan.warnings(survey.layout, survey.geometry, amplitudes)),
+            "postprocessing": postprocessing.to_dict(),
+        }
+        warn(record)
         if not outputs.whole.is_dir():
             reference = trained.refer(predictor, source, options.tta, runtime)
             survey_slabs.predict(results, predictor, scaling, reference, where or Workers())
             _postprocess(results, masks, postprocessing)
-            record = {
-                "run": source.name,
-                "directions": list(directions),
-                "clip_percentile": clip,
-                "polarity": "reversed" if reverse else "as stored",
-                "amplitude_center": scaling.center,
-                "amplitude_half_range": scaling.half_range,
-                "histogram_distance": _histogram_distance(data, amplitudes, scaling),
-                "warnings": warnings,
-                "postprocessing": postprocessing.to_dict(),
-            }
             _write(outputs, results, masks, scaling, record, page, options.depth)
     return outputs.read_record()
 
@@ -183,8 +188,8 @@ def _trained_on(source: RunDir | ModelDir, input_dir: Path) -> _Data | None:
     return _Data(root, unchanged)
 
 
-def _gray_scale(data: _Data | None, survey: Survey, options: Options, warnings: list[str]) -> tuple[float, bool]:
-    """Clip and polarity: as given, or as in the labeled lines of the training; what speaks against them, too."""
+def _gray_scale(data: _Data | None, survey: Survey, options: Options, run: str) -> tuple[float, bool]:
+    """Clip and polarity: as given, or as in the labeled lines of the training; InputError where these have changed."""
     clip, reverse = gray.CLIP_PERCENTILE, False
     lines = None if data is None else competition.read_source(data.root)
     if data and isinstance(lines, dict) and lines.get("source") == "lines" and type(lines.get("clip")) in (int, float):
@@ -193,9 +198,9 @@ def _gray_scale(data: _Data | None, survey: Survey, options: Options, warnings: 
             same = Path(str(lines.get("survey"))).name == survey.layout.path.name
             reverse = same and lines.get("reverse") is True
         elif options.clip is None or options.reverse is None:
-            warnings.append(
-                f"the labeled lines in {data.root} are not those that the run was trained on, so clip and polarity are "
-                "not taken from there; give --clip and --polarity"
+            raise InputError(
+                f"the labeled lines in {data.root} are not those that {run} was trained on, and clip and polarity are "
+                "taken from there; give --clip and --polarity"
             )
     return clip if options.clip is None else options.clip, reverse if options.reverse is None else options.reverse
 

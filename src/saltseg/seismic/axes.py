@@ -5,19 +5,21 @@ from dataclasses import dataclass
 import numpy as np
 
 WRONG = 0.01  # share of traces off the grid up to which their numbers are taken as wrong
+FEW = 2  # traces up to which a number off the grid is taken as wrong; more of them are a line
 
 
 @dataclass(frozen=True)
 class Axis:
     """Numbers of one header field.
 
-    A trace with a wrong number must not change the grid of all others, and no two lines may become one. So numbers off
-    the grid of the most frequent step are wrong where few traces have them, and else make the grid finer.
+    Numbers off the grid of the most frequent step are taken as wrong where at most `FEW` traces have each of them, and
+    at most a share of `WRONG` has any. Else they are lines, and the grid becomes finer. A wrong number on the grid is
+    not noticed and stretches the axis; where the step is 1 each one is on the grid, such as 777 among 500 to 599.
 
     Attributes:
         first, last: smallest and largest on the grid.
         step: most frequent difference of neighboring numbers, or the largest one that divides all differences where
-            that keeps too few numbers on the grid; 1 for a single number.
+            numbers off the grid are lines; 1 for a single number.
         count: of distinct numbers on the grid.
         regular: share of the differences that are a multiple of the most frequent one, in [0, 1].
         astray: traces with a number off the grid.
@@ -63,8 +65,9 @@ def axis(values: np.ndarray) -> Axis:
     if regular < 1:
         traces = np.bincount(np.searchsorted(numbers, values))  # of each number
         on_grid = _on_grid(numbers, traces, step)
-        if _are_wrong(traces, on_grid):
-            astray, numbers = int(traces[~on_grid].sum()), numbers[on_grid]
+        off = traces[~on_grid]
+        if off.max() <= FEW and off.sum() <= WRONG * len(values):
+            astray, numbers = int(off.sum()), numbers[on_grid]
         else:
             step = int(np.gcd.reduce(differences))
     return Axis(int(numbers[0]), int(numbers[-1]), step, len(numbers), regular, astray)
@@ -74,13 +77,6 @@ def _on_grid(numbers: np.ndarray, traces: np.ndarray, step: int) -> np.ndarray:
     """Which numbers are a multiple of the step apart from those of most traces, bool."""
     remainders, which = np.unique((numbers - numbers[0]) % step, return_inverse=True)
     return which == np.bincount(which, traces, len(remainders)).argmax()
-
-
-def _are_wrong(traces: np.ndarray, on_grid: np.ndarray) -> bool:
-    """Whether numbers off the grid are those of few traces, and none has half of what a number on it usually has."""
-    off = traces[~on_grid]
-    most = max(2.0, float(np.median(traces[on_grid])) / 2)  # 2: in a line each trace has a number of its own
-    return bool(off.sum() <= WRONG * traces.sum() and off.max() < most)
 
 
 def distinct(values: np.ndarray) -> np.ndarray:

@@ -16,6 +16,7 @@ from saltseg.io import irregular
 from saltseg.seismic.formats import FORMATS, UNSUPPORTED, SampleFormat
 
 TEXT_BYTES, BINARY_BYTES, TRACE_HEADER_BYTES = 3200, 400, 240
+LINE_BYTES = 80  # of a text header
 MAX_FILE_BYTES = 2**60
 MAX_TEXTS = 100  # extended text headers among which the last one is sought
 _ENCODINGS = ("cp037", "latin-1")  # EBCDIC, ASCII
@@ -250,5 +251,10 @@ def _plain(text: str) -> int:
 
 
 def _is_text(data: bytes) -> bool:
-    """Whether three of four bytes are plain text in one of the encodings; of random bytes one of four is."""
-    return 4 * max(_plain(data.decode(code, errors="replace")) for code in _ENCODINGS) > 3 * len(data)
+    """Whether there is a line, and three of four bytes are plain text in one of the encodings.
+
+    Of random bytes one of four is. NUL bytes are padding.
+    """
+    data = data.replace(b"\0", b"")
+    plain = max(_plain(data.decode(code, errors="replace")) for code in _ENCODINGS)
+    return len(data) >= LINE_BYTES and 4 * plain > 3 * len(data)

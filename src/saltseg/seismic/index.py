@@ -1,10 +1,11 @@
 """Which trace lies where: line numbers from the trace headers, with the evidence for each choice.
 
-Nothing assumes a full grid or an order of the traces. A bin is an inline and a crossline number; where several traces
-lie in one bin, the first live one stands for it.
+Nothing assumes a full grid or an order of the traces. A bin is an inline and a crossline number. Where several traces
+lie in one bin, the first live one stands for it in a section. In a time slice, for which whole traces are not read, the
+first one with numbers on the grid does, even if it is dead.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -64,12 +65,14 @@ class Geometry:
         reason: for it, one sentence.
         candidates: all that were tried.
         chosen: one of them; None for traces in the order of the file.
+        offsets_vary: whether traces have different offsets, as in data that is not stacked.
     """
 
     kind: str
     reason: str
     candidates: tuple[Candidate, ...]
     chosen: Candidate | None
+    offsets_vary: bool = False
 
 
 def find_geometry(
@@ -88,6 +91,12 @@ def find_geometry(
     """
     if inline_byte is not None and crossline_byte is None:
         raise InputError(f"inline byte {inline_byte} without a crossline byte; give both")
+    found = _find(fields, inline_byte, crossline_byte, as_line)
+    return replace(found, offsets_vary=bool(np.ptp(fields[OFFSET])))
+
+
+def _find(fields: Fields, inline_byte: int | None, crossline_byte: int | None, as_line: bool) -> Geometry:
+    """The geometry but for its offsets."""
     pairs: list[tuple[int | None, int]] = [*PAIRS, (None, CDP)]
     if crossline_byte is not None:
         pairs = [(inline_byte, crossline_byte)]

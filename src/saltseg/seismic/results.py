@@ -16,6 +16,7 @@ from saltseg.errors import InputError
 from saltseg.seismic.volume import SLAB_BYTES, Line, Slab, Survey
 
 _PROGRESS = "progress.json"
+ROWS = 2  # counts the rules by which traces become rows (`Survey.rows`): rows of other rules must not be mixed in
 
 
 class Results:
@@ -32,7 +33,7 @@ class Results:
         digest: of everything that the values depend on.
 
     Raises:
-        InputError: the folder holds results of another survey, key or size of slabs.
+        InputError: the folder holds results of another survey, key or size of slabs, or of an older version.
     """
 
     def __init__(
@@ -53,6 +54,7 @@ class Results:
             "modified": layout.path.stat().st_mtime_ns,
             "line_numbers": survey.geometry.chosen.bytes if survey.geometry.chosen else "order of the file",
             "slabs": [slab.name for slab in self.slabs],
+            "rows": ROWS,
             "key": key,
         }
         progress = json.loads(json.dumps(progress))  # as it will be read: lists for tuples

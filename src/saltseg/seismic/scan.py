@@ -149,8 +149,6 @@ def _notes(
         yield f"trace headers state intervals of {intervals.min()} to {intervals.max()} µs"
     if np.ptp(delays):
         yield f"traces begin at {delays.min():g} to {delays.max():g} ms; rows of a section are not aligned in time"
-    if np.ptp(fields[traces.OFFSET]) and geometry.kind in ("line", "volume"):
-        yield f"offsets (byte {traces.OFFSET}) vary, as in data that is not stacked"
     if layout.sample_format.unsigned:
         yield "samples are unsigned; their median is taken as zero amplitude"
     largest = max(-amplitudes.minimum, amplitudes.maximum)
@@ -174,6 +172,8 @@ def warnings(layout: Layout, geometry: Geometry, amplitudes: Amplitudes) -> Iter
                 f"{name} numbers are irregular: {axis.regular:.1%} of the steps are multiples of the most frequent one"
                 f"; the grid is {grid}"
             )
+    if geometry.offsets_vary and geometry.kind in ("line", "volume"):
+        yield f"offsets (byte {traces.OFFSET}) vary, as in data that is not stacked"
     if amplitudes.looks_like:
         yield f"samples look like {amplitudes.looks_like}, the header states {layout.sample_format.name}"
 

@@ -174,7 +174,10 @@ class Survey:
         return order.across.numbers(grid), _placed(len(grid), positions - positions[0], traces, avoided)
 
     def grid(self) -> np.ndarray:
-        """Trace in each bin of a volume, the first of several, int64 (inlines, crosslines); -1 in empty bins."""
+        """Trace in each bin of a volume, int64 (inlines, crosslines); -1 in empty bins.
+
+        Of several traces the first with numbers on the grid stands there. It may be dead: no samples are read for this.
+        """
         chosen = self.geometry.chosen
         assert chosen is not None
         shape = chosen.inline.length, chosen.crossline.length

@@ -7,6 +7,7 @@ from saltseg import releases
 from saltseg.config import Runtime
 from saltseg.errors import InputError
 from saltseg.pipeline import trained, tune
+from saltseg.pipeline.workspace import Workspace
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 from saltseg.runs import RunDir
 from saltseg.viewer.networks import Networks
@@ -24,7 +25,7 @@ class Content:
         networks: for images that are dropped.
         tiles: of a run.
         slices: of a survey.
-        notes: what is missing, and why; a line each.
+        notes: what is missing or differs from the run, and why; a line each.
     """
 
     name: str
@@ -54,24 +55,31 @@ def read(
     Raises:
         InputError: there is no such run or model, or nothing of it can be shown.
     """
+    postprocessing = slices.postprocessing if slices else THRESHOLD_HALF
     if name is None:
-        return Content("", slices.postprocessing if slices else THRESHOLD_HALF, slices=slices)
+        return Content("", postprocessing, slices=slices)
     source = releases.find(name, output_dir)
     networks = tiles = None
-    notes = []
-    postprocessing = tune.postprocessing_of(source) if isinstance(source, RunDir) else THRESHOLD_HALF
+    notes: list[str] = []
+    if isinstance(source, RunDir):
+        postprocessing = tune.postprocessing_of(source)
     try:
         found = trained.load(source, runtime=runtime)
         networks, postprocessing = Networks(source.name, found), found.postprocessing
+        if isinstance(source, releases.ModelDir):
+            notes += filter(None, [releases.notice(source.read_manifest())])
     except InputError as error:
         notes.append(f"images cannot be predicted: {error}")
     if isinstance(source, RunDir):
         try:
-            tiles = Tiles.read(source, input_dir)
+            tiles = Tiles.read(source, Workspace(input_dir, output_dir))
         except InputError as error:
             notes.append(f"there are no tiles: {error}")
-    else:
-        notes += filter(None, [releases.notice(source.read_manifest())])
+    if postprocessing.presence_threshold:
+        notes.append(
+            "masks and scores here are without one step of the post-processing, the presence threshold, which empties "
+            "images that probably hold no salt"
+        )
     if not (networks or tiles or slices):
         raise InputError(" | ".join(notes))
     return Content(source.name, postprocessing, networks, tiles, slices, tuple(notes))

@@ -71,7 +71,7 @@ class Slices:
         found = next((one for one in self.directions() if one["key"] == direction), None)
         if found is None or not 0 <= position < len(found["numbers"]):
             raise InputError(f"no slice {direction} {position}; reload the page")
-        number = f"{found['numbers'][position]:g}"
+        number = f"{found['numbers'][position]:.10g}"
         name = f"{self.survey.layout.path.stem}-{direction}-{number}"
         title = f"{found['title']} {number} {found['unit']}".rstrip()
         if direction == TIME:

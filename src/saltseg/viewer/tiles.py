@@ -1,13 +1,13 @@
 """The tiles of a run for the page: each predicted out of fold, with its true mask."""
 
 from dataclasses import dataclass, replace
-from pathlib import Path
 from typing import Any
 
 from saltseg import predictions
 from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.pipeline import tune
+from saltseg.pipeline.workspace import Workspace
 from saltseg.reporting import gallery
 from saltseg.runs import RunDir
 from saltseg.viewer.items import Item
@@ -28,12 +28,12 @@ class Tiles:
     scored: gallery.ScoredTiles
 
     @classmethod
-    def read(cls, run: RunDir, input_dir: Path) -> "Tiles":
-        """All out-of-fold tiles of a run; raises InputError where there are none, or its dataset is missing."""
+    def read(cls, run: RunDir, workspace: Workspace) -> "Tiles":
+        """All out-of-fold tiles of a run; raises InputError where there are none, or its dataset is not here."""
         run.require_oof_score("the page has no tiles of it")
         if not run.oof.is_file():
             raise InputError(f"{run.name} has no out-of-fold predictions yet; saltseg predict {run.name}")
-        labeled = competition.read_train(competition.dataset_root(input_dir, run.read_provenance()["dataset"]))
+        labeled = competition.read_train(workspace.root(run))
         # The page has no presence probabilities, so its scores are without that threshold.
         postprocessing = replace(tune.postprocessing_of(run), presence_threshold=0)
         return cls(run.name, gallery.score(predictions.load_predictions(run.oof), labeled, postprocessing))
