@@ -98,7 +98,7 @@ REFUSALS: dict[str, tuple[Callable[[Trained, runs.RunDir], object], str]] = {
         "use another's: saltseg submit tiny-final --postprocessing-from tiny-run",
     ),
     "report": (
-        lambda trained, final: report.build(final, trained.root),
+        lambda trained, final: report.build(final, trained.workspace),
         "nothing to report: saltseg report tiny-run",
     ),
     "compare": (

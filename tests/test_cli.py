@@ -158,6 +158,10 @@ def test_without_standard_streams_no_file_gets_their_numbers(tmp_path: Path) -> 
         ("score one.csv two.csv three.csv", "unexpected extra argument(s) (three.csv) (see: saltseg score --help)"),
         ("pretrain unet --method masked --name a", "give --images FOLDER, and no --tiles"),
         ("pretrain unet --method synthetic --name a --limit 3", "--limit is for --method masked; give --tiles N"),
+        ("pretrain unet --method synthetic --name a --transduction", "--transduction are for --method masked; leave"),
+        ("prepare --source kaggle --train 9", "--train, --test and --seed are for --source synthetic; leave them out"),
+        ("prepare --source here --test 3", "--train, --test and --seed are for --source synthetic"),
+        ("prepare --source here --seed 0", "--train, --test and --seed are for --source synthetic"),
     ],
 )
 def test_a_wrong_command_line_is_one_line_that_names_the_help(

@@ -265,6 +265,33 @@ def test_another_kind_leaves_foreign_settings_out_and_keeps_what_both_have() -> 
     assert config.override(mean_teacher, ["pseudo=null"]).pseudo is None
 
 
+@pytest.mark.parametrize(
+    ("assignments", "message"),
+    [
+        ("model=fcn model.filters=8", r"model is 'fcn'; expected key: value pairs; .* model.architecture=fcn"),
+        ("model.filters=8 model=fcn", r"model is 'fcn'; expected key: value pairs"),
+        ("model=smp.FPN model.encoder=resnet34", r"model is 'smp.FPN'; expected key: value pairs"),
+        ("model=3 model.filters=8", r"model is 3; expected key: value pairs"),
+        ("train.schedule=3 train.schedule.factor=0.5", r"train.schedule is 3; .* example train.schedule=cosine"),
+        ("train.schedule=[cosine] train.schedule.factor=0.5", r"train.schedule is \['cosine'\]; expected key: value"),
+        ("pseudo=teacher pseudo.share=0.5", r"pseudo is 'teacher'; .* pseudo.teacher=RUN"),
+    ],
+)
+def test_a_section_is_no_word_but_for_a_schedule(assignments: str, message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        config.override(Config(), assignments.split())
+
+
+def test_a_schedule_is_chosen_before_its_settings_in_any_order() -> None:
+    every = ["train.checkpoint=last", "train.schedule=cosine", "train.schedule.num_cycles=5"]
+    for assignments in (every, every[::-1], ["train.schedule={kind: cosine}", *every]):
+        assert config.override(Config(), assignments).train.schedule == CosineSchedule(num_cycles=5)
+    changes = {"model.filters": 8, "model": {"architecture": "unet"}}
+    assert config.change(Config(), changes).model == UNetConfig(filters=8)
+    assert changes["model"] == {"architecture": "unet"}  # is left as it was
+    assert config.override(Config(), ["pseudo.teacher=a", "pseudo=null"]).pseudo is None  # null chooses nothing
+
+
 def test_runtime_is_no_part_of_a_run() -> None:
     changed = config.override(Config(), ["runtime.workers=3", "runtime.predict_batch_size=1"])
     assert (changed.runtime.workers, changed.runtime.predict_batch_size) == (3, 1)

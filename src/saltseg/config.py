@@ -129,26 +129,39 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
 
 
 def change(config: Config, changes: Mapping[str, Any]) -> Config:
-    """``config`` with settings changed, ``{"train.epochs": 3}``, in order.
+    """``config`` with settings changed, ``{"train.epochs": 3}``, in order; a whole section before its settings.
 
     Where a change chooses another kind of model, schedule or pseudo-labels, settings that this kind does not have are
     left out. Raises InputError for an unknown key (naming the nearest) or a value that does not fit.
     """
+    whole = {path: _section(path, changes[path]) for path in UNIONS if changes.get(path) is not None}
     mapping: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
     known = set(setting_names())
-    for key, value in changes.items():
+    for key, value in (whole | {key: value for key, value in changes.items() if key not in whole}).items():
         if key not in known and key not in UNIONS:
             raise InputError(unknown_name("configuration key", key, sorted(known)))
         *sections, last = key.split(".")
         target = mapping
         for section in sections:
             if not isinstance(target.get(section), dict):
-                target[section] = {} if target.get(section) is None else as_kind(target[section])
+                target[section] = {}
             target = target[section]
         target[last] = value
     for path in UNIONS:
         _drop_foreign(mapping, path, set(changes))
     return from_mapping(mapping)
+
+
+def _section(path: str, value: Any) -> dict[str, Any]:
+    """What is assigned to a whole union: settings, or the word that names a schedule."""
+    value = as_kind(value) if path == "train.schedule" else value
+    if isinstance(value, Mapping):
+        return dict(value)
+    example = {"model": "model.architecture=fcn", "train.schedule": "train.schedule=cosine"}
+    raise InputError(
+        f"{path} is {shortened(value)}; expected key: value pairs; write for example "
+        f"{example.get(path, 'pseudo.teacher=RUN')}"
+    )
 
 
 def _drop_foreign(mapping: dict[str, Any], path: str, assigned: set[str]) -> None:

@@ -9,7 +9,7 @@ import in_process
 import numpy as np
 import pytest
 import torch
-from tiny_run import Trained, checkpoint, postprocess, salt, write_table
+from tiny_run import Trained, checkpoint, postprocess, salt, write_faint_oof, write_table
 
 import saltseg
 from saltseg import config, io, predictions, provenance, releases
@@ -77,6 +77,17 @@ def test_what_was_measured(scored: Trained) -> None:
         assert line in card
     for command in ("predict model my_sections", "evaluate model --data mine"):
         assert f"saltseg {command}" in card
+
+
+def test_the_score_is_that_of_the_post_processing_that_is_released(scored: Trained) -> None:
+    """The tiles of a fold have 0, 20, 40 and 101 rows: at 0.5 no salt is found, at 60/255 all of it."""
+    write_faint_oof(scored)
+    for selected, score in (("tuned", 1.0), ("half", 0.25)):
+        io.write_json(scored.run.postprocess, postprocess() | {"selected": selected})
+        found = release._score(scored.run, scored.workspace, fold=1)
+        assert (found["at_half"], found["postprocessed"]) == (0.25, score)
+        low, high = found["interval"]
+        assert low <= score <= high
 
 
 def test_commands_of_a_card_parse(scored: Trained) -> None:
@@ -156,6 +167,44 @@ def test_a_license_that_is_not_known_must_be_said_and_one_that_is_cannot(
     scored.write_settings(config.change(scored.settings, settings))
     with pytest.raises(InputError, match=message):
         release.license_of(scored.run, scored.output, terms)
+
+
+def test_images_without_labels_add_their_terms_to_the_competitions(scored: Trained) -> None:
+    """A student on Kaggle's own tiles has nothing to add; one on other images adds what its releaser says."""
+    both = f"{release.TGS_LICENSE}; for the other data that it learned from: {TERMS}"
+    recorded(scored, dataset="tgs")
+    for changes in ({"pseudo.teacher": "older"}, {"pseudo.images": "photos", "train.ema_decay": 0.9}):
+        scored.write_settings(config.change(scored.settings, changes))
+        assert release.license_of(scored.run, scored.output, None) == release.TGS_LICENSE
+        assert release.license_of(scored.run, scored.output, TERMS) == both
+
+
+def test_a_masked_pretraining_learned_from_images_without_labels(scored: Trained) -> None:
+    """Its record names the dataset whose images it left out, not one that it learned from."""
+    pretrained = scored.output / "pretrained" / "masked"
+    pretrained.mkdir(parents=True)
+    io.write_json(pretrained / "provenance.json", {"method": "masked", "dataset": "tgs"})
+    weights = f"file:{pretrained / 'weights.safetensors'}"
+    scored.write_settings(config.change(scored.settings, {"train.init_from": weights}))
+    recorded(scored, synthetic=True)
+    with pytest.raises(InputError, match="--license TEXT"):
+        release.license_of(scored.run, scored.output, None)
+    assert release.license_of(scored.run, scored.output, TERMS) == TERMS
+    recorded(scored, dataset="tgs", synthetic=False)
+    assert release.license_of(scored.run, scored.output, None) == release.TGS_LICENSE
+    assert release.license_of(scored.run, scored.output, TERMS).endswith(TERMS)
+
+
+def test_other_data_do_not_lift_the_competitions_terms(scored: Trained) -> None:
+    scored.write_settings(config.change(scored.settings, {"train.init_from": "older"}))
+    older = scored.output / "runs" / "older"
+    older.mkdir()
+    io.write_json(older / "provenance.json", scored.run.read_provenance() | {"dataset": "tgs"})
+    with pytest.raises(InputError, match="--license TEXT"):
+        release.license_of(scored.run, scored.output, None)
+    both = release.license_of(scored.run, scored.output, TERMS)
+    assert both.startswith(f"{release.TGS_LICENSE}; ")
+    assert both.endswith(TERMS)
 
 
 def test_what_an_ancestor_learned_from_counts(scored: Trained) -> None:

@@ -10,8 +10,9 @@ import cv2
 import numpy as np
 
 from saltseg import config, experiments, io, predictions, provenance, runs
-from saltseg.data import submission
+from saltseg.data import competition, submission
 from saltseg.data.competition import Labeled
+from saltseg.pipeline.workspace import Workspace
 from saltseg.postprocessing.summary import summarize
 
 # id: (rows of true salt, rows of predicted salt), all full width from the top, so IoU = smaller / larger and
@@ -51,13 +52,14 @@ def scores() -> dict[str, Any]:
 
 
 def write_dataset(root: Path, labeled: Labeled) -> None:
-    """Kaggle's layout: RGB images with equal channels, 16-bit masks, train.csv."""
+    """Kaggle's layout: RGB images with equal channels, 16-bit masks, train.csv; no tiles to predict."""
     for name in ("images", "masks"):
         (root / "train" / name).mkdir(parents=True)
     for id_, image, mask in zip(labeled.ids, labeled.images, labeled.masks, strict=True):
         cv2.imwrite(str(root / "train" / "images" / f"{id_}.png"), np.repeat(image[..., None], 3, axis=2))
         cv2.imwrite(str(root / "train" / "masks" / f"{id_}.png"), mask.astype(np.uint16) * 65535)
     submission.write(root / "train.csv", labeled.ids, labeled.masks, labeled.ids)
+    (root / "sample_submission.csv").write_text("id,rle_mask\n")
 
 
 def log_rows(shift: float = 0.0) -> list[dict[str, float]]:
@@ -123,6 +125,11 @@ class Fake:
         """The dataset."""
         return self.input / "tgs-tiny"
 
+    @property
+    def workspace(self) -> Workspace:
+        """Where its files are."""
+        return Workspace(self.input, self.output)
+
 
 def reset(run: runs.RunDir, *assignments: str) -> None:
     """Change settings in the run's config.yaml: "train.checkpoint=last"."""
@@ -144,12 +151,13 @@ def make(base: Path, name: str = "small", dataset: str = "tgs-tiny", synthetic: 
     """Write the run and, if it is not there yet, its dataset under `base`."""
     labeled, probabilities = tiles()
     run = runs.run_dir(base / "output", name)
-    if not (base / "input" / dataset).exists():
-        write_dataset(base / "input" / dataset, labeled)
+    root = base / "input" / dataset
+    if not root.exists():
+        write_dataset(root, labeled)
     settings = replace(experiments.named("unet"), name="a <b>bold</b> one", folds=config.FoldsConfig(count=2))
     io.write_atomic(run.config, config.dump(settings))
     nasty = "python scripts/train.py --name '<script>alert(\"x\")</script>'"
-    recorded = {"dataset": dataset, "dataset_hash": "ab" * 32, "folds_hash": "cd" * 32}
+    recorded = {"dataset": dataset, "dataset_hash": competition.fingerprint(root), "folds_hash": "cd" * 32}
     recorded |= {"synthetic": synthetic, "command": nasty}
     io.write_json(run.provenance, provenance.record() | recorded)
     for number in (0, 1):

@@ -62,7 +62,7 @@ def test_the_page_of_a_damaged_run_is_refused_in_one_line(fake, undrawn, name):
     for text in random.Random(1).sample(texts, min(len(texts), 30)):
         path.write_text(text)
         try:
-            report.build(fake.run, fake.root)
+            report.build(fake.run, fake.workspace)
             fine += 1
         except InputError as error:
             lines.append(str(error))
@@ -116,7 +116,7 @@ def test_a_diverged_training_is_named_by_page_and_leaderboard(fake, undrawn):
     where = "fold 1 at epoch 4"
     assert f"trainings that diverged and stopped early:\n  small: {where}" in leaderboard.table(board)
     assert f"Training diverged and stopped early: small, {where}" in leaderboard.html(board)
-    page = report.build(fake.run, fake.root)
+    page = report.build(fake.run, fake.workspace)
     assert "Training of fold 1 diverged: the validation loss of epoch 4 was not finite." in page
     assert "uses the weights of epoch 3" in page
     assert "<td>diverged at epoch</td><td>–</td><td>4</td>" in page

@@ -42,7 +42,9 @@ def test_the_estimate_for_the_mean_of_five_networks(fake):
     rescore(fake.run, 0.86)
     row = run_summary.read(fake.run)
     assert row.submitted_estimate is None  # of two folds
-    five = replace(row, metrics=row.metrics[:1] * 5)
+    metrics = [{**row.metrics[0], "fold": fold} for fold in range(5)]
+    assert replace(row, metrics=metrics).submitted_estimate is None  # the scores are of two folds
+    five = replace(row, metrics=metrics, postprocess={**row.postprocess, "folds": [0, 1, 2, 3, 4]})
     kind = "tuned" if five.tuned else "half"
     gain, interval = run_summary.FIVE_OVER_ONE[kind]
     score = 0.86 if five.tuned else five.at_half
@@ -57,8 +59,18 @@ def test_one_view_has_no_gain_and_one_fold_no_std(fake):
     metrics = fake.run.fold(0).metrics
     io.write_json(metrics, io.read_json(metrics) | {"tta": ["identity"]})
     fake.run.fold(1).metrics.unlink()
+    io.write_json(fake.run.postprocess, io.read_json(fake.run.postprocess) | {"folds": [0]})
     row = run_summary.read(fake.run)
     assert (row.tta_gain, row.std("score_at_half"), row.folds) == (None, None, "1/2")
+
+
+def test_a_run_that_was_scored_before_its_other_folds_were_trained(fake):
+    rest = "saltseg predict small, then saltseg tune small"
+    assert rest not in " ".join(leaderboard.read(fake.output).notes)
+    io.write_json(fake.run.postprocess, io.read_json(fake.run.postprocess) | {"folds": [0]})
+    board = leaderboard.read(fake.output)
+    assert board.rows[0].folds == "1/2"
+    assert board.notes[-1].startswith(f"The scores of small are of fold 0, while folds 0, 1 are finished; {rest}")
 
 
 def test_order_and_blends(make_run):

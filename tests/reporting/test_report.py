@@ -12,6 +12,7 @@ from fake_run import make_blend, reset
 from saltseg import io
 from saltseg.cli import analyze
 from saltseg.errors import InputError
+from saltseg.pipeline.workspace import Workspace
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
 from saltseg.reporting import caveats, report, run_summary
 
@@ -23,7 +24,7 @@ def text_of(page):
 
 
 def test_the_page_needs_nothing_from_outside(fake, undrawn):
-    page = report.build(fake.run, fake.root)
+    page = report.build(fake.run, fake.workspace)
     for pattern in (
         r"https?:",
         r"<script",
@@ -37,7 +38,7 @@ def test_the_page_needs_nothing_from_outside(fake, undrawn):
 
 
 def test_pictures_are_four_charts_and_six_galleries(fake):
-    page = report.build(fake.run, fake.root)
+    page = report.build(fake.run, fake.workspace)
     pictures = re.findall(r'<img src="data:image/png;base64,([^"]+)" alt="([^"]+)">', page)
     assert len(pictures) == page.count("<img") == 10
     assert len({data for data, _ in pictures}) == 10
@@ -49,7 +50,7 @@ def test_pictures_are_four_charts_and_six_galleries(fake):
 
 
 def test_text_from_files_is_escaped(fake, undrawn):
-    page = report.build(fake.run, fake.root)
+    page = report.build(fake.run, fake.workspace)
     assert "alert(" in page
     assert "<script>" not in page
     assert "a &lt;b&gt;bold&lt;/b&gt; one" in page
@@ -57,7 +58,7 @@ def test_text_from_files_is_escaped(fake, undrawn):
 
 def test_headline_and_gap(fake, undrawn):
     content = io.read_json(fake.run.postprocess)
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert content["score_at_half"] == pytest.approx(4.3 / 8)  # the sum of the eight scores by hand
     assert "score at 0.5 0.5375" in text
     assert f"cross-fitted score {content['cross_fitted']['score']:.4f} single networks; 95 % interval [" in text
@@ -69,33 +70,47 @@ def test_headline_and_gap(fake, undrawn):
 
 
 def test_a_solution_is_shown_and_its_absence_named(fake, undrawn):
-    assert "no known solution here" in text_of(report.build(fake.run, fake.root))
+    assert "no known solution here" in text_of(report.build(fake.run, fake.workspace))
     score = {"all": 0.5, "public": 0.61234, "private": 0.45678, "n": 9, "n_public": 3, "n_private": 6}
     io.write_json(fake.run.solution_score, score | {"per_coverage": []})
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "private score 0.4568 public 0.6123; solution of 9 test images" in text
     assert "no known solution" not in text
 
 
 def test_what_is_missing_gets_a_sentence(fake, undrawn):
     fake.run.fold(0).train.unlink()
-    assert "training images of fold 1" in report.build(fake.run, fake.root)
+    assert "training images of fold 1" in report.build(fake.run, fake.workspace)
     fake.run.fold(1).train.unlink()
     fake.run.postprocess.unlink()
-    page = report.build(fake.run, fake.root)
+    page = report.build(fake.run, fake.workspace)
     assert page.count("There are no predictions for training images.") == 3
     assert "No post-processing has been tuned yet: saltseg tune small." in page
     assert page.count("<img") == 5  # learning curves, precision and recall, three galleries
     fake.run.oof.unlink()
-    assert "no out-of-fold predictions yet: saltseg predict small." in report.build(fake.run, fake.root)
+    assert "no out-of-fold predictions yet: saltseg predict small." in report.build(fake.run, fake.workspace)
 
 
 def test_without_the_dataset_the_page_has_its_numbers(fake, undrawn, tmp_path):
-    page = report.build(fake.run, tmp_path / "nowhere")
+    page = report.build(fake.run, Workspace(tmp_path / "nowhere", fake.output))
     assert "The images of the dataset cannot be read" in page
     assert page.count("<img") == 3
     assert page.count("cannot be read") == 2  # once for precision and recall, once for all galleries
     assert "0.5375" in page
+
+
+def test_another_dataset_of_that_name_counts_as_missing(fake, undrawn, capsys):
+    tile = fake.root / "train" / "images" / "a.png"
+    tile.write_bytes((fake.root / "train" / "images" / "b.png").read_bytes())
+    changed = f"{fake.root} has changed since small was trained on it"
+    page = report.build(fake.run, fake.workspace)
+    assert f"The images of the dataset cannot be read: {changed}" in page
+    assert page.count("<img") == 3
+    assert "0.5375" in page
+    with pytest.raises(InputError, match=r"no picture of 'small': .* has changed since"):
+        report.picture(fake.run, fake.workspace)
+    analyze.report("small", input_dir=fake.input, output_dir=fake.output)
+    assert capsys.readouterr().out.startswith(f"note: the page has no images: {changed}")
 
 
 def test_a_run_that_has_only_begun(fake, undrawn):
@@ -103,7 +118,7 @@ def test_a_run_that_has_only_begun(fake, undrawn):
         fold.metrics.unlink()
     fake.run.postprocess.unlink()
     fake.run.oof.unlink()
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "0 of 2 folds finished" in text
     assert "Fold 0 is unfinished. Fold 1 is unfinished." in text
     assert "No fold is finished, so there is nothing to compare." in text
@@ -113,7 +128,7 @@ def test_a_run_that_has_only_begun(fake, undrawn):
 def test_damaged_files_are_errors(fake, undrawn):
     fake.run.postprocess.write_text("{}")
     with pytest.raises(InputError, match=r"postprocess.json: no postprocessing in it; delete it"):
-        report.build(fake.run, fake.root)
+        report.build(fake.run, fake.workspace)
 
 
 def caveats_of(run):
@@ -188,8 +203,39 @@ def test_post_processing_is_fitted_on_fewer_networks_than_are_submitted(fake, ma
     tune(fake.run, "half")
     assert "submission averages" not in caveats_of(fake.run)
     tune(fake.run)
-    fake.run.fold(1).metrics.unlink()
+    rescored(fake.run, [0])
     assert "submission averages" not in caveats_of(fake.run)  # one fold: the same network
+
+
+def rescored(run, folds):
+    """Have the scores be of these folds."""
+    io.write_json(run.postprocess, io.read_json(run.postprocess) | {"folds": folds})
+
+
+def test_scores_of_fewer_folds_than_are_finished_are_named(fake, undrawn):
+    """After a run of fold 0, scored, and a training of fold 1."""
+    stale = "The scores, the post-processing and the test predictions are of fold 0, while folds 0, 1 are finished."
+    assert "test predictions are of" not in caveats_of(fake.run)
+    rescored(fake.run, [0])
+    text = text_of(report.build(fake.run, fake.workspace))
+    assert f"{stale} To take in all that are finished: saltseg predict small, then saltseg tune small." in text
+    assert "2 of 2 folds finished, scores of 1" in text
+    assert run_summary.read(fake.run).networks == 1
+    fake.run.fold(1).metrics.unlink()
+    assert "test predictions are of" not in caveats_of(fake.run)
+
+
+def test_a_card_of_one_fold_says_nothing_about_others_and_no_mean(fake):
+    tune(fake.run)
+    record(fake.run.fold(1), diverged_at_epoch=4)
+    assert "the submission averages 2" in caveats_of(fake.run)
+    assert "fold 1 diverged" in caveats_of(fake.run)
+    cards = [" ".join(caveats.of_fold(run_summary.read(fake.run), fold)) for fold in (0, 1)]
+    assert ["fold 1 diverged" in card for card in cards] == [False, True]
+    for card in cards:
+        assert "averages" not in card
+        assert "Tuning changed the score at 0.5" in card
+        assert "lowest loss on its own validation images" in card
 
 
 EVIDENCE = {
@@ -204,7 +250,7 @@ EVIDENCE = {
 
 def test_a_blend_shows_its_weights_and_the_gain_of_fitting_them(fake, undrawn):
     blend = make_blend(fake, "b", ["small", "other"], weights=[3, 1], evidence=EVIDENCE)
-    text = text_of(report.build(blend, fake.root))
+    text = text_of(report.build(blend, fake.workspace))
     assert "mean of 3/4 small + 1/4 other" in text
     measured = (
         "The weights were fitted out of fold: on folds not used to fit them they score 0.8523, equal weights 0.8500; "
@@ -214,17 +260,17 @@ def test_a_blend_shows_its_weights_and_the_gain_of_fitting_them(fake, undrawn):
     assert "A small leak remains" in text
     refused = EVIDENCE | {"selected": False}
     blend = make_blend(fake, "c", ["small", "other"], weights=[1, 1], evidence=refused)
-    text = text_of(report.build(blend, fake.root))
+    text = text_of(report.build(blend, fake.workspace))
     assert "mean of 1/2 small + 1/2 other" in text
     assert f"{measured}. The members have equal weights" in text
     assert "leak" not in text
-    text = text_of(report.build(make_blend(fake, "d", ["small", "other"], evidence=None), fake.root))
+    text = text_of(report.build(make_blend(fake, "d", ["small", "other"], evidence=None), fake.workspace))
     assert "weights were fitted" not in text
 
 
 def test_losses_are_compared_only_where_they_are_the_same(fake, undrawn):
     apart = "The dotted line is another loss"
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "loss (binary cross-entropy)" in text
     assert apart not in text
     original = fake.run.config.read_bytes()
@@ -241,7 +287,7 @@ def test_losses_are_compared_only_where_they_are_the_same(fake, undrawn):
         smp = ["model.architecture=smp.Unet"] if other.startswith("model.") else []
         reset(fake.run, *smp, other)
         assert not run_summary.read(fake.run).same_loss, other
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "loss (binary cross-entropy)" not in text
     assert "The training loss is the average" not in text
     assert "score at 0.5 (mAP) 0.7500 0.5375" in text
@@ -281,7 +327,7 @@ def record(fold, **metrics):
 
 
 def test_the_network_is_shown_with_the_source_of_its_weights_and_every_changed_setting(fake, undrawn):
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "network unet; tiles pad to 112, augmentation light" in text
     reset(
         fake.run,
@@ -290,7 +336,7 @@ def test_the_network_is_shown_with_the_source_of_its_weights_and_every_changed_s
         "model.weights=imagenet",
         "train.ema_decay=0.9",
     )
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "network smp.FPN, encoder resnet18, its weights: imagenet; tiles pad" in text  # nothing was recorded
     changed = "model.architecture: unet → smp.FPN , model.encoder: resnet34 → resnet18 , model.weights: none → imagenet"
     assert f"(default → here): {changed} , data.resize_mode: resize → pad" in text
@@ -298,17 +344,17 @@ def test_the_network_is_shown_with_the_source_of_its_weights_and_every_changed_s
     assert "name: unet_spec" not in text
     for fold in fake.run.folds():
         record(fold, weights_source="file:a.pth, 120 of 122 keys")
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "encoder resnet18, its weights: file:a.pth, 120 of 122 keys; tiles" in text
     record(fake.run.fold(1), weights_source="random")
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "its weights: file:a.pth, 120 of 122 keys or random; tiles" in text
 
 
 def test_metrics_that_no_fold_recorded_have_no_row(fake, undrawn):
     for fold in fake.run.folds():
         record(fold, peak_gpu_memory_mb=None)
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert (
         "epoch used 3 3 training loss of that epoch 0.3000 0.3000 validation loss of that epoch 0.4000 0.4100" in text
     )
@@ -316,7 +362,7 @@ def test_metrics_that_no_fold_recorded_have_no_row(fake, undrawn):
     assert "GPU" not in text
     record(fake.run.fold(1), peak_gpu_memory_mb=2345, log_loss=0.123)
     reset(fake.run, "train.schedule=cosine", "train.checkpoint=snapshots")
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "last epoch used 3 3" in text
     assert "log-loss, one view – 0.1230" in text
     assert "peak GPU memory, MiB – 2,345" in text
@@ -330,7 +376,7 @@ def test_post_processing_steps_are_shown_with_their_gains(fake, undrawn):
         {"step": "hysteresis", "selected": False, "score": 0.59, "gain": {"mean": -0.01, "interval": [-0.03, 0]}},
     ]
     io.write_json(fake.run.postprocess, content | {"steps": steps, "selected": "tuned"})
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "threshold 0.6000 +0.0625 +0.0500 to +0.0800 yes hysteresis 0.5900 −0.0100 −0.0300 to +0.0000 no" in text
     assert "None of them is in use" not in text
     assert "the cross-fitted score above selects the steps anew without each fold" in text
@@ -338,9 +384,9 @@ def test_post_processing_steps_are_shown_with_their_gains(fake, undrawn):
     assert flat not in text
     older = content["cross_fitted"] | {"nested": False}
     io.write_json(fake.run.postprocess, content | {"steps": steps, "selected": "tuned", "cross_fitted": older})
-    assert flat in text_of(report.build(fake.run, fake.root))
+    assert flat in text_of(report.build(fake.run, fake.workspace))
     io.write_json(fake.run.postprocess, content | {"steps": steps, "selected": "half", "why": "the experiment says so"})
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "None of them is in use: the experiment says so." in text
     assert "Which of the" not in text
 
@@ -350,7 +396,7 @@ def test_results_without_steps_are_shown_without_them(fake, undrawn):
     del content["steps"]
     used = {"threshold": 100, "min_area": 7}
     io.write_json(fake.run.postprocess, content | {"selected": "tuned", "postprocessing": used})
-    text = text_of(report.build(fake.run, fake.root))
+    text = text_of(report.build(fake.run, fake.workspace))
     assert "Post-processing steps" not in text
     assert "Which of the" not in text
     assert "Post-processing in use: threshold 0.392 (100/255); masks of fewer than 7 pixels emptied." in text
@@ -372,10 +418,11 @@ def test_caveats_of_a_partial_simulated_run_cross_fitted_on_random_parts(fake):
     io.write_json(fake.run.postprocess, content | {"cross_fit_groups": "random parts", "tuning_gain": gain})
     io.write_json(fake.run.provenance, fake.run.read_provenance() | {"synthetic": True})
     fake.run.fold(1).metrics.unlink()
+    rescored(fake.run, [0])
     sentences = caveats.caveats(run_summary.read(fake.run))
     assert sentences[0].startswith("Only 1 of 2 folds are finished")
     assert sentences[1].startswith("The data is simulated")
-    assert caveats.of_network(run_summary.read(fake.run)) == sentences[1:]  # a card of one fold
+    assert caveats.of_fold(run_summary.read(fake.run), 0) == sentences[1:]
     text = " ".join(sentences)
     assert "divided at random" in text
     assert "by +0.0100 (95 % interval +0.0020 to +0.0200): a gain." in text

@@ -162,6 +162,16 @@ def test_blocks_are_filled_into_their_places_and_others_added() -> None:
     assert document.fill(once, {"one": "new\\1", "two_more": "c"}) == once
 
 
+@pytest.mark.parametrize("name", ["one", "two"])
+def test_prose_below_a_block_that_does_not_end_is_not_deleted(name: str) -> None:
+    blocks = {one: f"<!-- records: {one} -->\nold\n<!-- end -->\nprose\n" for one in ("one", "two")}
+    document.fill("".join(blocks.values()), {"one": "new"})
+    page = "".join({**blocks, name: blocks[name].replace("<!-- end -->\n", "")}.values())
+    for found in ("one", "two", "three"):
+        with pytest.raises(InputError, match=rf"records: {name} --> has no <!-- end -->.*; add that line"):
+            document.fill(page, {found: "new"})
+
+
 def test_no_result_is_typed_into_the_page_but_facts_about_the_networks() -> None:
     definitions = {"0.50", "0.55", "0.95", "0.5", "0.7", "0.05", "0.1", "0.2", "0.001", "0.00001", "1.59"}
     definitions |= {"5.1", "5.2", "5.3", "5.4"}

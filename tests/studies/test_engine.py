@@ -4,6 +4,7 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from unittest import mock
 
@@ -258,17 +259,17 @@ def test_ablations_are_trained_once_left_out_or_refused(tmp_path, capsys) -> Non
 
 
 @pytest.mark.slow
-def test_one_that_fails_stops_no_other_and_tiles_of_simulated_data_are_kept(tmp_path, capsys) -> None:
+def test_one_with_too_few_labels_is_left_out_and_tiles_of_simulated_data_are_kept(tmp_path, capsys) -> None:
     write_dataset(tmp_path / "input" / "tiny", n_train=60, n_test=2, seed=3)
     io.write_json(tmp_path / "input" / "tiny" / "source.json", {"source": "synthetic"})
-    # twice 24 images to train on are more than two folds of three have: that variant fails
+    # twice 24 images to train on are more than two folds of three have: that variant is left out
     tiny = options(tmp_path, "--budget", "tiny")
-    assert in_process.call("study", "case_study", *tiny, "--only", "base,images_double,images_eighth") == 1
-    errors = capsys.readouterr().err
-    assert "folds.train_images is 48; fold 0 has 40" in errors
-    assert "images_double-0 is not finished" in errors
+    assert in_process.call("study", "case_study", *tiny, "--only", "base,images_double,images_eighth") == 0
+    out, errors = capsys.readouterr()
+    assert errors.count("images_double is left out: folds.train_images is 48; fold 0 has 40") == 1
+    assert "| `images_eighth` |" in out
     folder = tmp_path / "output" / "published" / "studies" / "case_study-tiny-tiny"
-    names = ("base-0.json", "base-0.npz", "images_eighth-0.json", "images_eighth-0.npz")
+    names = ("base-0.json", "base-0.npz", "images_eighth-0.json", "images_eighth-0.npz", "table.md", "chart.png")
     assert {path.name for path in folder.iterdir()} == set(names)
     record = io.read_json(folder / "images_eighth-0.json")
     assert (record["n_train"], record["n"], record["details"]["folds"]) == (3, 40, [0, 1])
@@ -304,13 +305,43 @@ def test_what_trainings_share_is_made_before_they_start_side_by_side(tmp_path, c
         if training[0] == "synthetic_300":
             raise InputError("no")
 
-    pending = [(name, 0) for name in ("synthetic_100", "synthetic_300", "synthetic_1000", "synthetic_all")]
+    names = ("synthetic_100", "synthetic_300", "synthetic_1000", "synthetic_all")
+    pending = [(name, 0) for name in names] + [("synthetic_1000", 1)]
     with mock.patch.object(engine, "_prepare", prepared), mock.patch.object(processes, "run", started):
         failed = engine.run(of, pending, Workers(1), ["study"])
     # of 20 images 12 train, not 16
     assert calls == ["synthetic_100", "synthetic_300", "synthetic_all", ["synthetic_100-0", "synthetic_all-0"]]
-    assert list(failed) == ["synthetic_1000-0", "synthetic_300-0"]
-    assert "synthetic_1000-0 cannot be trained: folds.train_images is 16" in capsys.readouterr().err
+    assert list(failed) == ["synthetic_300-0"]
+    out, errors = capsys.readouterr()
+    assert out == "3 trainings to do\n"
+    assert errors.count("\n") == 1
+    assert errors.startswith("synthetic_1000 is left out: folds.train_images is 16")
+
+
+def test_the_page_of_the_case_study_follows_its_own_base_alone(tmp_path, capsys) -> None:
+    for experiment, follows in (("", True), ("recipe_lite0", False)):
+        of = study_records.case_sweep(tmp_path / "output")
+        of = replace(of, study=of.study.with_base(experiment)) if experiment else of
+        study_records.write(of, study_records.case_record(of))
+        where = ["--data", "fake", "--output", str(tmp_path / "output")]
+        more = ["--experiment", experiment] if experiment else []
+        assert in_process.call("study", "case_study", *where, "--table", *more) == 0
+        line = capsys.readouterr().out.splitlines()[-1]
+        assert line.startswith("next: saltseg case-study --data fake" if follows else f"next: git add {of.folder}")
+
+
+def test_what_needs_a_variant_with_too_few_labels_is_left_out_too(tmp_path, capsys) -> None:
+    write_dataset(tmp_path / "input" / "tiny", n_train=20, n_test=1, seed=3)
+    write_tiles(tmp_path / "tiles", ["u0", "u1"])
+    of = replace(sweep(tmp_path), images=tmp_path / "tiles")
+    pending = [(name, 0) for name in ("longer", "student1", "student2", "blend")]
+    with mock.patch.object(processes, "run", side_effect=AssertionError):
+        assert engine.run(of, pending, Workers(1), ["study"]) == {}
+    out, errors = capsys.readouterr()
+    assert out == "0 trainings to do\n"
+    assert [line.partition(" is left out: ")[2][:15] for line in errors.splitlines()] == [
+        "folds.train_ima", "it needs longer", "it needs studen", "it needs longer"
+    ]  # fmt: skip
 
 
 def test_a_record_alone_is_not_enough_to_learn_from(tmp_path) -> None:

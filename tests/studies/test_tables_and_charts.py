@@ -57,7 +57,7 @@ def test_a_chain_names_its_references_and_what_has_to_be_known_about_it(tmp_path
 
 
 def chart(of, *made, noise=None):
-    return charts.gains(of.study, compared(of, *made), noise).axes[0]
+    return charts.gains(compared(of, *made), noise).axes[0]
 
 
 def dots(axes):
@@ -135,7 +135,7 @@ def test_the_file_is_as_large_as_said_and_all_text_fits(tmp_path, monkeypatch) -
     of = sweep(tmp_path)
     longest = max(of.study.variants, key=len)
     found = compared(of, record(of), record(of, longest, tuned="5555555556"), record(of, "focal", tuned="4"))
-    picture = cv2.imdecode(np.frombuffer(charts.gains(of.study, found, 0.0075), np.uint8), cv2.IMREAD_COLOR)
+    picture = cv2.imdecode(np.frombuffer(charts.gains(found, 0.0075), np.uint8), cv2.IMREAD_COLOR)
     assert picture.shape == (308, 1080, 3)
     axes = kept[0].axes[0]
     for text in (axes._left_title, axes.xaxis.label, *axes.get_yticklabels()):  # matplotlib has no other way to it

@@ -73,21 +73,21 @@ def report(
 
     report.html is one file that works offline: learning curves with the learning rate, the score by threshold,
     precision and recall, scores by coverage and by fold, and the best, median and worst training and validation images.
-    The images come from input/DATASET, the dataset that the run was trained on.
+    The images come from input/DATASET, the dataset that the run was trained on. Where it is missing or has changed, the
+    page has no images.
     """
     from saltseg import io, runs
+    from saltseg.pipeline import workspace
     from saltseg.reporting import report
 
-    source = runs.existing_run(output_dir, run)
-    dataset = source.read_provenance().get("dataset")
-    if not dataset:
-        raise InputError(f"{source.provenance} names no dataset; train the run again")
-    root = input_dir / dataset
-    if not root.is_dir():
-        print(f"note: no dataset in {root}, so the page has no images; --input says where datasets are")
-    print(report.write(source, root))
+    source, place = runs.existing_run(output_dir, run), workspace.Workspace(input_dir, output_dir)
+    try:
+        place.root(source)
+    except InputError as error:
+        print(f"note: the page has no images: {error}; --input says where datasets are")
+    print(report.write(source, place))
     if picture:
-        io.write_atomic(picture, report.picture(source, root))
+        io.write_atomic(picture, report.picture(source, place))
         print(picture)
     return ["saltseg", "leaderboard"]
 

@@ -22,9 +22,21 @@ def prepare(
     name: Annotated[
         str | None, Option(help="under input/ (default: synthetic, tgs, or the folder's own name)", show_default=False)
     ] = None,
-    train: Annotated[int, Option(min=1, metavar="N", help="synthetic: labeled tiles")] = 1000,
-    test: Annotated[int, Option(min=1, metavar="N", help="synthetic: tiles to predict")] = 500,
-    seed: Annotated[int, Option(min=0, metavar="SEED", help="synthetic: the same seed gives the same tiles")] = 0,
+    train: Annotated[
+        int | None, Option(min=1, metavar="N", help="synthetic: labeled tiles (default: 1000)", show_default=False)
+    ] = None,
+    test: Annotated[
+        int | None, Option(min=1, metavar="N", help="synthetic: tiles to predict (default: 500)", show_default=False)
+    ] = None,
+    seed: Annotated[
+        int | None,
+        Option(
+            min=0,
+            metavar="SEED",
+            help="synthetic: the same seed gives the same tiles (default: 0)",
+            show_default=False,
+        ),
+    ] = None,
     overwrite: Annotated[bool, Option("--overwrite", help="replace what has that name already")] = False,
     input_dir: InputDir = INPUT,
 ) -> Result:
@@ -48,9 +60,14 @@ def prepare(
     from saltseg.data import install, kaggle
     from saltseg.synthetic import dataset
 
+    if source != "synthetic" and (train, test, seed) != (None, None, None):
+        raise InputError("--train, --test and --seed are for --source synthetic; leave them out")
     if source == "synthetic":
-        with progress_bar(total=train + test, unit=" tiles", desc="simulating", delay=1) as progress:
-            root, state = dataset.simulate(input_dir, name or "synthetic", train, test, seed, overwrite, progress)
+        n_train, n_test = train or 1000, test or 500
+        with progress_bar(total=n_train + n_test, unit=" tiles", desc="simulating", delay=1) as progress:
+            root, state = dataset.simulate(
+                input_dir, name or "synthetic", n_train, n_test, seed or 0, overwrite, progress
+            )
     elif source == "kaggle":
         root, state = kaggle.download(input_dir, name or "tgs", overwrite=overwrite, quiet=False)
     else:

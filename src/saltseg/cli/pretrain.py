@@ -79,7 +79,7 @@ def pretrain(
 
     changes = [*(changes or []), *([] if epochs is None else [f"train.epochs={epochs}"])]
     settings = configured(experiment, changes)
-    _check_method(method, tiles, images, limit, data)
+    _check_method(method, tiles, images, limit, data, transduction)
     runs.run_dir(output_dir, name)  # refuses a bad name before anything heavy is imported
 
     from saltseg.data import competition
@@ -105,9 +105,11 @@ def pretrain(
     return again
 
 
-def _check_method(method: str, tiles: int | None, images: Path | None, limit: int | None, data: str | None) -> None:
-    if method == "synthetic" and (images or data):
-        raise InputError("--images and --data are for --method masked; leave them out")
+def _check_method(
+    method: str, tiles: int | None, images: Path | None, limit: int | None, data: str | None, transduction: bool
+) -> None:
+    if method == "synthetic" and (images or data or transduction):
+        raise InputError("--images, --data and --transduction are for --method masked; leave them out")
     if method == "synthetic" and limit is not None:
         raise InputError("--limit is for --method masked; give --tiles N")
     if method == "masked" and (images is None or tiles is not None):

@@ -43,7 +43,8 @@ def release(
     limits; model.json has the hash of each file. Nothing is typed: scores come from the run's own files.
 
     Weights trained on simulated tiles alone are under this project's license; those that learned from the competition's
-    tiles are for research and education. For other data say it with --license.
+    tiles are for research and education. For other data say it with --license; for images without labels that are not
+    the competition's, too.
     """
     from saltseg import releases, runs
     from saltseg.pipeline import release, workspace

@@ -96,7 +96,7 @@ def study(
             *(["--parallel", str(parallel)] if parallel > 1 else []),
             *(["--cluster", cluster] if cluster else []),
         ]
-    if name == "case_study":
+    if name == "case_study" and not experiment:  # the page is of the study's own base
         return ["saltseg", "case-study", "--data", data, "--budget", budget]
     return ["git", "add", str(sweep.folder)]
 
@@ -143,7 +143,6 @@ def _train(sweep: "Sweep", names: list[str], seeds: list[int], where: Workers, o
         print(f"{variant} is left out: {reason}", file=sys.stderr)
     pending = [training for training in pending if training[0] not in reasons]
     where.require()
-    print(f"{len(pending)} trainings to do", flush=True)
     places = ["--input", str(sweep.input_dir), "--output", str(sweep.output_dir)]
     return engine.run(sweep, pending, where, ["-m", "saltseg", *options, *places])
 

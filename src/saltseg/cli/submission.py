@@ -103,9 +103,9 @@ def submit(
     print(f"submission: {source.submission}")
     tuned = schemas.read((other or source).postprocess)
     if tuned["selected"] == "tuned":
-        folds = len(source.finished_folds()) or len(tuned["folds"])  # of a blend those that it was tuned on
-        fitted, submitted = tune.networks_averaged(other or source), tune.networks_averaged(source) * folds
-        for sentence in caveats.averaging(fitted, submitted):
+        own = schemas.read(source.postprocess)["folds"] if source.postprocess.is_file() else source.finished_folds()
+        fitted, submitted = (tune.networks_averaged(run) for run in (other or source, source))
+        for sentence in caveats.averaging(fitted, submitted * len(own or tuned["folds"])):
             print(sentence)
     if other is not None:
         print(f"post-processing of {other.name}: {caveats.describe_postprocessing(tune.postprocessing_of(source))}")

@@ -53,7 +53,7 @@ def release(
         target: the folder, whose name becomes the model's.
         card: writes the model card.
         fold: whose networks are released; None: the first finished one.
-        terms: the license, for data that are neither simulated nor the competition's.
+        terms: the license, for data that are neither simulated nor the competition's, see `license_of`.
         overwrite: replace a model that is there.
 
     Returns:
@@ -110,27 +110,31 @@ def release(
 def license_of(run: RunDir, output_dir: Path, terms: str | None) -> str:
     """The license of weights that were trained in this run, by what they learned from.
 
+    Images without labels come from a folder of which nobody can tell whose they are. Beside the competition's tiles
+    they are taken for the competition's own, unless ``terms`` says more; without those tiles ``terms`` must be given.
+    What learned from the competition's tiles keeps its terms, whatever ``terms`` adds.
+
     Raises:
         InputError: the data are of a kind whose license only the user knows, and ``terms`` is None; or ``terms`` is
             given for data whose license is known.
     """
     sources = [run, *provenance.ancestors(run.read_config(), output_dir)]
-    kinds = {kind_of_data(source) for source in sources}
     settings = [source.read_config() for source in sources if source.config.is_file()]
-    if any(_reads_unknown_file(config) for config in settings):
+    masked = [source for source in sources if source.read_provenance().get("method") == "masked"]
+    kinds = {kind_of_data(source) for source in sources if source not in masked}
+    unlabeled = bool(masked) or any(config.pseudo for config in settings)
+    if any(_reads_unknown_file(config) for config in settings) or (unlabeled and "tgs" not in kinds):
         kinds.add("other")
-    if "tgs" not in kinds and any(config.pseudo for config in settings):  # images without labels are data, too
-        kinds.add("other")
-    if "other" in kinds:
-        if not terms:
-            raise InputError(
-                f"{run.name} learned from data whose license is not known; say who may use the weights, and for what: "
-                "--license TEXT"
-            )
-        return terms
-    if terms:
+    if "other" in kinds and not terms:
+        raise InputError(
+            f"{run.name} learned from data whose license is not known; say who may use the weights, and for what: "
+            "--license TEXT"
+        )
+    if terms and not (unlabeled or "other" in kinds):
         raise InputError("--license is for other data than simulated tiles and the competition's; leave it out")
-    return TGS_LICENSE if "tgs" in kinds else releases.PROJECT_LICENSE
+    if "tgs" in kinds:
+        return f"{TGS_LICENSE}; for the other data that it learned from: {terms}" if terms else TGS_LICENSE
+    return terms or releases.PROJECT_LICENSE
 
 
 def _reads_unknown_file(settings: Config) -> bool:
@@ -184,22 +188,27 @@ def require_small(paths: Sequence[Path]) -> None:
 
 
 def _score(run: RunDir, workspace: Workspace, fold: int) -> dict[str, Any]:
-    """The score of the released networks: on the tiles of the fold, with post-processing fitted on other tiles."""
+    """The score of the released networks: on the tiles of the fold, with what post-processing is released.
+
+    Tuned post-processing is fitted on other tiles; threshold 0.5, where that is selected, is fitted on none.
+    """
     rows = [row for row in compare.image_scores(run, workspace) if row["fold"] == fold]
     if not rows:
         raise InputError(
             f"fold {fold} is not in {run.oof}; first saltseg predict {run.name}, then saltseg tune {run.name}"
         )
     sections = bootstrap.clusters([row["section"] for row in rows]) if "section" in rows[0] else None
-    half, tuned = (np.array([float(row[key]) for row in rows]) for key in ("score_at_half", "score_postprocessed_cv"))
-    mean = bootstrap.mean_interval(tuned, sections)
+    tuned = schemas.read(run.postprocess)
+    used = "score_at_half" if tuned["selected"] == "half" else "score_postprocessed_cv"
+    half, released = (np.array([float(row[key]) for row in rows]) for key in ("score_at_half", used))
+    mean = bootstrap.mean_interval(released, sections)
     return {
         "n": len(rows),
         "at_half": float(half.mean()),
         "postprocessed": mean.mean,
         "interval": mean.interval,
         "by": bootstrap.resampled(sections),
-        "fitted_on": schemas.read(run.postprocess)["cross_fit_groups"],
+        "fitted_on": tuned["cross_fit_groups"],
     }
 
 

@@ -1,6 +1,7 @@
 """The caveats of a page: how each number was selected, and in which direction that biases it."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 from saltseg import provenance
 from saltseg.config import CosineSchedule, TrainConfig
@@ -13,11 +14,17 @@ SELECTION_BIAS = "which raises out-of-fold scores, by 0.003 to 0.006 where a top
 
 def caveats(summary: RunSummary) -> list[str]:
     """Plain sentences about data, checkpoints, ensembling, post-processing, folds and noise."""
-    return [*_unfinished(summary), *of_network(summary)]
+    # The post-processing is fitted on out-of-fold images, which fewer networks predict than test images.
+    averaged = averaging(summary.networks_per_fold, summary.networks) if summary.tuned else []
+    return [*_unfinished(summary), *_of_any(summary), *averaged]
 
 
-def of_network(summary: RunSummary) -> list[str]:
-    """The same for one network of the run, which says nothing about the folds that are missing."""
+def of_fold(summary: RunSummary, fold: int) -> list[str]:
+    """The same for the networks of one fold, which says nothing about other folds or the mean over folds."""
+    return _of_any(replace(summary, metrics=[metrics for metrics in summary.metrics if metrics["fold"] == fold]))
+
+
+def _of_any(summary: RunSummary) -> list[str]:
     topics = (_data, _checkpoint, _lineage, _weights, _postprocessing, _other_images)
     return [sentence for topic in topics for sentence in topic(summary)]
 
@@ -41,6 +48,11 @@ def describe_postprocessing(postprocessing: Postprocessing) -> str:
 def _unfinished(summary: RunSummary) -> Iterator[str]:
     if summary.planned and not summary.finished:
         yield "No fold is finished yet, so there is no score."
+    elif summary.other_folds:
+        yield (
+            f"The scores, the post-processing and the test predictions are of {summary.other_folds}. To take in all "
+            f"that are finished: saltseg predict {summary.name}, then saltseg tune {summary.name}."
+        )
     elif summary.planned and summary.finished < summary.planned:
         images = f" ({summary.postprocess['n']:,} images)" if summary.postprocess else ""
         yield (
@@ -164,8 +176,6 @@ def _postprocessing(summary: RunSummary) -> Iterator[str]:
             f"Which of the {len(content['steps'])} post-processing steps are used was selected by the cross-fitted "
             "score itself, which raises it slightly."
         )
-    # It is fitted on out-of-fold images, which fewer networks predict than test images.
-    yield from averaging(summary.networks_per_fold, summary.networks)
 
 
 def averaging(fitted: int, submitted: int) -> list[str]:

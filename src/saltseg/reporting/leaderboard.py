@@ -28,6 +28,7 @@ OLDER = (
     "The steps of the post-processing of {} were selected on all folds, which raises the cross-fitted score a little; "
     "saltseg tune makes it anew."
 )
+OTHER_FOLDS = "The scores of {name} are of {folds}; saltseg predict {name}, then saltseg tune {name}, takes in all."
 CHECKPOINTS = (
     "Checkpoint: which weights predict. best: of the epoch with the lowest loss on the validation images, "
     f"{caveats.SELECTION_BIAS}; last: of the last epoch; snapshots: of the last epoch of every cycle of the learning "
@@ -47,7 +48,8 @@ class Leaderboard:
         """What is said below the table."""
         notes = [CHECKPOINTS, ESTIMATE, ORIENTATION] if any(row.competition for row in self.rows) else [CHECKPOINTS]
         older = [row.name for row in self.rows if row.postprocess and not row.postprocess["cross_fitted"].get("nested")]
-        return [*notes, OLDER.format(", ".join(older))] if older else notes
+        notes += [OLDER.format(", ".join(older))] if older else []
+        return notes + [OTHER_FOLDS.format(name=r.name, folds=r.other_folds) for r in self.rows if r.other_folds]
 
 
 def read(output_dir: Path) -> Leaderboard:

@@ -28,7 +28,7 @@ def render(run: RunDir, model: ModelDir, manifest: dict[str, Any]) -> str:
         megabytes=sum((model.path / name).stat().st_size for name in manifest["weights"]) / 1e6,
         commit=run.read_provenance().get("git_commit") or "unknown",
         postprocessing=caveats.describe_postprocessing(Postprocessing.from_dict(manifest["postprocessing"])),
-        caveats=caveats.of_network(run_summary.read(run)),
+        caveats=caveats.of_fold(run_summary.read(run), manifest["fold"]),
     )
 
 

@@ -8,7 +8,7 @@ from saltseg.errors import InputError
 from saltseg.models import checkpoints, half_precision
 from saltseg.pipeline import compare, release, tune
 from saltseg.pipeline.workspace import Workspace
-from saltseg.reporting import plots
+from saltseg.reporting import plots, run_summary
 from saltseg.runs import FoldDir, RunDir
 
 FILES = (
@@ -39,13 +39,19 @@ def publish(run: RunDir, workspace: Workspace, predictions: bool = False, weight
 
     Raises:
         InputError: the run has no submission or its post-processing is of other predictions, a file is damaged, the
-            folder holds something else, or the weights are too large or of an unknown license.
+            scores are of other folds than those that are finished, the folder holds something else, or the weights
+            are too large or of an unknown license.
     """
     if not run.submission.is_file():
         raise InputError(f"run {run.name!r} has no submission yet; saltseg submit {run.name}")
     if not run.postprocessing_source.is_file():
         tune.own_postprocessing(run)  # raises InputError where it is of other predictions
         tune.require_nested(run)
+    if other_folds := run_summary.read(run).other_folds:
+        raise InputError(
+            f"the scores of {run.name} are of {other_folds}; first saltseg predict {run.name}, then saltseg tune "
+            f"{run.name}"
+        )
     target = workspace.output_dir / "published" / run.name
     if target.exists() and not (target / "provenance.json").is_file():
         raise InputError(f"{target} holds something else than a published run; give the run another name")

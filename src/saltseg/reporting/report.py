@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 from saltseg import config, io, predictions, runs
 from saltseg.data import competition
 from saltseg.errors import InputError
+from saltseg.pipeline.workspace import Workspace
 from saltseg.reporting import caveats, gallery, page, plots, run_summary
 from saltseg.reporting.run_summary import RunSummary
 
@@ -22,19 +23,19 @@ class Side(NamedTuple):
     missing: str
 
 
-def build(run: runs.RunDir, root: Path) -> str:
+def build(run: runs.RunDir, workspace: Workspace) -> str:
     """HTML of the page about a run: one file with its pictures, without scripts or network access.
 
     Args:
         run: a run or blend. What it does not have yet (a fold, tuning, a solution) is named on the page.
-        root: its dataset in Kaggle's layout; may be missing.
+        workspace: with its dataset, which may be missing. Another dataset of that name counts as missing.
 
     Raises:
         InputError: damaged files, or a run without an out-of-fold score.
     """
     run.require_oof_score("nothing to report: saltseg report {teacher}")
     summary = run_summary.read(run)
-    training, validation = _sides(summary, root)
+    training, validation = _sides(summary, workspace)
     return page.render(
         "report.html.j2",
         summary=summary,
@@ -53,24 +54,24 @@ def build(run: runs.RunDir, root: Path) -> str:
     )
 
 
-def write(run: runs.RunDir, root: Path) -> Path:
+def write(run: runs.RunDir, workspace: Workspace) -> Path:
     """Build the page and write it to ``report.html`` of the run; returns its path."""
-    io.write_atomic(run.report, build(run, root))
+    io.write_atomic(run.report, build(run, workspace))
     return run.report
 
 
-def picture(run: runs.RunDir, root: Path) -> bytes:
+def picture(run: runs.RunDir, workspace: Workspace) -> bytes:
     """Out-of-fold tiles at three quantiles of their score; PNG bytes. InputError when there are none."""
-    _, validation = _sides(run_summary.read(run), root)
+    _, validation = _sides(run_summary.read(run), workspace)
     if validation.tiles is None:
         raise InputError(f"no picture of {run.name!r}: {validation.missing}")
     return gallery.draw(validation.tiles, gallery.at_quantiles(validation.tiles))
 
 
-def _sides(summary: RunSummary, root: Path) -> tuple[Side, Side]:
+def _sides(summary: RunSummary, workspace: Workspace) -> tuple[Side, Side]:
     """Training tiles of one fold, since folds share training images, and out-of-fold tiles."""
     try:
-        labeled = competition.read_train(root)
+        labeled = competition.read_train(workspace.root(summary.run))
     except InputError as error:
         missing = f"The images of the dataset cannot be read: {error}."
         return Side("training images", None, missing), Side("validation images", None, missing)

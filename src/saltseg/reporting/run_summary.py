@@ -111,7 +111,7 @@ class RunSummary:
     @property
     def networks(self) -> int:
         """How many networks predict a test image."""
-        return self.networks_per_fold * self.finished
+        return self.networks_per_fold * len(self.scored)
 
     @property
     def same_loss(self) -> bool:
@@ -130,13 +130,27 @@ class RunSummary:
 
     @property
     def finished(self) -> int:
-        """Number of folds with out-of-fold predictions."""
-        return len(self.metrics) or len((self.postprocess or {}).get("folds", []))
+        """Number of folds that are trained and predicted."""
+        return len(self.metrics) or len(self.scored)
+
+    @property
+    def scored(self) -> list[int]:
+        """The folds behind scores and test predictions: those that were tuned on; until then the finished ones."""
+        return self.postprocess["folds"] if self.postprocess else [fold["fold"] for fold in self.metrics]
+
+    @property
+    def other_folds(self) -> str:
+        """Which folds the scores are of and which are finished, in words; "" where these are the same."""
+        finished = [fold["fold"] for fold in self.metrics]
+        if not finished or self.scored == finished:
+            return ""
+        scored, done = (f"fold{'s' * (len(own) > 1)} {', '.join(map(str, own))}" for own in (self.scored, finished))
+        return f"{scored}, while {done} {'are' if len(finished) > 1 else 'is'} finished"
 
     @property
     def folds(self) -> str:
-        """ "finished/planned"."""
-        return f"{self.finished}/{self.planned or self.finished}"
+        """ "scored/planned"."""
+        return f"{len(self.scored)}/{self.planned or len(self.scored)}"
 
     @property
     def tuned(self) -> bool:

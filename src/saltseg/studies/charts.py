@@ -14,14 +14,14 @@ from saltseg.studies.sweep import Study
 LIMIT = 0.04  # of the axis of gains, where larger ones would leave no room to tell the others apart
 
 
-def gains(study: Study, results: Sequence[VariantResult], noise: float | None = None) -> bytes:
+def gains(results: Sequence[VariantResult], noise: float | None = None) -> bytes:
     """A line per variant in the order given: its paired gain over its reference with the 95 % interval; PNG bytes.
 
     Green and red: the interval over images excludes zero; gray: it does not. Ticks: single seeds, where there are
-    several. Hollow: the gain with all post-processing steps. A gain beyond `LIMIT` is a number.
+    several. Hollow: the gain with all post-processing steps. Where all have one reference, a gain beyond `LIMIT` is
+    a number; where they have several, each line names its own.
 
     Args:
-        study: whose variants they are; names the reference of a gain where variants have several.
         results: the base first where all have one reference.
         noise: standard deviation between trainings that differ in the seed only. A gain is a difference of two
             trainings, so the band drawn is sqrt(2) times as wide.
@@ -66,7 +66,7 @@ def gains(study: Study, results: Sequence[VariantResult], noise: float | None = 
     return png(figure)
 
 
-def labels(study: Study, results: Sequence[VariantResult], _noise: float | None = None) -> bytes:
+def labels(study: Study, results: Sequence[VariantResult]) -> bytes:
     """Score over the number of labeled images, a line per kind of weights, dashed for longer training; PNG bytes."""
     kinds = dict.fromkeys(result.variant.rpartition("_")[0] for result in results)
     colors = dict.fromkeys(kind.removesuffix("_longer") for kind in kinds)

@@ -36,8 +36,8 @@ def write_table(sweep: Sweep) -> str:
     costs = sweep.folder / "cost.json"
     table = tables.markdown(sweep, found, noise, io.read_json(costs) if costs.is_file() else None)
     io.write_atomic(sweep.folder / "table.md", table + "\n")
-    draw = charts.labels if sweep.study.chart == "labels" else charts.gains
-    io.write_atomic(sweep.folder / "chart.png", draw(sweep.study, found, noise))
+    chart = charts.labels(sweep.study, found) if sweep.study.chart == "labels" else charts.gains(found, noise)
+    io.write_atomic(sweep.folder / "chart.png", chart)
     return table
 
 
@@ -68,7 +68,8 @@ def missing(sweep: Sweep, variants: Sequence[str], seeds: Sequence[int]) -> list
 def run(sweep: Sweep, pending: Sequence[Training], where: Workers, command: Sequence[str]) -> dict[str, str]:
     """Train and record; returns those that are not finished, by name, with the reason where it is known.
 
-    Those that need others wait for them.
+    Those that need others wait for them. Variants that ask for more labels than there are, and those that need such a
+    variant, are left out and named; they do not count as unfinished.
 
     Args:
         sweep: whose variants.
@@ -81,10 +82,12 @@ def run(sweep: Sweep, pending: Sequence[Training], where: Workers, command: Sequ
             that are not there or others than before.
     """
     _check_before(sweep, pending)
-    failed = _too_few_labels(sweep, pending)
-    for name, reason in failed.items():
-        sys.stderr.write(f"{name} cannot be trained: {reason}\n")
-    waiting = [training for training in pending if _name(training) not in failed]
+    reasons, failed = _too_few_labels(sweep, pending), dict[str, str]()
+    for variant, reason in reasons.items():
+        sys.stderr.write(f"{variant} is left out: {reason}\n")
+    waiting = [training for training in pending if training[0] not in reasons]
+    sys.stdout.write(f"{len(waiting)} trainings to do\n")
+    sys.stdout.flush()
     while waiting:
         ready = [training for training in waiting if not _lacking(sweep, training)]
         if not ready:
@@ -143,18 +146,21 @@ def _check_before(sweep: Sweep, pending: Sequence[Training]) -> None:
 
 
 def _too_few_labels(sweep: Sweep, pending: Sequence[Training]) -> dict[str, str]:
-    """The trainings that ask for more labeled images than a fold has, by name, and the reason."""
+    """The variants that ask for more labeled images than a fold has, or need such a variant, and the reason."""
     reasons = dict[str, str]()
-    for training in pending:
-        if sweep.study.variants[training[0]].members:
+    for name, seed in dict(pending).items():  # the number of labels does not depend on the seed
+        variant = sweep.study.variants[name]
+        if needed := [need for need in variant.needs if need in reasons]:
+            reasons[name] = f"it needs {needed[0]}, which is left out"
+        if variant.members or needed:
             continue
-        job = _job(sweep, training, sweep.budget.folds)
+        job = _job(sweep, (name, seed), sweep.budget.folds)
         table = job.fold_table()
         try:
             for number in job.fold_numbers or table.numbers:
                 table.split(number, job.settings.folds)
         except InputError as error:
-            reasons[_name(training)] = str(error)
+            reasons[name] = str(error)
     return reasons
 
 
@@ -286,7 +292,7 @@ def _finish(run: RunDir, workspace: Workspace) -> None:
         collate.collate_run(run, workspace)
     tune.tune_run(run, workspace)
     submit.write_submission(run, workspace)
-    report.write(run, workspace.root(run))
+    report.write(run, workspace)
 
 
 def record(sweep: Sweep, training: Training) -> Record:

@@ -9,6 +9,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from saltseg import io
+from saltseg.errors import InputError
 from saltseg.metrics.bootstrap import MeanInterval
 from saltseg.reporting.style import png
 from saltseg.studies import charts
@@ -51,27 +52,38 @@ def write(sweep: Sweep, folder: Path) -> tuple[Path, int, list[str]]:
         Path of the page, number of pictures, variants of the budget without a record.
 
     Raises:
-        InputError: as `results.read`.
+        InputError: as `results.read`, and `fill`.
     """
     study = read(sweep)
     predicted, dataset = data.read_tiles(study), data.read_dataset(study)
     pictures = draw(study, dataset, predicted)
     page = folder / "case_study.md"
+    before = page.read_text(encoding="utf-8") if page.is_file() else TITLE
+    text = fill(before, blocks(study, dataset, predicted, pictures))
     for name, picture in pictures.items():
         io.write_atomic(folder / "case_study" / f"{name}.png", picture)
-    text = page.read_text(encoding="utf-8") if page.is_file() else TITLE
-    io.write_atomic(page, fill(text, blocks(study, dataset, predicted, pictures)))
+    io.write_atomic(page, text)
     return page, len(pictures), study.lacking(list(VARIANTS))
 
 
 def fill(page: str, found: Mapping[str, str]) -> str:
-    """The page with each block between ``<!-- records: NAME -->`` and ``<!-- end -->``; others are added at its end."""
+    """The page with each block between ``<!-- records: NAME -->`` and ``<!-- end -->``; others are added at its end.
+
+    Raises:
+        InputError: a block of the page does not end before the next one begins.
+    """
+    for name, rest in re.findall(r"<!-- records: (.*?) -->(.*?)(?=<!-- records: |\Z)", page, re.DOTALL):
+        if "<!-- end -->" not in rest:
+            raise InputError(
+                f"case_study.md: <!-- records: {name} --> has no <!-- end --> before the next block; add that line "
+                "below its last one"
+            )
     for name, block in found.items():
         begin, end = f"<!-- records: {name} -->", "<!-- end -->"
         filled = f"{begin}\n{block}\n{end}"
         before, found_begin, rest = page.partition(begin)
-        _, found_end, after = rest.partition(end)
-        if found_begin and found_end:
+        _, _, after = rest.partition(end)
+        if found_begin:
             page = f"{before}{filled}{after}"
         else:
             page = f"{page}\n## {name.replace('_', ' ').capitalize()}\n\n{filled}\n"
@@ -108,7 +120,7 @@ def draw(study: CaseStudy, dataset: Dataset | None, predicted: Sequence[Predicte
     for name, variants in (("pooling_gains", POOLING), ("skip_gains", SKIPS), ("improve_gains", IMPROVES)):
         best = study.best(variants)
         if len(compared := [best.results[variant] for variant in best.measured(variants)]) > 1:
-            pictures[name] = charts.gains(best.sweep.study, compared, best.noise)
+            pictures[name] = charts.gains(compared, best.noise)
     return pictures
 
 
