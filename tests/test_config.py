@@ -286,9 +286,11 @@ def test_a_schedule_is_chosen_before_its_settings_in_any_order() -> None:
     every = ["train.checkpoint=last", "train.schedule=cosine", "train.schedule.num_cycles=5"]
     for assignments in (every, every[::-1], ["train.schedule={kind: cosine}", *every]):
         assert config.override(Config(), assignments).train.schedule == CosineSchedule(num_cycles=5)
-    changes = {"model.filters": 8, "model": {"architecture": "unet"}}
+    changes = {"model": {"architecture": "unet"}, "model.filters": 8}
     assert config.change(Config(), changes).model == UNetConfig(filters=8)
     assert changes["model"] == {"architecture": "unet"}  # is left as it was
+    later = {"train.schedule.factor": 0.5, "train.checkpoint": "last", "train.schedule": "cosine"}
+    assert config.change(Config(), later).train.schedule == CosineSchedule()  # as a variant changes its base
     assert config.override(Config(), ["pseudo.teacher=a", "pseudo=null"]).pseudo is None  # null chooses nothing
 
 

@@ -152,8 +152,13 @@ def test_runs_from_before_tell_of_transduction_by_their_settings(tmp_path: Path)
 
 
 def test_the_machine_names_its_processor_where_linux_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    original = Path.read_text
+
     def read(text: str) -> None:
-        monkeypatch.setattr(provenance.Path, "read_text", lambda *_, **__: text)
+        def of_cpuinfo(path: Path, *args: Any, **kwargs: Any) -> str:
+            return text if path == Path("/proc/cpuinfo") else original(path, *args, **kwargs)
+
+        monkeypatch.setattr(provenance.Path, "read_text", of_cpuinfo)
 
     read("processor\t: 0\nmodel name\t: AMD EPYC 9R14\nprocessor\t: 1\nmodel name\t: AMD EPYC 9R14\n")
     assert provenance.record()["machine"].endswith(" cores of AMD EPYC 9R14")

@@ -109,7 +109,7 @@ def _foreign(key: str, path: str, chosen: str) -> str:
 
 
 def override(config: Config, assignments: Iterable[str]) -> Config:
-    """``config`` with ``section.key=value`` assignments applied, in order: what ``--set`` does.
+    """``config`` with ``section.key=value`` assignments applied: what ``--set`` does, a section before its settings.
 
     Values are read as YAML 1.2: ``3``, ``1e-3``, ``true``, ``[identity, hflip]``; JSON is YAML.
 
@@ -125,19 +125,19 @@ def override(config: Config, assignments: Iterable[str]) -> Config:
             changes[key.strip()] = yaml12.parse(text)
         except ValueError as error:
             raise InputError(f"--set {shortened(assignment)}: {error}; write a number, a word or [a, b]") from None
-    return change(config, changes)
+    whole = {path: changes[path] for path in UNIONS if changes.get(path) is not None}
+    return change(config, whole | changes)
 
 
 def change(config: Config, changes: Mapping[str, Any]) -> Config:
-    """``config`` with settings changed, ``{"train.epochs": 3}``, in order; a whole section before its settings.
+    """``config`` with settings changed, ``{"train.epochs": 3}``, in order.
 
     Where a change chooses another kind of model, schedule or pseudo-labels, settings that this kind does not have are
     left out. Raises InputError for an unknown key (naming the nearest) or a value that does not fit.
     """
-    whole = {path: _section(path, changes[path]) for path in UNIONS if changes.get(path) is not None}
     mapping: dict[str, Any] = _ADAPTER.dump_python(config, mode="json")
     known = set(setting_names())
-    for key, value in (whole | {key: value for key, value in changes.items() if key not in whole}).items():
+    for key, value in changes.items():
         if key not in known and key not in UNIONS:
             raise InputError(unknown_name("configuration key", key, sorted(known)))
         *sections, last = key.split(".")
@@ -146,7 +146,7 @@ def change(config: Config, changes: Mapping[str, Any]) -> Config:
             if not isinstance(target.get(section), dict):
                 target[section] = {}
             target = target[section]
-        target[last] = value
+        target[last] = _section(key, value) if key in UNIONS and value is not None else value
     for path in UNIONS:
         _drop_foreign(mapping, path, set(changes))
     return from_mapping(mapping)

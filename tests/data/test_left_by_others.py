@@ -70,7 +70,7 @@ def test_hidden_files_change_nothing_and_stop_nothing(make_dataset, tmp_path):
     assert check_dataset(root) == []
     assert competition.fingerprint(root) == before
     assert install.link(tmp_path / "other", root, "tgs")[1] == "linked"
-    assert len(image_files.read_folder(root / "train/images")) == 4
+    assert len(list(image_files.read_folder(root / "train/images"))) == 4
     assert len(unlabeled.read(root / "test/images").ids) == 2
     shutil.copytree(root, root.parent / ".trash")
     assert competition.list_datasets(root.parent) == ["small"]

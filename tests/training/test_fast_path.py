@@ -49,7 +49,7 @@ def test_the_order_of_pixels_in_memory_changes_no_gradient(name: str) -> None:
 
 
 @pytest.mark.parametrize("name", EXPERIMENTS)
-def test_bfloat16_predicts_the_same_within_a_fortieth(name: str, tmp_path: Path) -> None:
+def test_bfloat16_predicts_the_same_within_a_twentieth(name: str, tmp_path: Path) -> None:
     """After a training in bfloat16, which learns. Lite0's depthwise convolutions stay in float32."""
     changes = (
         *EXPERIMENTS[name],
@@ -66,5 +66,5 @@ def test_bfloat16_predicts_the_same_within_a_fortieth(name: str, tmp_path: Path)
     images = tiny_fold.data().valid.images
     mixed = predict.probabilities([network], images, trained)
     full = predict.probabilities([network], images, config.override(trained, ["train.precision=32"]))
-    assert 0 < np.abs(full - mixed).max() < 0.025
+    assert 0 < np.abs(full - mixed).max() < 0.05
     assert full.std() > 0.05  # it says something
