@@ -22,6 +22,8 @@ IDS = Path(__file__).resolve().parents[1] / "output" / "published" / "tgs-lite0_
 
 def split(source: Path, target: Path) -> tuple[int, int]:
     """Write the dataset; returns the numbers of labeled and of held-out tiles."""
+    if not (source / "train.csv").is_file():
+        raise InputError(f"no dataset {source}; get it with: saltseg prepare --source kaggle --name {source.name}")
     kept = {row["id"] for row in io.read_csv(IDS)}
     rows = sorted(io.read_csv(source / "train.csv"), key=lambda row: row["id"])  # the order is part of the dataset
     if missing := kept - {row["id"] for row in rows}:

@@ -170,20 +170,12 @@ def trained_on_labels_of(run: RunDir, root: Path) -> bool | None:
     recorded = run.read_provenance()
     if "dataset_hash" not in recorded:  # a pretraining, which uses no labels
         return False
-    if _has_fingerprint(root, recorded["dataset_hash"]):
+    if competition.has_fingerprint(root, recorded["dataset_hash"]):
         return True
     other = root.parent / recorded["dataset"]
-    if not _has_fingerprint(other, recorded["dataset_hash"]):
+    if not competition.has_fingerprint(other, recorded["dataset_hash"]):
         return None
     return bool(competition.salt_rows(root) & competition.salt_rows(other))
-
-
-def _has_fingerprint(root: Path, fingerprint: str) -> bool:
-    """Whether a dataset is the one with this fingerprint; False for one that is missing or cannot be trained on."""
-    try:
-        return competition.fingerprint(root) == fingerprint
-    except InputError:
-        return False
 
 
 def _may_know_test_images(run: RunDir, root: Path) -> bool:

@@ -254,6 +254,14 @@ def fingerprint(root: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def has_fingerprint(root: Path, expected: str | None) -> bool:
+    """Whether a dataset has this fingerprint; False for one that is missing or cannot be trained on."""
+    try:
+        return fingerprint(root) == expected
+    except InputError:
+        return False
+
+
 def manifest(root: Path) -> dict[str, str]:
     """What training and prediction read: a text for each part of a dataset, by its name.
 

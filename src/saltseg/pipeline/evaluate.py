@@ -97,10 +97,10 @@ def _training_tiles(source: RunDir | ModelDir, workspace: Workspace, root: Path)
                 "(saltseg leaderboard)"
             )
         return competition.read_train(workspace.root(source))
-    if _fingerprint(root) == recorded["dataset_hash"]:
+    if competition.has_fingerprint(root, recorded["dataset_hash"]):
         raise InputError(f"{source.name} was trained on {root.name}; its score there is in {source.card}")
     training = workspace.input_dir / recorded["dataset"]
-    return competition.read_train(training) if _fingerprint(training) == recorded["dataset_hash"] else None
+    return competition.read_train(training) if competition.has_fingerprint(training, recorded["dataset_hash"]) else None
 
 
 def _require_other_ancestors(source: RunDir | ModelDir, workspace: Workspace, root: Path) -> bool:
@@ -118,14 +118,6 @@ def _require_other_ancestors(source: RunDir | ModelDir, workspace: Workspace, ro
             )
         known = known and learned is not None
     return known
-
-
-def _fingerprint(root: Path) -> str | None:
-    """Of a dataset that could be trained on; None for others, such as one without tiles to predict."""
-    try:
-        return competition.fingerprint(root)
-    except InputError:
-        return None
 
 
 def _require_other_images(dataset: str, labeled: competition.Labeled, trained: competition.Labeled) -> None:

@@ -182,10 +182,7 @@ def _trained_on(source: RunDir | ModelDir, input_dir: Path) -> _Data | None:
         root = competition.dataset_root(input_dir, recorded["dataset"])
     except InputError:
         return None
-    unchanged = False
-    with suppress(InputError):  # no dataset that one could train on
-        unchanged = competition.fingerprint(root) == recorded.get("dataset_hash")
-    return _Data(root, unchanged)
+    return _Data(root, competition.has_fingerprint(root, recorded.get("dataset_hash")))
 
 
 def _gray_scale(data: _Data | None, survey: Survey, options: Options, run: str) -> tuple[float, bool]:
