@@ -24,10 +24,9 @@ from pathlib import Path
 import torch
 from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
 
-from harness import seconds
+from harness import one_line, seconds
 from saltseg import config, io
 from saltseg.config import Config
-from saltseg.errors import InputError
 from saltseg.models.salt_network import outputs
 from saltseg.studies.ablations import STUDY
 from saltseg.studies.sweep import Sweep
@@ -134,7 +133,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    try:
+    with one_line():
         main()
-    except InputError as error:
-        raise SystemExit(f"error: {error}") from None

@@ -18,6 +18,7 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
+from harness import one_line
 from saltseg import config, predictions, runs
 from saltseg.data import competition
 from saltseg.errors import InputError
@@ -143,4 +144,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()

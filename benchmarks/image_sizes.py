@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 from torch import nn
 
+from harness import one_line
 from saltseg import config, runs
 from saltseg.data import competition
 from saltseg.data.transforms import TILE, TileTransform
@@ -104,4 +105,5 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    with one_line():
+        main()

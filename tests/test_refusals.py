@@ -54,7 +54,7 @@ def refusal(trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: p
         ("train unet --data tiny --set data.resize_mode=crop", "choose one of resize, pad"),
         ("train unet --data tiny --folds first", "write all, or numbers such as 0,1"),
         ("train unet --data tiny --holdout 1.5", "folds.holdout is 1.5; it must be below 1"),
-        ("train unet --data tiny --name a/b", "run name 'a/b': use letters"),
+        ("train unet --data tiny --name a/b", "name 'a/b': use letters"),
         ("train missing.yaml --data tiny", "no configuration to read at missing.yaml"),
         ("train unet --data tiny --set train.batch_size=9 --devices 2", "train.batch_size is 9, of all 2 devices"),
         ("train unet --data tiny --parallel 2 --devices 2", "give one of the two"),

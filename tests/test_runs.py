@@ -226,7 +226,7 @@ def test_a_copy_of_a_fold_is_no_fold(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("name", ["", ".", "..", "../x", "a/b", "/x", "-x", ".x", "a b", "a\n", "ä"])
 def test_a_name_cannot_leave_the_directory(name: str, tmp_path: Path) -> None:
-    with pytest.raises(InputError, match=r"run name .*: use letters, digits"):
+    with pytest.raises(InputError, match=r"name .*: use letters, digits"):
         runs.run_dir(tmp_path, name)
 
 

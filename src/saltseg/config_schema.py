@@ -161,7 +161,7 @@ class FoldsConfig:
 class PlateauSchedule:
     """The rate drops when the validation loss stands still."""
 
-    kind: Literal["plateau"] = "plateau"
+    kind: Literal["plateau"] = option("plateau", "this schedule")
     factor: Annotated[Float, Field(gt=0, lt=1)] = option(0.1, "what the rate is multiplied by")
     patience: Positive = option(5, "epochs without a better validation loss before the rate drops")
     minimum_learning_rate: Rate = option(1e-5, "the rate never falls below")
@@ -171,14 +171,14 @@ class PlateauSchedule:
 class ConstantSchedule:
     """The rate stays."""
 
-    kind: Literal["constant"] = "constant"
+    kind: Literal["constant"] = option("constant", "this schedule")
 
 
 @dataclass(frozen=True, config=STRICT, kw_only=True)
 class CosineSchedule:
     """A linear rise, then equal falls from the top to the minimum."""
 
-    kind: Literal["cosine"] = "cosine"
+    kind: Literal["cosine"] = option("cosine", "this schedule")
     warmup_epochs: NonNegative = option(0, "epochs during which the rate rises from zero")
     num_cycles: Positive = option(1, "how often the rate falls from the top to the minimum")
     minimum_learning_rate: Rate = option(1e-5, "the rate at the end of a cycle")
@@ -188,7 +188,7 @@ class CosineSchedule:
 class OneCycleSchedule:
     """Up for 30 % of the steps, then down."""
 
-    kind: Literal["one_cycle"] = "one_cycle"
+    kind: Literal["one_cycle"] = option("one_cycle", "this schedule")
 
 
 Schedule = Annotated[

@@ -98,7 +98,7 @@ class RunDir:
     def trained_folds(self) -> list[FoldDir]:
         """Finished folds in order, at least one; InputError where there is none, as in a blend of runs."""
         folds = self.finished_folds()
-        if not folds and self.path.parent.name == "blends":
+        if not folds and self.is_blend:
             raise InputError(f"{self.name} is a blend and has no networks of its own; name one of its members")
         if not folds:
             raise InputError(f"run {self.name!r} has no finished fold; continue it with saltseg train")
@@ -133,6 +133,11 @@ class RunDir:
         """Versions, command and hashes of what the run was made from, see `saltseg.provenance`."""
         return schemas.read(self.provenance)
 
+    @property
+    def is_blend(self) -> bool:
+        """Whether it is the mean of other runs."""
+        return self.path.parent.name == "blends"
+
     def members(self) -> list[str]:
         """Names of the runs that a blend averages; empty for a run."""
         return list(self.read_provenance().get("members", []))
@@ -151,9 +156,14 @@ class RunDir:
 
 def run_dir(output_dir: Path, name: str) -> RunDir:
     """The run called ``name``; raises InputError when the name could leave the directory."""
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
-        raise InputError(f"run name {name!r}: use letters, digits, '.', '_', '+' and '-' only")
-    return RunDir(output_dir / "runs" / name)
+    return RunDir(output_dir / "runs" / check_name(name))
+
+
+def check_name(name: str) -> str:
+    """The name of a run or a model; raises InputError when it could leave its directory."""
+    if not re.fullmatch(schemas.NAME, name):
+        raise InputError(f"name {name!r}: use letters, digits, '.', '_', '+' and '-' only, a letter or digit first")
+    return name
 
 
 def default_name(dataset: str, experiment: str, holdout: float | None) -> str:

@@ -24,7 +24,8 @@ Byte = Annotated[int, Field(ge=0, le=255)]
 Score = Annotated[float, Field(ge=0, le=1)]
 Change = Annotated[float, Field(ge=-1, le=1)]
 Seconds = Annotated[float, Field(ge=0, le=1e9)]
-Name = Annotated[str, Field(pattern="^[A-Za-z0-9][A-Za-z0-9._+-]*$")]  # as `runs.run_dir` demands
+NAME = "[A-Za-z0-9][A-Za-z0-9._+-]*"  # of a run or a model
+Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Text = Annotated[str, Field(min_length=1)]
 Interval = Annotated[list[Score], Field(min_length=2, max_length=2)]
 ChangeInterval = Annotated[list[Change], Field(min_length=2, max_length=2)]

@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 CHILD = "SALTSEG_CHILD"  # environment variable of the processes that commands start
 TO_CONNECT = 10.0  # seconds
 TO_LOOK = 1.0  # seconds between two looks at the connection
+TO_LOOK_FOR_PARENT = 2.0
 T = TypeVar("T")
 
 
@@ -197,13 +198,13 @@ def is_child() -> bool:
     return CHILD in os.environ
 
 
-def end_with_parent(interval: float = 2.0) -> None:
+def end_with_parent() -> None:
     """Have this process stop, as by SIGTERM, when its parent is gone: one that is killed cannot end its children."""
     parent = os.getppid()
 
     def watch() -> None:
         while os.getppid() == parent:
-            time.sleep(interval)
+            time.sleep(TO_LOOK_FOR_PARENT)
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, daemon=True).start()

@@ -81,9 +81,8 @@ def test_two_tiles_are_too_few_to_be_ahead_of_a_second_best() -> None:
     assert matches.right.tolist() == matches.below.tolist() == [-1, -1]
 
 
-def test_the_table_has_the_ids_that_are_asked_for() -> None:
-    places = [Place(3, 0, 1), Place(7, 2, 0)]
-    assert mosaics.table(["a", "b"], places, ["b"]) == [{"id": "b", "section": "m00007", "row": 2, "column": 0}]
+def test_the_table_says_where_each_tile_lies() -> None:
+    assert mosaics.table(["b"], [Place(7, 2, 0)]) == [{"id": "b", "section": "m00007", "row": 2, "column": 0}]
 
 
 def test_the_command_writes_the_table_beside_the_dataset(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -229,6 +229,25 @@ def test_weights_of_a_model_are_traced(scored: Trained) -> None:
     assert release.license_of(scored.run, scored.output, None) == release.TGS_LICENSE
 
 
+@pytest.mark.parametrize("dataset", ["tgs", "ours"])
+def test_the_terms_of_a_model_go_on_with_what_begins_with_it(scored: Trained, dataset: str) -> None:
+    recorded(scored, dataset=dataset)
+    scored.root.rename(scored.input / dataset)
+    if dataset == "tgs":
+        scored.write_settings(config.change(scored.settings, {"pseudo.teacher": "older"}))
+    weights = make(scored, terms=TERMS).path / "weights.safetensors"
+    recorded(scored, dataset="simulated", synthetic=True)
+    scored.write_settings(config.change(scored.settings, {"train.init_from": f"file:{weights}"}))
+    if dataset == "tgs":
+        both = f"{release.TGS_LICENSE}; for what model learned from: for the other data that it learned from: {TERMS}"
+        assert release.license_of(scored.run, scored.output, None) == both
+        return
+    with pytest.raises(InputError, match="--license TEXT"):
+        release.license_of(scored.run, scored.output, None)
+    assert release.license_of(scored.run, scored.output, TERMS) == TERMS
+    assert release.license_of(scored.run, scored.output, "Mine.") == f"Mine.; for what model learned from: {TERMS}"
+
+
 def test_a_restricted_license_is_shown_and_the_projects_own_is_not(scored: Trained) -> None:
     with pytest.warns(UserWarning, match=f"model: {TERMS}"):
         saltseg.load(make(scored).path)

@@ -160,12 +160,13 @@ def test_offsets_that_vary_are_warned_of(offset: int, bytes_: tuple[int | None, 
 def test_the_sample_of_traces_is_bounded_spread_and_repeatable(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     samples = np.arange(1, 1001)[:, None] * np.array([1, -1, 1, -1])
     path = segy_files.write(tmp_path / "a.sgy", samples, segy_files.grid(range(10), range(100)), code=2)
+    assert sample_amplitudes(read_layout(path)).traces == 1000
     monkeypatch.setattr(amplitudes, "MAX_VALUES", 300)
-    found = sample_amplitudes(read_layout(path), 256)
+    monkeypatch.setattr(amplitudes, "MAX_TRACES", 256)
+    found = sample_amplitudes(read_layout(path))
     assert (found.traces, found.minimum, found.maximum) == (256, -1000, 1000)  # four blocks of 64, both ends among them
     assert len(found.values) == 300
-    assert np.array_equal(found.values, sample_amplitudes(read_layout(path), 256).values)
-    assert sample_amplitudes(read_layout(path), None).traces == 1000
+    assert np.array_equal(found.values, sample_amplitudes(read_layout(path)).values)
 
 
 @pytest.mark.parametrize("seed", range(6))

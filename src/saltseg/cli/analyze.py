@@ -124,8 +124,8 @@ def compare(
     At threshold 0.5; with a threshold and a minimum area of each run's own; with all steps of tuned post-processing,
     whether the run submits it or not. The last two are cross-fitted. If the interval of a difference includes zero, no
     difference is detected. The interval is over images, or over sections where they are known. It does not include the
-    noise between trainings: two seeds of one recipe differ by 0.001 to 0.002 after long trainings, and by 0.007 to
-    0.009 (one sigma) after short ones.
+    noise between trainings: two seeds of one recipe differ by 0.007 to 0.009 (one sigma) after this project's short
+    trainings, and by 0.001 to 0.002 after the long ones of 2018's teams.
     """
     from saltseg import runs
     from saltseg.pipeline import compare, workspace

@@ -220,7 +220,7 @@ def find_sections(
     places = mosaics.assemble(matches)
     ids = [*labeled.ids, *test.ids]
     path = input_dir / f"{dataset}.sections.csv"
-    io.write_csv(path, mosaics.table(ids, places[: len(ids)], ids))
+    io.write_csv(path, mosaics.table(ids, places[: len(ids)]))
     loops, open_loops = mosaics.contradictions(matches)
     sizes = np.bincount([place.section for place in places[: len(labeled.ids)]])
     print(f"{path}: {np.count_nonzero(sizes):,} sections of {len(labeled.ids):,} labeled tiles")

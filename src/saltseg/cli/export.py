@@ -3,16 +3,14 @@
 from pathlib import Path
 from typing import Annotated
 
-from typer import Argument, Option
+from typer import Option
 
-from saltseg.cli.command import OUTPUT, OutputDir, Result, verb
+from saltseg.cli.command import OUTPUT, OutputDir, Result, RunOrModel, verb
 
 
 @verb("export")
 def export(
-    source: Annotated[
-        str, Argument(metavar="RUN|MODEL", help="a run under output/runs, or the name or folder of a released model")
-    ],
+    source: RunOrModel,
     tta: Annotated[
         str | None, Option(metavar="A,B", help="other test-time augmentation than the run's own", show_default=False)
     ] = None,

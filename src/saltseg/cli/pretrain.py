@@ -169,11 +169,11 @@ def pseudo_label(
     networks that saw the validation images, so that run has no out-of-fold score and cannot be a teacher: it is for a
     final submission only. Writes output/runs/RUN/fold_K/pseudo.npz.
     """
+    from saltseg import runs
     from saltseg.config import MeanTeacher
     from saltseg.pipeline import pseudo_labeling
-    from saltseg.training import pseudo_labels
 
-    teachers, machine = pseudo_labels.members(output_dir, run), runtime(changes)
+    teachers, machine = runs.leaf_runs(output_dir, run), runtime(changes)
     for teacher in teachers:
         count = pseudo_labeling.label(teacher, images, limit, machine, fold_numbers(folds))
         labeled = len(pseudo_labeling.labeled_folds(teacher))

@@ -1,6 +1,5 @@
 """The verb release: a trained network as a folder that others can predict with."""
 
-import re
 from pathlib import Path
 from typing import Annotated
 
@@ -50,8 +49,7 @@ def release(
     from saltseg.pipeline import release, workspace
     from saltseg.reporting import model_card
 
-    if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9._+-]*", name):
-        raise InputError(f"--name {name!r}: use letters, digits, '.', '_', '+' and '-' only")
+    runs.check_name(name)
     folder = to or releases.models_dir()
     if folder is None:
         raise InputError("this package is in no checkout, so there is no folder models; give one with --to DIR")

@@ -197,6 +197,11 @@ def has_section(cell: str) -> bool:
 # ---------------------------------------------------------------- images and masks
 
 
+def is_tgs(dataset: str) -> bool:
+    """Whether a dataset of this name holds the competition's own tiles: tgs, or tgs-…."""
+    return dataset == "tgs" or dataset.startswith("tgs-")
+
+
 def read_train(root: Path) -> Labeled:
     """Read the labeled tiles in the order of train.csv.
 

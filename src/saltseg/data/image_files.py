@@ -261,7 +261,7 @@ def to_mask(path: Path, pixels: np.ndarray) -> np.ndarray:
 def read_folder(folder: Path) -> Iterator[tuple[str, np.ndarray]]:
     """Read the PNG, JPG, TIF and BMP files of a folder one by one, of any size up to `MAX_PIXELS`.
 
-    16-bit images are divided by 257 (their bit depth), never by their own maximum.
+    16-bit values are divided by 257 (65535 / 255) and rounded, never by their own maximum.
 
     Args:
         folder: only files directly in it, without hidden ones.

@@ -9,7 +9,7 @@ Random folds put tiles of one section on both sides of a split. ``folds.scheme=g
 does not. `precision_on_simulated` measures how many matches are right where the truth is known.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -146,12 +146,11 @@ def contradictions(matches: Matches) -> tuple[int, int]:
     return int(known.sum()), int((one[known] != other[known]).sum())
 
 
-def table(ids: Sequence[str], places: Sequence[Place], wanted: Sequence[str]) -> list[dict[str, str | int]]:
-    """Rows of sections.csv, ``id, section, row, column``, for the ids ``wanted``, in that order."""
-    of: Mapping[str, Place] = dict(zip(ids, places, strict=True))
+def table(ids: Sequence[str], places: Sequence[Place]) -> list[dict[str, str | int]]:
+    """Rows of sections.csv, ``id, section, row, column``, in the order of the ids."""
     return [
-        {"id": id_, "section": f"m{of[id_].section:05d}", "row": of[id_].row, "column": of[id_].column}
-        for id_ in wanted
+        {"id": id_, "section": f"m{place.section:05d}", "row": place.row, "column": place.column}
+        for id_, place in zip(ids, places, strict=True)
     ]
 
 

@@ -98,7 +98,7 @@ def exclude_known(images: Images, labeled: np.ndarray, test: np.ndarray, transdu
     kept = [i for i, key in enumerate(keys) if not key or key not in known]
     if not any(keys[i] for i in kept):
         raise InputError(
-            "all of the images are labeled or test images, or of one gray value throughout; give others, or --set "
-            "pseudo.transduction=true for the test set's"
+            "all of the images are labeled or test images, or of one gray value throughout; give others, or allow the "
+            "test set's (--set pseudo.transduction=true; saltseg pretrain and saltseg study: --transduction)"
         )
     return Images(tuple(images.ids[i] for i in kept), images.images[kept])

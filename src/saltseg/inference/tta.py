@@ -48,7 +48,7 @@ def _resize(x: Tensor, size: Size) -> Tensor:
 VIEWS: dict[str, View] = {
     "identity": View(lambda x: x, lambda x, size: x),
     "hflip": _flip(-1),
-    "vflip": _flip(-2),  # upside down: geology does not do this, but a network trained with it may still gain
+    "vflip": _flip(-2),  # upside down: no augmentation trains it; for comparison
     "rotate180": _flip(-2, -1),
     "transpose": View(lambda x: x.transpose(-2, -1), lambda x, size: x.transpose(-2, -1)),
     "smaller": _scale(7),

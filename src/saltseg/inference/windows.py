@@ -67,12 +67,12 @@ def predict_images(
 
 def count_windows(height: int, width: int) -> int:
     """How many windows an image has."""
-    return len(_starts(height)) * len(_starts(width))
+    return len(starts(height)) * len(starts(width))
 
 
-def _starts(length: int) -> list[int]:
-    """Where windows begin along an axis of this length, which is at least `TILE` after reflection."""
-    return [*range(0, length - TILE, STEP), max(length - TILE, 0)]
+def starts(length: int, step: int = STEP) -> list[int]:
+    """Where windows of `TILE` pixels begin along an axis of this length, which is at least `TILE` after reflection."""
+    return [*range(0, length - TILE, step), max(length - TILE, 0)]
 
 
 @lru_cache(64)
@@ -83,7 +83,7 @@ def _weights(length: int) -> dict[int, np.ndarray]:
     product over both axes, the sum over windows is, too: no sum of weights has to be kept for an image.
     """
     bells = {}
-    for start in _starts(length):
+    for start in starts(length):
         distance = np.arange(TILE) - TILE // 2
         if start == 0:  # nothing is left out beyond the border of the image, so that the network knows as much there
             distance = np.maximum(distance, 0)

@@ -31,7 +31,6 @@ class FullResolutionFCN(nn.Module):
         )
         self.dropout = nn.Dropout(dropout)
         self.head = nn.Conv2d(filters, 1, kernel_size=1)
-        self.receptive_field = 1 + 2 * sum(dilations)  # pixels, height and width
         self.apply(initialize)
 
     def forward(self, image: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 Every loss takes logits, float (N, 1, H, W), any real number, and masks, float, exactly 0 or 1, of the same shape, and
 returns a scalar. bfloat16 and float16 logits are computed in float32: sums over 16,384 pixels need its digits.
 
-:func:`from_text` makes a loss from what a configuration says: ``"bce"``, ``"0.5*bce + lovasz"``.
+`from_text` makes a loss from what a configuration says: ``"bce"``, ``"0.5*bce + lovasz"``.
 """
 
 import math
@@ -57,7 +57,7 @@ def lovasz(logits: Tensor, masks: Tensor) -> Tensor:
     the Jaccard loss 1 - IoU grows when its pixel joins the wrong ones before it. So logits of ±1 cost 2 (1 - IoU).
 
     Without salt the first wrong pixel takes the IoU from 1 to 0 and the others change nothing: the loss is the largest
-    error, and only the pixel with the highest logit receives gradient, at full strength; :func:`symmetric_lovasz`
+    error, and only the pixel with the highest logit receives gradient, at full strength; `symmetric_lovasz`
     reaches all of them. Where salt is everywhere, all pixels count alike.
     """
     errors, masks = _sorted_errors(logits, masks)
@@ -65,7 +65,7 @@ def lovasz(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def lovasz_elu(logits: Tensor, masks: Tensor) -> Tensor:
-    """:func:`lovasz` with ELU(error) + 1 instead of ReLU(error), as the TGS winners had it.
+    """`lovasz` with ELU(error) + 1 instead of ReLU(error), as the TGS winners had it.
 
     Right pixels beyond the margin keep a small gradient. The loss approaches 0 only as the logits grow without bound;
     an error of 0 or more costs 1 more than under ReLU. Without salt it is again the largest error alone that counts.
@@ -75,7 +75,7 @@ def lovasz_elu(logits: Tensor, masks: Tensor) -> Tensor:
 
 
 def symmetric_lovasz(logits: Tensor, masks: Tensor) -> Tensor:
-    """Mean of :func:`lovasz_elu` on (logits, masks) and on (-logits, 1 - masks): the TGS 9th place.
+    """Mean of `lovasz_elu` on (logits, masks) and on (-logits, 1 - masks): the TGS 9th place.
 
     The second half is the Jaccard loss of the background. Without salt it is a mean over all pixels, so every pixel
     receives gradient there too.

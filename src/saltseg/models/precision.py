@@ -1,8 +1,8 @@
 """Mixed precision: which one a run trains and predicts in. It is chosen once, when the run is created, and recorded.
 
 On a CPU bfloat16 covers everything but the depthwise convolutions, which are slow in it: with fast bfloat16
-instructions, a training step of EfficientNet-Lite0 is 1.08 times as fast as in float32 if all of it is in bfloat16, and
-1.63 times as fast if the depthwise convolutions stay in float32. On some processors the instructions are slow: on an
+instructions, a training step of EfficientNet-Lite0 is 1.07 times as fast as in float32 if all of it is in bfloat16, and
+1.62 times as fast if the depthwise convolutions stay in float32. On some processors the instructions are slow: on an
 Intel Xeon with avx512_bf16 but without AMX that step is 0.9 times as fast as in float32. So a new run measures.
 """
 

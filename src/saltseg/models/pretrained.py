@@ -11,6 +11,7 @@ from saltseg.errors import InputError
 from saltseg.models.pretrained_sources import Pretrained, from_file, from_hub, from_package, wrapper
 
 MIN_SHARE = 0.9  # of an encoder's tensors that a source must have
+NAMED = 8  # tensors in a message
 
 
 @dataclass(frozen=True)
@@ -37,9 +38,10 @@ class LoadReport:
         return line
 
 
-def _some(names: tuple[str, ...], most: int = 8) -> str:
+def _some(names: tuple[str, ...]) -> str:
     """All names of a short list, else the first ones and how many more."""
-    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
+    more = len(names) - NAMED
+    return ", ".join(names[:NAMED]) + (f" and {more} more" if more > 0 else "")
 
 
 def pretrained(weights: str, encoder: str) -> Pretrained | None:

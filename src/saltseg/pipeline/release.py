@@ -112,7 +112,8 @@ def license_of(run: RunDir, output_dir: Path, terms: str | None) -> str:
 
     Images without labels come from a folder of which nobody can tell whose they are. Beside the competition's tiles
     they are taken for the competition's own, unless ``terms`` says more; without those tiles ``terms`` must be given.
-    What learned from the competition's tiles keeps its terms, whatever ``terms`` adds.
+    What learned from the competition's tiles keeps its terms, whatever ``terms`` adds, and so does what began with a
+    released model.
 
     Raises:
         InputError: the data are of a kind whose license only the user knows, and ``terms`` is None; or ``terms`` is
@@ -133,8 +134,15 @@ def license_of(run: RunDir, output_dir: Path, terms: str | None) -> str:
     if terms and not (unlabeled or "other" in kinds):
         raise InputError("--license is for other data than simulated tiles and the competition's; leave it out")
     if "tgs" in kinds:
-        return f"{TGS_LICENSE}; for the other data that it learned from: {terms}" if terms else TGS_LICENSE
-    return terms or releases.PROJECT_LICENSE
+        found = f"{TGS_LICENSE}; for the other data that it learned from: {terms}" if terms else TGS_LICENSE
+    else:
+        found = terms or releases.PROJECT_LICENSE
+    models = [model for source in sources if (model := ModelDir(source.path)).manifest.is_file()]
+    for model in models:
+        earlier = schemas.read(model.manifest)["license"]
+        if earlier not in (releases.PROJECT_LICENSE, TGS_LICENSE) and earlier not in found:
+            found = f"{found}; for what {model.name} learned from: {earlier.removeprefix(f'{TGS_LICENSE}; ')}"
+    return found
 
 
 def _reads_unknown_file(settings: Config) -> bool:
@@ -150,7 +158,7 @@ def kind_of_data(run: RunDir) -> str:
     dataset = recorded.get("dataset") or ""
     if recorded.get("synthetic") or recorded.get("method") == "synthetic":
         return "simulated"
-    return "tgs" if dataset == "tgs" or dataset.startswith("tgs-") else "other"
+    return "tgs" if competition.is_tgs(dataset) else "other"
 
 
 def _fold(run: RunDir, number: int | None) -> FoldDir:

@@ -139,11 +139,9 @@ def predict_survey(
     return outputs.read_record()
 
 
-def pixels_per_second(
-    source: RunDir | ModelDir, tta: tuple[str, ...] | None = None, runtime: Runtime | None = None
-) -> float:
+def pixels_per_second(source: RunDir | ModelDir, runtime: Runtime | None = None) -> float:
     """Measured speed of a prediction; pixels of all directions count."""
-    settings, networks, _ = trained.load(source, tta, runtime)
+    settings, networks, _ = trained.load(source, None, runtime)
     image = np.random.default_rng(0).integers(0, 256, SPEED_SHAPE, np.uint8)
     list(windows.predict_images(networks, [image[:101, :101]], settings))  # prepares memory and kernels
     started = time.perf_counter()

@@ -17,6 +17,7 @@ from saltseg import io
 from saltseg.data import image_files, install
 from saltseg.data.transforms import TILE
 from saltseg.errors import InputError
+from saltseg.inference import windows
 from saltseg.metrics import rle
 from saltseg.pipeline.survey import fit_scaling
 from saltseg.seismic import scan
@@ -145,7 +146,7 @@ def _masks(labels: Labels, lines: Sequence[Line]) -> list[np.ndarray]:
 
 def _corners(shape: tuple[int, int], step: int) -> list[tuple[int, int]]:
     """Upper left corner (row, column) of each tile of a section."""
-    rows, columns = ([*range(0, length - TILE, step), max(length - TILE, 0)] for length in shape)
+    rows, columns = (windows.starts(length, step) for length in shape)
     return [(row, column) for row in rows for column in columns]
 
 

@@ -26,7 +26,7 @@ LICENSE = "weights_license.txt"
 
 
 def publish(run: RunDir, workspace: Workspace, predictions: bool = False, weights: bool = False) -> Path:
-    """Copy them to ``output/published/RUN``, and score every out-of-fold image there; returns that folder.
+    """Copy the small files of a run to ``output/published/RUN`` and score every out-of-fold image; returns that folder.
 
     What an earlier publication left is replaced.
 

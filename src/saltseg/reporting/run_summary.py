@@ -7,6 +7,7 @@ import numpy as np
 
 from saltseg import runs, schemas
 from saltseg.config import Config, SmpConfig
+from saltseg.data import competition
 from saltseg.errors import InputError
 from saltseg.pipeline import tune
 from saltseg.postprocessing.parameters import THRESHOLD_HALF, Postprocessing
@@ -50,7 +51,7 @@ class RunSummary:
     @property
     def kind(self) -> str:
         """ "run" or "blend"."""
-        return "blend" if _is_blend(self.run) else "run"
+        return "blend" if self.run.is_blend else "run"
 
     @property
     def settings(self) -> Config | None:
@@ -68,7 +69,7 @@ class RunSummary:
     @property
     def competition(self) -> bool:
         """Whether the data is the competition's: a dataset called tgs or tgs-…."""
-        return not self.synthetic and (self.dataset == "tgs" or self.dataset.startswith("tgs-"))
+        return not self.synthetic and competition.is_tgs(self.dataset)
 
     @property
     def unscored(self) -> str:
@@ -250,13 +251,9 @@ def read(run: runs.RunDir) -> RunSummary:
     )
 
 
-def _is_blend(run: runs.RunDir) -> bool:
-    return run.path.parent.name == "blends"
-
-
 def _configs(run: runs.RunDir, above: frozenset[str] = frozenset()) -> dict[str, Config | None]:
     """`RunSummary.configs`; a member may be a blend. above: the blends around this one, since names can be reused."""
-    if not _is_blend(run):
+    if not run.is_blend:
         return {run.name: run.read_config() if run.config.is_file() else None}
     configs: dict[str, Config | None] = {}
     for name in run.members():

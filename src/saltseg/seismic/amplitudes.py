@@ -1,6 +1,6 @@
 """The amplitudes of a bounded sample of a survey's traces: dead traces, NaN, signs, values for percentiles."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -56,20 +56,16 @@ class Amplitudes:
         return [float(value) for value in np.percentile(self.values, shares)]
 
 
-def sample_amplitudes(
-    layout: Layout, max_traces: int | None = MAX_TRACES, progress: Callable[[int], object] | None = None
-) -> Amplitudes:
+def sample_amplitudes(layout: Layout) -> Amplitudes:
     """Examine evenly spread blocks of neighboring traces; the same file gives the same sample.
 
     Args:
         layout: of the file.
-        max_traces: None for all.
-        progress: called with the number of traces read since its last call.
 
     Raises:
         InputError: the file cannot be read.
     """
-    blocks = _blocks(layout.traces, max_traces)
+    blocks = _blocks(layout.traces)
     rng = np.random.default_rng(0)
     quota = -(-MAX_VALUES // len(blocks))
     counts = np.zeros(6, np.int64)  # traces, dead, with NaN, with infinity; zeros, negative samples
@@ -86,8 +82,6 @@ def sample_amplitudes(
         total += values.size
         values = values[values != 0]
         kept.append(values if len(values) <= quota else values[rng.integers(0, len(values), quota)])
-        if progress is not None:
-            progress(len(rows))
     zeros, negative = int(counts[4]), int(counts[5])
     return Amplitudes(
         traces=int(counts[0]),
@@ -103,13 +97,12 @@ def sample_amplitudes(
     )
 
 
-def _blocks(traces: int, max_traces: int | None) -> list[range]:
-    """All traces, or evenly spread blocks of together at most ``max_traces``."""
-    if max_traces is None or traces <= max_traces:
+def _blocks(traces: int) -> list[range]:
+    """All traces, or evenly spread blocks of together at most `MAX_TRACES`."""
+    if traces <= MAX_TRACES:
         return [range(start, min(start + _BLOCK, traces)) for start in range(0, traces, _BLOCK)]
-    size = min(_BLOCK, max_traces)
-    starts = np.linspace(0, traces - size, max_traces // size).astype(int)
-    return [range(int(start), int(start) + size) for start in starts]
+    starts = np.linspace(0, traces - _BLOCK, MAX_TRACES // _BLOCK).astype(int)
+    return [range(int(start), int(start) + _BLOCK) for start in starts]
 
 
 def _float_pattern(layout: Layout, blocks: list[range]) -> str:

@@ -37,15 +37,12 @@ class Scaling:
     flip: bool = False
 
     @classmethod
-    def fit(
-        cls, amplitudes: Amplitudes, percentile: float = CLIP_PERCENTILE, gain: float = 1.0, flip: bool = False
-    ) -> "Scaling":
+    def fit(cls, amplitudes: Amplitudes, percentile: float = CLIP_PERCENTILE, flip: bool = False) -> "Scaling":
         """The scaling of a survey.
 
         Args:
             amplitudes: of a sample of its traces.
             percentile: of the distance from the median at which amplitudes are clipped, over 0 up to 100.
-            gain: contrast; 2 clips at half of that distance.
             flip: reverse the polarity.
 
         Raises:
@@ -53,11 +50,9 @@ class Scaling:
         """
         if not 0 < percentile <= 100:
             raise InputError(f"clip percentile {percentile:g}; use a number over 0, at most 100")
-        if not 0 < gain < float("inf"):
-            raise InputError(f"gain {gain:g}; use a positive number")
         center = float(np.median(amplitudes.values)) if len(amplitudes.values) else 0.0
         distances = np.abs(amplitudes.values.astype(np.float64) - center)
-        half_range = float(np.percentile(distances, percentile)) / gain if len(distances) else 0.0
+        half_range = float(np.percentile(distances, percentile)) if len(distances) else 0.0
         if not half_range > 0:
             raise InputError(f"all {amplitudes.traces:,} traces examined hold a single amplitude; check the file")
         return cls(center, half_range, flip)

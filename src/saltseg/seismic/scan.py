@@ -7,14 +7,14 @@ from pathlib import Path
 import numpy as np
 
 from saltseg.seismic import index, traces
-from saltseg.seismic.amplitudes import MAX_TRACES, Amplitudes, sample_amplitudes
+from saltseg.seismic.amplitudes import Amplitudes, sample_amplitudes
 from saltseg.seismic.axes import Axis
 from saltseg.seismic.headers import ORDER_NAMES, Layout, read_layout
 from saltseg.seismic.index import Candidate, Geometry
 from saltseg.seismic.volume import SLAB_BYTES
 
 PERCENTILES = (0.5, 1, 50, 99, 99.5)
-INDEX_BYTES = 180  # memory a trace while a survey is opened
+INDEX_BYTES = 300  # memory a trace during a prediction
 _SPIKES = 1000  # times the 99.5th percentile
 _HINTS = ("INLINE", "IN-LINE", "CROSSLINE", "CROSS-LINE", "XLINE", "X-LINE", "CDP", "BYTE")
 
@@ -81,7 +81,6 @@ def scan(
     crossline_byte: int | None = None,
     as_line: bool = False,
     pixels_per_second: float | None = None,
-    max_traces: int | None = MAX_TRACES,
     progress: Callable[[int], object] | None = None,
 ) -> ScanReport:
     """Read all headers and the amplitudes of a sample of traces, in bounded memory.
@@ -90,7 +89,6 @@ def scan(
         path: SEG-Y file.
         inline_byte, crossline_byte, as_line: see `saltseg.seismic.index.find_geometry`.
         pixels_per_second: measured speed of a prediction.
-        max_traces: whose amplitudes are examined; None for all.
         progress: called with the number of trace headers read since its last call.
 
     Raises:
@@ -100,7 +98,7 @@ def scan(
     chosen = tuple(byte for byte in (inline_byte, crossline_byte) if byte is not None)
     fields = traces.read_index(layout, chosen, progress)
     geometry = index.find_geometry(fields, inline_byte, crossline_byte, as_line)
-    amplitudes = sample_amplitudes(layout, max_traces)
+    amplitudes = sample_amplitudes(layout)
     coordinate_bytes, x, y = traces.coordinates(fields)
     delays = traces.delays_ms(fields)
     pixels = layout.traces * layout.samples * (2 if geometry.kind == "volume" else 1)

@@ -145,8 +145,7 @@ def coordinates(fields: Fields) -> tuple[tuple[int, int] | None, np.ndarray, np.
 
     CDP coordinates, or source coordinates where those are constant.
     """
-    scalar = fields[COORDINATE_SCALAR].astype(np.float64)
-    factor = np.where(scalar > 0, scalar, 1 / np.where(scalar < 0, -scalar, 1))
+    factor = _factor(fields[COORDINATE_SCALAR])
     for pair in COORDINATES:
         if any(np.ptp(fields[byte]) for byte in pair):
             return pair, fields[pair[0]] * factor, fields[pair[1]] * factor
@@ -156,8 +155,13 @@ def coordinates(fields: Fields) -> tuple[tuple[int, int] | None, np.ndarray, np.
 
 def delays_ms(fields: Fields) -> np.ndarray:
     """Time or depth of the first sample of each trace, float64 (traces,): the delay with the scalar for times."""
-    scalar = fields[DELAY_SCALAR].astype(np.float64)
-    return fields[DELAY] * np.where(scalar > 0, scalar, 1 / np.where(scalar < 0, -scalar, 1))
+    return fields[DELAY] * _factor(fields[DELAY_SCALAR])
+
+
+def _factor(scalar: np.ndarray) -> np.ndarray:
+    """What a scalar stands for: a positive one multiplies, a negative one divides, 0 changes nothing."""
+    scalar = scalar.astype(np.float64)
+    return np.where(scalar > 0, scalar, 1 / np.where(scalar < 0, -scalar, 1))
 
 
 def read_index(

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from saltseg import config, io, predictions, provenance, schemas
+from saltseg import config, io, predictions, provenance, runs, schemas
 from saltseg.data import competition, unlabeled
 from saltseg.errors import InputError
 from saltseg.pipeline.workspace import Workspace, sections_of, with_truth
@@ -113,8 +113,7 @@ def _run_is_here(sweep: Sweep, training: Training) -> bool:
     run = sweep.run_dir(*training)
     if sweep.study.variants[training[0]].members:
         return run.oof.is_file() and run.test.is_file()
-    folds = sweep.settings(*training).folds
-    numbers = sweep.budget.folds or range(1 if folds.scheme == "holdout" else folds.count)
+    numbers = sweep.budget.folds or range(sweep.settings(*training).folds.trained)
     return all(run.fold(number).finished() for number in numbers)
 
 
@@ -258,10 +257,9 @@ def _prepare(sweep: Sweep, training: Training) -> None:
             raise InputError(f"{run.name} learned from an earlier {source.name} than there is now; remove {run.path}")
     if spec.teacher:
         from saltseg.pipeline import pseudo_labeling
-        from saltseg.training import pseudo_labels
 
         assert sweep.images is not None
-        for teacher in pseudo_labels.members(sweep.output_dir, sources[0].name):
+        for teacher in runs.leaf_runs(sweep.output_dir, sources[0].name):
             pseudo_labeling.label(teacher, sweep.images, sweep.budget.unlabeled)
 
 

@@ -15,8 +15,9 @@ from pydantic.dataclasses import dataclass
 
 from saltseg import io, schemas
 from saltseg.errors import InputError
+from saltseg.postprocessing import step_selection
 
-KINDS = AT_HALF, TUNED, POSTPROCESSED = "score_at_half", "score_tuned_cv", "score_postprocessed_cv"
+KINDS = AT_HALF, TUNED, POSTPROCESSED = step_selection.SCORE_KINDS
 Digits = Annotated[str, Field(pattern="^[0-9a]+$")]
 
 

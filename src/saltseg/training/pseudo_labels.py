@@ -62,16 +62,10 @@ def intact(fold: FoldDir, record: Mapping[str, Any]) -> Predictions | None:
     return labels if recorded == checksum(fold.number, record["hash"], labels) else None
 
 
-def members(output_dir: Path, name: str) -> list[RunDir]:
-    """The run ``name``, or the members of the blend ``name``.
-
-    All count equally: the weights of a blend may be fitted on the validation masks.
-    """
-    return runs.leaf_runs(output_dir, name)
-
-
 def find_teachers(output_dir: Path, name: str, student: Mapping[str, Any]) -> list[RunDir]:
     """The run ``name``, or the members of that blend, if fold k of each may be used to train fold k of a student.
+
+    All members count equally: the weights of a blend may be fitted on the validation masks.
 
     Args:
         output_dir: where runs and blends are.
@@ -82,7 +76,7 @@ def find_teachers(output_dir: Path, name: str, student: Mapping[str, Any]) -> li
         InputError: a teacher has other data or folds than the student, or was trained on labels of all folds. Then its
             networks may have seen the student's validation images.
     """
-    teachers = members(output_dir, name)
+    teachers = runs.leaf_runs(output_dir, name)
     for teacher in teachers:
         teacher.require_oof_score(LEAKAGE)
         recorded = teacher.read_provenance()
