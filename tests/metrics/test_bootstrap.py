@@ -74,8 +74,7 @@ def test_paired_difference_is_that_of_the_second_over_the_first() -> None:
 
 
 def test_standard_error_of_images_and_of_sections() -> None:
-    values = np.array([0.0, 0.0, 1.0, 1.0])
-    assert bootstrap.standard_error(values) == pytest.approx(0.25)  # deviation 0.5 of four
-    # two sections, sums of deviations -1 and 1: sqrt(2) / 4, as if each were one image
-    assert bootstrap.standard_error(values, ["a", "a", "b", "b"]) == pytest.approx(2**0.5 / 4)
-    assert bootstrap.standard_error(np.full(3, 0.5)) == 0
+    values = np.array([-1.0, 0.0, 1.0, 1.0])
+    assert bootstrap.standard_error(values) == pytest.approx(3**0.5 / 4)
+    assert bootstrap.standard_error(values, ["a", "a", "b", "b"]) == pytest.approx(5**0.5 / 4)  # sums -1 and 2
+    assert bootstrap.standard_error(np.zeros(3)) == 0

@@ -14,6 +14,7 @@ from saltseg.errors import InputError
 from saltseg.inference import predict
 from saltseg.models import checkpoints
 from saltseg.pipeline import collate, submit, tune, workspace
+from saltseg.pipeline import trained as released
 
 
 def test_predict_collates_every_id_once_and_averages_the_test_images(trained: Trained) -> None:
@@ -174,6 +175,7 @@ def test_other_views_predict_every_fold_anew(trained: Trained, monkeypatch: pyte
     assert (predictions.load_predictions(trained.run.test).probabilities == 119).all()
     figures = [io.read_json(trained.run.fold(number).metrics) for number in range(FOLDS)]
     assert [entry["tta"] for entry in figures] == [["identity", "hflip"]] * 3
+    assert released.settings_of(trained.run, None).predict.tta == ("identity", "hflip")  # those that were scored
     # One tile of four is empty, one full: salt nowhere scores the first, salt everywhere the second.
     assert [entry["score_at_half"] for entry in figures] == [0.25, 0.25, 0.25]
     # 0, 20, 40 and 101 of 101 rows hold salt: 0.6015 of the pixels have none. The networks trained on the same rows.
@@ -189,6 +191,8 @@ def test_other_views_predict_every_fold_anew(trained: Trained, monkeypatch: pyte
 
 def test_folds_of_different_views_are_not_mixed(trained: Trained) -> None:
     io.write_json(trained.run.fold(1).metrics, metrics(1, tta=["hflip"]))
+    with pytest.raises(InputError, match=r"tiny-run were predicted with different views; .*--tta identity$"):
+        released.settings_of(trained.run, None)
     with pytest.raises(InputError, match=r"tiny-run were predicted with different views; .*--tta identity$"):
         collate.collate_run(trained.run, trained.workspace)
 

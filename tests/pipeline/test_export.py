@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tiny_run import Trained, postprocess
+from tiny_run import Trained, metrics, postprocess
 
 from saltseg import config, io
 from saltseg.config import Config
@@ -79,6 +79,7 @@ def run(trained: Trained) -> Trained:
     for fold in trained.run.trained_folds():
         torch.manual_seed(fold.number)
         torch.save({"state_dict": zoo.build(settings.model).state_dict()}, fold.network)
+        io.write_json(fold.metrics, metrics(fold.number, tta=["identity", "hflip"]))
     return trained
 
 

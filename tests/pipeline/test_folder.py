@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tiny_run import Bright, Trained, postprocess
+from tiny_run import Bright, Trained, metrics, postprocess
 
 from saltseg import config, io
 from saltseg.errors import InputError
@@ -213,7 +213,8 @@ def test_what_has_changed_since_the_kill_is_predicted_again(
         torch.nn.init.constant_(other.slope, 7.5)
         monkeypatch.setattr(checkpoints, "load_network", lambda settings, path: other)
     else:
-        trained.write_settings(config.override(trained.settings, ["predict.tta=hflip"]))
+        for fold in trained.run.trained_folds():
+            io.write_json(fold.metrics, metrics(fold.number, tta=["hflip"]))
     folder.predict_folder(trained.run, images, trained.output / "x")
     assert calls[2:] == [(202, 101), (40, 60)]
     probability = np.array(Image.open(trained.output / "x" / "a_probability.png"))

@@ -72,17 +72,17 @@ def test_tuning_says_by_what_its_intervals_are(
 
 
 def test_steps_and_the_gain_of_tuning_resample_sections_too(trained: Trained, wrong: runs.RunDir) -> None:
-    """Section c is predicted too faintly for threshold 0.5, and right at a lower one."""
+    """Sections c and d are predicted too faintly for threshold 0.5, and right at a lower one."""
     oof = predictions.load_predictions(wrong.oof)
-    faint = np.array([id_[0] == "c" for id_ in oof.ids.tolist()])
+    faint = np.array([id_[0] in "cd" for id_ in oof.ids.tolist()])
     oof.probabilities[faint] //= 2
     predictions.save_predictions(wrong.oof, oof)
     write_sections(trained.root, LETTER)
     tuned = tune.tune_run(wrong, trained.workspace)
     gain = faint.astype(float)
     expected = list(bootstrap.bootstrap_interval(gain, [id_[0] for id_ in oof.ids.tolist()]))
-    assert tuned["tuning_gain"] == {"mean": 0.25, "interval": expected}
-    assert tuned["steps"][0]["gain"] == {"mean": 0.25, "interval": expected}
+    assert tuned["tuning_gain"] == {"mean": 0.5, "interval": expected}
+    assert tuned["steps"][0]["gain"] == {"mean": 0.5, "interval": expected}
     assert expected != list(bootstrap.bootstrap_interval(gain))
 
 

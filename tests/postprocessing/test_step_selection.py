@@ -405,6 +405,17 @@ def test_a_gain_within_a_standard_error_is_not_selected(gaining: int, expected: 
     assert summary["margin"] == 1
 
 
+@pytest.mark.parametrize(("gaining", "expected"), [(1, []), (2, ["hole filling"])])
+@pytest.mark.parametrize("sections", [None, np.arange(40) % 20])
+def test_a_single_image_selects_no_step(gaining: int, expected: list[str], sections: np.ndarray | None) -> None:
+    probabilities, true = (np.tile(part[:1], (40, 1, 1)) for part in rings())
+    probabilities[gaining:] = np.where(true[0] == 1, 200, 20)  # the others have no hole
+    summary = summarized(probabilities, true, np.arange(40) % 4, None, lambda: None, sections)
+    [filling] = [row for row in summary["steps"] if row["step"] == "hole filling"]
+    assert filling["gain"]["mean"] == pytest.approx(0.7 * gaining / 40)
+    assert selected(summary) == expected
+
+
 def test_progress_is_called_after_each_step() -> None:
     images, calls = noisy(30), []
     summarized(images.probabilities, np.asarray(images.true), images.groups, None, lambda: calls.append(1))

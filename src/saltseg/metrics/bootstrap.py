@@ -58,10 +58,13 @@ def paired_difference(first: ArrayLike, second: ArrayLike, groups: ArrayLike | N
 
 
 def standard_error(values: ArrayLike, groups: ArrayLike | None = None) -> float:
-    """Standard error of the mean of ``values`` (N,); with groups (N,) that of whole groups, as `bootstrap_interval`."""
+    """Standard error of the mean of gains (N,) if there is none in truth: their spread around 0.
+
+    With groups (N,) that of whole groups, as `bootstrap_interval`. The mean of a single gain among zeros is as large as
+    its error, never larger.
+    """
     sample = np.asarray(values, np.float64)
-    deviations = sample - sample.mean()
-    sums = deviations if groups is None else _group_sums(deviations, np.asarray(groups))[0]
+    sums = sample if groups is None else _group_sums(sample, np.asarray(groups))[0]
     return float(np.sqrt((sums**2).sum()) / len(sample))
 
 

@@ -74,13 +74,13 @@ def evaluate(
 
 
 def _load(source: RunDir | ModelDir, runtime: Runtime | None) -> Loaded:
-    from saltseg.models import checkpoints, precision
+    from saltseg.models import checkpoints
     from saltseg.pipeline import trained
 
     if isinstance(source, ModelDir):
         settings, networks, postprocessing = trained.load(source, runtime=runtime)
         return settings, [networks], postprocessing
-    settings, folds = precision.trained_config(source, runtime), source.trained_folds()
+    settings, folds = trained.settings_of(source, runtime), source.trained_folds()
     return settings, [checkpoints.load_networks(settings, fold) for fold in folds], postprocessing_of(source)
 
 

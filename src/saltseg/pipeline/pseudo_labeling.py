@@ -12,7 +12,8 @@ from saltseg.config import Runtime
 from saltseg.data import unlabeled
 from saltseg.errors import InputError
 from saltseg.inference import predict
-from saltseg.models import checkpoints, precision
+from saltseg.models import checkpoints
+from saltseg.pipeline import trained
 from saltseg.postprocessing.parameters import THRESHOLD_HALF
 from saltseg.provenance import LEAKAGE
 from saltseg.runs import FoldDir, RunDir
@@ -50,7 +51,7 @@ def label(
         raise InputError(f"fold {missing[0]} of {run.name} is not finished; continue it with saltseg train")
     run.require_oof_score(LEAKAGE)
     images = unlabeled.read(folder, limit)
-    settings = precision.trained_config(run, runtime)
+    settings = trained.settings_of(run, runtime)
     record: dict[str, Any] = {"folder": str(folder), "limit": limit, "n": len(images.ids)}
     record |= {"hash": unlabeled.fingerprint(images), "checksums": {}}
     with run.locked():

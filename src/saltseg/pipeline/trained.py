@@ -9,7 +9,7 @@ from typing import NamedTuple
 import torch
 from torch import nn
 
-from saltseg import __version__, config
+from saltseg import __version__, config, schemas
 from saltseg.config import Config, Runtime, change
 from saltseg.errors import InputError
 from saltseg.inference import engines
@@ -97,8 +97,25 @@ def follow(reference: Reference) -> Trained:
     return trained
 
 
+def settings_of(run: RunDir, runtime: Runtime | None) -> Config:
+    """How the networks of a run predict: as they were trained, with the views that its folds were last predicted with.
+
+    Raises:
+        InputError: no fold is finished, or the views of the folds differ.
+    """
+    settings = precision.trained_config(run, runtime)
+    found = [schemas.read(fold.metrics)["tta"] for fold in run.trained_folds()]
+    views = [list(names) for names in dict.fromkeys(tuple(tta) for tta in found if tta)]
+    if len(views) > 1:
+        raise InputError(
+            f"folds of {run.name} were predicted with different views; predict all again: "
+            f"saltseg predict {run.name} --tta {','.join(settings.predict.tta)}"
+        )
+    return change(settings, {"predict.tta": views[0]}) if views else settings
+
+
 def _of_run(run: RunDir, runtime: Runtime | None) -> Trained:
-    folds, settings = run.trained_folds(), precision.trained_config(run, runtime)
+    folds, settings = run.trained_folds(), settings_of(run, runtime)
     postprocessing = tune.postprocessing_of(run)
     networks = [network for fold in folds for network in checkpoints.load_networks(settings, fold)]
     return Trained(settings, networks, postprocessing)

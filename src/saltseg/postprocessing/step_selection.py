@@ -204,7 +204,8 @@ def forward_selection(
     Args:
         images: predictions with their true masks.
         progress: called after each step, also when it was left out.
-        margin: standard errors that the gain of a step must exceed; 0 selects for any gain.
+        margin: standard errors that the gain of a step must exceed; 0 selects for any gain, and 1 for no gain of a
+            single image.
         sections: (N,) labels; the standard error is over sections. None: over images.
 
     Returns:

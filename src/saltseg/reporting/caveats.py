@@ -191,7 +191,7 @@ def averaging(fitted: int, submitted: int) -> list[str]:
 
 def _other_images(summary: RunSummary) -> Iterator[str]:
     """What scores on other images depend on: the folds, and the noise of sampling and of training."""
-    if summary.settings and summary.settings.folds.scheme != "grouped":
+    if any(config and config.folds.scheme != "grouped" for config in summary.configs.values()):
         yield (
             "Folds were assigned tile by tile. Neighboring tiles of one seismic section can be in different folds, so "
             "scores on a new section may be lower."

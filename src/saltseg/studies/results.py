@@ -29,7 +29,7 @@ class VariantResult:
         records: of the seeds in common; without a reference of all seeds.
         main: the score kind that it is ranked by.
         gains: by score kind, the paired difference with its interval over images; None where a record lacks the score.
-        per_seed: the gain of each seed in ``main``; without a reference its score.
+        per_seed: the gain of each seed in ``main``, () where that is None; without a reference its score.
     """
 
     variant: str
@@ -72,7 +72,7 @@ def compare(variant: str, own: Sequence[Record], reference: str, others: Sequenc
         if kind == POSTPROCESSED:  # older records have another kind of it
             known &= len({record.nested for pair in pairs for record in pair}) == 1
         gains[kind] = bootstrap.mean_interval(differences(pairs, kind).mean(axis=0)) if known else None
-    per_seed = tuple(differences(pairs, main).mean(axis=1).tolist())
+    per_seed = tuple(differences(pairs, main).mean(axis=1).tolist()) if gains[main] else ()
     return VariantResult(variant, reference, tuple(record for record, _ in pairs), main, gains, per_seed)
 
 
@@ -94,7 +94,7 @@ def seed_noise(of_variant: Mapping[str, Sequence[Record]], reference: str = "") 
 
 def gain_noise(results: Sequence[VariantResult]) -> float | None:
     """Standard deviation (n - 1) of a gain from seed to seed, pooled over the variants that have several."""
-    return _pooled([result.per_seed for result in results if result.reference])
+    return _pooled([result.per_seed for result in results if result.reference and result.per_seed])
 
 
 def _pooled(groups: Sequence[Sequence[float]]) -> float | None:
