@@ -14,6 +14,7 @@ import in_process
 import pytest
 from tiny_run import Trained
 
+from saltseg import __version__
 from saltseg.cli import app
 from saltseg.cli.command import OUTPUT, VERBS, numbers
 from saltseg.config import Runtime
@@ -147,6 +148,7 @@ def test_without_standard_streams_no_file_gets_their_numbers(tmp_path: Path) -> 
     ("command", "message"),
     [
         ("trian", "No such command 'trian'. Did you mean 'train', 'pretrain'? (see: saltseg --help)"),
+        ("--versoin", "No such option: --versoin (Possible options: --version) (see: saltseg --help)"),
         ("train unet", "Missing option '--data' (see: saltseg train --help)"),
         (
             "train unet --data tgs --fold 0",
@@ -173,6 +175,11 @@ def test_a_wrong_command_line_is_one_line_that_names_the_help(
     assert message in err
     assert err.startswith("error: ")
     assert err.count("\n") == 1
+
+
+def test_the_version(capsys: pytest.CaptureFixture[str]) -> None:
+    assert in_process.call("--version") == 0
+    assert capsys.readouterr().out == f"saltseg {__version__}\n"
 
 
 def test_numbers_in_an_option() -> None:

@@ -150,6 +150,18 @@ def test_a_line(tmp_path: Path, predict: Callable[..., int], trained: Trained) -
     assert predict(source, "--to", tmp_path / "b.sgy", "--along", "inline") == 2
 
 
+@pytest.mark.parametrize("traces", [1, 3])
+def test_a_section_of_a_single_trace_has_a_picture(traces: int, tmp_path: Path, predict: Callable[..., int]) -> None:
+    """The line with the most salt may be one trace wide, in a ragged volume; a file may hold a single trace."""
+    numbers = [(10, 5), (10, 6), (11, 5)][:traces]
+    picture = np.tile(np.linspace(-100, 100, SAMPLES), (traces, 1))
+    headers = [{189: i, 193: j, 21: n} for n, (i, j) in enumerate(numbers)]
+    source = segy_files.write(tmp_path / "a.sgy", picture, headers)
+    words = ["--as-line"] if traces == 1 else ["--along", "inline"]
+    assert predict(source, "--to", tmp_path / "salt.sgy", *words) == 0
+    assert "<img" in (tmp_path / "salt.html").read_text()
+
+
 @pytest.mark.parametrize("name", ["small-ps.sgy", "shot-gather.sgy", "small.sgy", "broken.sgy"])
 def test_what_cannot_be_predicted_leaves_nothing(
     name: str, tmp_path: Path, predict: Callable[..., int], capsys: pytest.CaptureFixture[str]
@@ -157,7 +169,7 @@ def test_what_cannot_be_predicted_leaves_nothing(
     source = segy_files.public(name)
     assert predict(source, "--to", tmp_path / "new" / "salt.sgy") == 2
     assert capsys.readouterr().err.startswith("error: ")
-    assert not list((tmp_path / "new").glob("*")) or not (tmp_path / "new").exists()
+    assert not (tmp_path / "new").exists()
     assert in_process.call("scan", str(source)) == 2
     assert "it cannot be predicted" in capsys.readouterr().out
 
@@ -167,10 +179,15 @@ def test_nothing_is_written_over(
 ) -> None:
     source = volume(tmp_path / "salt_mask.sgy")
     before = source.read_bytes()
+    link = tmp_path / "folder" / "link.sgy"
+    link.parent.mkdir()
+    link.symlink_to("nowhere.sgy")
     for target, message in (
         (source, "is the input itself"),
         (tmp_path / "salt.sgy", "salt_mask.sgy is the input itself"),
         (tmp_path / "salt.png", "name a file that ends in .sgy or .segy"),
+        (tmp_path / f"{'x' * 230}.sgy", "its name has 234 bytes; take 200 at most"),
+        (link, "link.sgy exists; choose another name or remove it"),
     ):
         assert predict(source, "--to", target) == 2
         assert message in capsys.readouterr().err
@@ -225,6 +242,25 @@ def test_an_interrupted_prediction_goes_on_with_the_same_bytes(
     assert predict(source, "--to", target) == 0
     assert len(calls) == 9 + 1  # 4 inlines and 5 crosslines, one of them twice
     assert results(target.parent) == results(tmp_path / "one")
+
+
+@pytest.mark.usefixtures("small_slabs")
+def test_a_survey_that_is_replaced_in_the_middle_ends_the_prediction(
+    tmp_path: Path, predict: Callable[..., int], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, other = volume(tmp_path / "a.sgy"), volume(tmp_path / "b.sgy", dead=3)
+    calls, whole = [], windows.predict_images
+
+    def replacing(*arguments: object, **options: object) -> object:
+        calls.append(1)
+        if len(calls) == 4:
+            other.replace(source)
+        return whole(*arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(windows, "predict_images", replacing)
+    assert predict(source, "--to", tmp_path / "new" / "salt.sgy") == 2
+    assert "a.sgy was changed while it was read; leave it alone and rerun" in capsys.readouterr().err
+    assert results(tmp_path / "new") == {}
 
 
 def test_killed_while_files_are_moved(

@@ -10,7 +10,7 @@ import segy_files
 from saltseg.errors import InputError
 from saltseg.seismic import traces
 from saltseg.seismic.headers import read_layout
-from saltseg.seismic.traces import read_fields, read_traces
+from saltseg.seismic.traces import read_fields, read_records, read_traces
 
 GRID = segy_files.grid((1, 2), (1, 2, 3))
 WAVE = segy_files.wave(6)
@@ -177,7 +177,29 @@ def test_a_field_outside_of_the_header(tmp_path: Path) -> None:
 def test_a_file_that_shrinks_while_it_is_read(tmp_path: Path) -> None:
     path = segy_files.write(tmp_path / "a.sgy", WAVE, GRID)
     layout = read_layout(path)
-    os.truncate(path, 4000)
-    for read in (lambda: read_fields(layout, (189,)), lambda: read_traces(layout, np.arange(6))):
+    with layout.opened() as file:
+        os.truncate(path, 4000)
+        file.seek(layout.first_trace)
         with pytest.raises(InputError, match="became shorter"):
+            read_records(file, layout, layout.record, 6)
+    for read in (lambda: read_fields(layout, (189,)), lambda: read_traces(layout, np.arange(6))):
+        with pytest.raises(InputError, match=r"a\.sgy was changed while it was read; leave it alone and rerun"):
             read()
+
+
+def test_another_file_of_the_same_name_and_size_is_not_read(tmp_path: Path) -> None:
+    path, other = (segy_files.write(tmp_path / name, WAVE * sign, GRID) for name, sign in (("a.sgy", 1), ("b.sgy", -1)))
+    layout = read_layout(path)
+    os.utime(other, ns=(0, layout.version[0]))
+    other.replace(path)
+    assert path.stat().st_size == layout.file_bytes
+    with pytest.raises(InputError, match="was changed while it was read"):
+        read_traces(layout, np.arange(6))
+
+
+def test_a_name_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    path = segy_files.write(tmp_path / "a.sgy", WAVE, GRID)
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/f\xff3.sgy"))
+    path.rename(odd)
+    with pytest.raises(InputError, match=r"a file is named 'f\\udcff3.sgy', which no record can hold; rename it"):
+        read_layout(odd)

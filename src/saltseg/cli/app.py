@@ -8,11 +8,12 @@ import shlex
 import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any, NoReturn
+from concurrent import futures
+from typing import Annotated, Any, NoReturn
 
 import typer
 
-from saltseg import workers
+from saltseg import __version__, workers
 from saltseg.cli import (
     analyze,
     data,
@@ -72,7 +73,7 @@ def call(arguments: Sequence[str]) -> int:
 def _answer(arguments: list[str]) -> int:
     """Run the verb; errors that are not ours become a line and an exit code."""
     try:
-        return _invoke(arguments)
+        return _invoke(list(arguments))  # parsing takes words out
     except InputError as error:
         return _fail(str(error))
     except typer.TyperException as error:
@@ -97,6 +98,12 @@ def _invoke(arguments: list[str]) -> int:
         return leaving.exit_code
 
 
+def _show_version(asked: bool) -> None:
+    if asked:
+        print(f"saltseg {__version__}")
+        raise typer.Exit
+
+
 @functools.cache
 def command_line() -> Any:
     """The command line that typer makes of the verbs."""
@@ -106,12 +113,19 @@ def command_line() -> Any:
         add_completion=False,
         context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 120},
     )
+    app.callback()(_common)
     for group in GROUPS:
         for name, function in VERBS.items():
             if function.__module__ == group.__name__:
                 text = inspect.cleandoc(function.__doc__ or "")
                 app.command(name, short_help=text.splitlines()[0], help=_layout(text))(_finished(function))
     return typer.main.get_command(app)
+
+
+def _common(
+    version: Annotated[bool, typer.Option("--version", is_eager=True, callback=_show_version, help="show it")] = False,
+) -> None:
+    """What stands before a verb."""
 
 
 def _layout(text: str) -> str:
@@ -151,7 +165,13 @@ def _fail(message: str) -> int:
 
 
 def _of_thread(arguments: threading.ExceptHookArgs) -> None:
-    """No traceback for an error of the machine: TensorBoard's thread hands it to the one that trains, too."""
+    """No traceback for an error of the machine: TensorBoard's thread hands it to the one that trains, too.
+
+    Nor for units of work that were called off when another failed: the thread of Python 3.11's process pool stumbles
+    over them.
+    """
+    if isinstance(arguments.exc_value, futures.InvalidStateError):
+        return
     if arguments.exc_value is None or not of_machine(arguments.exc_value):
         threading.__excepthook__(arguments)
 

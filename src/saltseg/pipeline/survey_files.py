@@ -1,5 +1,6 @@
 """The files of a predicted survey: their names, room for them, and all of them whole or none of them there."""
 
+import os
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -16,6 +17,7 @@ from saltseg.seismic import writer
 from saltseg.seismic.volume import Survey
 
 SUFFIXES = (".sgy", ".segy")
+MAX_NAME_BYTES = 200  # file systems hold 255; names of other results and of temporary files are longer
 
 
 @with_config(ConfigDict(extra="allow", strict=True, allow_inf_nan=False))
@@ -51,6 +53,8 @@ class Outputs:
     def __post_init__(self) -> None:
         if self.probability.suffix.lower() not in SUFFIXES:
             raise InputError(f"--to {self.probability}: name a file that ends in {' or '.join(SUFFIXES)}")
+        if (size := len(os.fsencode(self.probability.name))) > MAX_NAME_BYTES:
+            raise InputError(f"--to {self.probability}: its name has {size} bytes; take {MAX_NAME_BYTES} at most")
 
     @property
     def mask(self) -> Path:
@@ -96,6 +100,7 @@ class Outputs:
             InputError: a file is in the way, or another process is making them.
         """
         lock = self.probability.with_name(f".{self.probability.name}.lock")
+        new = not lock.parent.exists()
         with io.locked(lock, self.probability):
             try:
                 self.refuse_existing(survey)
@@ -107,6 +112,8 @@ class Outputs:
                 io.remove(self.parts)
             finally:
                 lock.unlink(missing_ok=True)
+                if new and not any(lock.parent.iterdir()):
+                    lock.parent.rmdir()
 
     def require_space(self, survey: Survey, directions: int) -> None:
         """Raise InputError where the disk has no room for the results and the slabs that they are made of."""

@@ -56,6 +56,8 @@ def draw(section: Slice) -> bytes:
     figure = new_figure((WIDTH, 2 * PANEL_HEIGHT))
     upper, lower = figure.subplots(2, 1, sharex=True)
     left, right, top, bottom = section.extent
+    if left == right:  # a single trace
+        left, right = left - 0.5, right + 0.5
     extent = (left, right, bottom, top)
     for axes, title, values, cmap, highest in (
         (upper, "seismic, salt outlined", section.image, "gray", 255),
@@ -68,6 +70,6 @@ def draw(section: Slice) -> bytes:
         axes.tick_params(labelsize=8, length=3, colors=MUTED)
         axes.spines[:].set(color="#b8c1ca", linewidth=0.7)
     lower.set_xlabel(section.x_label, fontsize=9)
-    if 0 < section.salt.mean() < 1:
+    if 0 < section.salt.mean() < 1 and min(section.salt.shape) > 1:
         upper.contour(section.salt, levels=[0.5], colors=VERMILION, linewidths=1.4, extent=extent, origin="upper")
     return png(figure)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from saltseg.seismic.formats import IBM, IEEE
-from saltseg.seismic.headers import Layout, opened
+from saltseg.seismic.headers import Layout
 from saltseg.seismic.traces import live, read_records, read_traces
 
 MAX_TRACES = 20_000
@@ -126,7 +126,7 @@ def _float_pattern(layout: Layout, blocks: list[range]) -> str:
 def _words(layout: Layout, blocks: list[range]) -> Iterator[np.ndarray]:
     """The stored 32-bit words of some of the blocks."""
     record = np.dtype([("header", "V240"), ("words", layout.byte_order + "u4", (layout.samples,))])
-    with opened(layout.path) as file:
+    with layout.opened() as file:
         for block in blocks[:: max(1, len(blocks) // 16)]:
             file.seek(layout.first_trace + block.start * layout.trace_bytes)
             yield read_records(file, layout, record, len(block))["words"].astype(np.uint32)

@@ -3,6 +3,7 @@
 Byte numbers are those of the standard, counted from 1 in the file (binary header: 3201-3600) or in a trace header.
 """
 
+import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -31,6 +32,7 @@ class Layout:
     Attributes:
         path: of the file.
         file_bytes: its size.
+        version: its modification time and number in the file system; another file of this name has others.
         byte_order: ">" or "<", the one in which the sample format is valid.
         revision: (major, minor) of the standard; (0, 0) for files of 1975 and those that do not state it.
         sample_format: of the samples.
@@ -46,6 +48,7 @@ class Layout:
 
     path: Path
     file_bytes: int
+    version: tuple[int, int]
     byte_order: str
     revision: tuple[int, int]
     sample_format: SampleFormat
@@ -68,6 +71,15 @@ class Layout:
         samples = np.dtype(self.byte_order + self.sample_format.dtype)
         return np.dtype([("header", f"V{TRACE_HEADER_BYTES}"), ("samples", samples, (self.samples,))])
 
+    def opened(self) -> BinaryIO:
+        """The file, open for reading; raises InputError, also where it is not the file any more that was looked at."""
+        file = opened(self.path)
+        found = os.fstat(file.fileno())
+        if (found.st_size, _version(found)) != (self.file_bytes, self.version):
+            file.close()
+            raise InputError(f"{self.path} was changed while it was read; leave it alone and rerun")
+        return file
+
 
 def read_layout(path: Path) -> Layout:
     """Read the layout of a SEG-Y file from its text, binary and first trace header.
@@ -78,7 +90,8 @@ def read_layout(path: Path) -> Layout:
     Raises:
         InputError: the file cannot be read, is no SEG-Y, or has a sample format that is not supported.
     """
-    size, head = _read_start(path)
+    stat, head = _read_start(path)
+    size = stat.st_size
     order = next((o for o in "><" if 1 <= _number(head, 3225, o, "u2") <= 16), None)
     if order is None:
         code = _number(head, 3225, ">", "u2")
@@ -100,23 +113,44 @@ def read_layout(path: Path) -> Layout:
         raise InputError(f"{path} holds no complete trace of {samples:,} samples; fetch it again or fix its header")
     text, ebcdic = _text(head[:TEXT_BYTES])
     return Layout(
-        path, size, order, revision, FORMATS[code], samples, traces, start, rest, interval, text, ebcdic, tuple(notes)
+        path=path,
+        file_bytes=size,
+        version=_version(stat),
+        byte_order=order,
+        revision=revision,
+        sample_format=FORMATS[code],
+        samples=samples,
+        traces=traces,
+        first_trace=start,
+        trailing_bytes=rest,
+        interval_ms=interval,
+        text=text,
+        ebcdic=ebcdic,
+        notes=tuple(notes),
     )
 
 
-def _read_start(path: Path) -> tuple[int, bytes]:
-    """Size of the file, and its first 3,600 bytes."""
+def _version(stat: os.stat_result) -> tuple[int, int]:
+    return stat.st_mtime_ns, stat.st_ino
+
+
+def _read_start(path: Path) -> tuple[os.stat_result, bytes]:
+    """Size, version and so on of the file, and its first 3,600 bytes."""
+    try:
+        path.name.encode()
+    except UnicodeEncodeError:
+        raise InputError(f"{path.parent}: a file is named {path.name!a}, which no record can hold; rename it") from None
     try:
         if wrong := irregular(path, MAX_FILE_BYTES):
             raise InputError(f"{path} cannot be read as SEG-Y ({wrong}); give a file")
-        size = path.stat().st_size
+        stat = path.stat()
     except FileNotFoundError:
         raise InputError(f"no SEG-Y file {path}; check the path") from None
     except OSError as error:
         raise InputError(f"{path} cannot be opened ({error.strerror}); check its rights and the disk") from None
-    if size < TEXT_BYTES + BINARY_BYTES + TRACE_HEADER_BYTES:
+    if (size := stat.st_size) < TEXT_BYTES + BINARY_BYTES + TRACE_HEADER_BYTES:
         raise InputError(f"{path} is no SEG-Y file: {size:,} bytes, fewer than its headers have; check the file")
-    return size, _read_at(path, 0, TEXT_BYTES + BINARY_BYTES)
+    return stat, _read_at(path, 0, TEXT_BYTES + BINARY_BYTES)
 
 
 def _read_at(path: Path, offset: int, count: int) -> bytes:

@@ -12,7 +12,7 @@ import numpy as np
 
 from saltseg.errors import InputError
 from saltseg.seismic.formats import decode
-from saltseg.seismic.headers import Layout, opened
+from saltseg.seismic.headers import Layout
 
 CHUNK_BYTES = 16 * 2**20  # read at once
 # Fields of 2 bytes that are read here; all others have 4.
@@ -69,7 +69,7 @@ def _chunk_traces(layout: Layout) -> int:
 
 def chunks(layout: Layout, record: np.dtype, size: int | None = None) -> Iterator[tuple[int, np.ndarray]]:
     """All traces in pieces of bounded size: number of the first, records (n,). ``record`` has the size of a trace."""
-    with opened(layout.path) as file:
+    with layout.opened() as file:
         file.seek(layout.first_trace)
         count = size or _chunk_traces(layout)
         for start in range(0, layout.traces, count):
@@ -106,7 +106,7 @@ def read_traces(layout: Layout, traces: np.ndarray) -> np.ndarray:
         return rows
     most = _chunk_traces(layout)
     breaks = np.flatnonzero(np.diff(traces) != 1) + 1
-    with opened(layout.path) as file:
+    with layout.opened() as file:
         for start, stop in zip([0, *breaks], [*breaks, len(traces)], strict=True):
             file.seek(layout.first_trace + int(traces[start]) * layout.trace_bytes, os.SEEK_SET)
             for at in range(start, stop, most):

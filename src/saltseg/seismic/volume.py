@@ -128,7 +128,7 @@ class Survey:
         chosen = tuple(byte for byte in (inline_byte, crossline_byte) if byte is not None)
         fields = read_index(layout, chosen, progress)
         survey = cls(layout, fields, index.find_geometry(fields, inline_byte, crossline_byte, as_line))
-        survey.arguments = path.resolve(), inline_byte, crossline_byte, as_line
+        survey.arguments = path.absolute(), inline_byte, crossline_byte, as_line
         return survey
 
     def num_lines(self, direction: str) -> int:

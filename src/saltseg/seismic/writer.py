@@ -1,6 +1,7 @@
 """Results as SEG-Y with every header byte of the input, new SEG-Y files, and the top of salt as CSV."""
 
 import csv
+import os
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -12,7 +13,7 @@ import numpy as np
 from saltseg import io
 from saltseg.errors import InputError
 from saltseg.seismic.formats import FORMATS, SampleFormat, encode
-from saltseg.seismic.headers import BINARY_BYTES, TRACE_HEADER_BYTES, Layout, opened
+from saltseg.seismic.headers import BINARY_BYTES, TRACE_HEADER_BYTES, Layout
 from saltseg.seismic.traces import SHORT_FIELDS, chunks
 from saltseg.seismic.volume import Survey
 
@@ -75,13 +76,13 @@ def refuse_input(source: Path, target: Path) -> None:
     """Raise InputError where a result would be written over the input or over anything else."""
     if target.exists() and target.samefile(source):
         raise InputError(f"{target} is the input itself; choose another name for the result")
-    if target.exists():
+    if os.path.lexists(target):  # a link to nothing, too
         raise InputError(f"{target} exists; choose another name or remove it")
 
 
 def _copy(layout: Layout, out: BinaryIO, start: int, stop: int) -> None:
     """Copy bytes of the input."""
-    with opened(layout.path) as file:
+    with layout.opened() as file:
         file.seek(start)
         while start < stop:
             data = file.read(min(WRITE_BYTES, stop - start))
