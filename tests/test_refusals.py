@@ -53,6 +53,7 @@ def refusal(trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: p
         ("train unet --data tiny --set train.epoch=3", "did you mean train.epochs"),
         ("train unet --data tiny --set data.resize_mode=crop", "choose one of resize, pad"),
         ("train unet --data tiny --folds first", "write all, or numbers such as 0,1"),
+        ("train unet --data tiny --folds -1", "write all, or numbers such as 0,1"),
         ("train unet --data tiny --holdout 1.5", "folds.holdout is 1.5; it must be below 1"),
         ("train unet --data tiny --name a/b", "name 'a/b': use letters"),
         ("train missing.yaml --data tiny", "no configuration to read at missing.yaml"),
@@ -83,6 +84,7 @@ def refusal(trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: p
         ("study ablations --data tinny", "there: tiny"),
         ("study ablations --data tiny --only base,scce", "did you mean scse"),
         ("study ablations --data tiny --seeds one", "--seeds 'one'; write numbers such as 0,1"),
+        ("study ablations --data tiny --seeds -1", "--seeds '-1'; write numbers such as 0,1"),
         ("study benchmark --data tiny --budget cpuu", "did you mean cpu"),
         ("study benchmark --data tiny --images there", "there is no folder"),
         ("study ablation --data tiny", "'ablation' is not one of 'ablations', 'benchmark'"),
@@ -91,6 +93,17 @@ def refusal(trained: Trained, capsys: pytest.CaptureFixture[str], monkeypatch: p
 )
 def test_a_misspelled_name_is_answered_with_the_nearest(command: str, nearest: str, refusal: Refusals) -> None:
     assert nearest in refusal(command)
+
+
+@pytest.mark.parametrize(
+    ("name", "way_out"),
+    [("a.png", "folder that holds it"), ("a.TIF", "folder that holds it"), ("a.npy", "saltseg.load")],
+)
+def test_a_file_of_one_picture_is_no_survey(name: str, way_out: str, refusal: Refusals, tmp_path: Path) -> None:
+    (tmp_path / name).write_bytes(bytes(10_000))
+    answer = refusal(f"predict tiny-run {tmp_path / name}")
+    assert str(tmp_path / name) in answer
+    assert way_out in answer
 
 
 def test_a_fold_that_does_not_exist_is_refused_before_training(refusal: Refusals) -> None:

@@ -13,10 +13,12 @@ from tiny_run import Trained, postprocess
 
 from saltseg import io
 from saltseg.data import competition
+from saltseg.errors import InputError
 from saltseg.inference import windows
 from saltseg.models import checkpoints
 from saltseg.seismic.headers import read_layout
 from saltseg.seismic.traces import read_traces
+from saltseg.synthetic.survey import SurveySize, simulate_survey
 
 
 class Half(torch.nn.Module):
@@ -91,6 +93,16 @@ def test_a_simulated_survey_scores_1_against_itself(tmp_path: Path, capsys: pyte
     row = capsys.readouterr().out.splitlines()[1].split()
     assert row == ["all", "32", "1.0000", "1.0000", "1.0000"]
     assert in_process.call("simulate-survey", str(tmp_path / "s.sgy"), *size) == 2
+
+
+def test_more_samples_than_a_header_can_count_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    size = ("--inlines", "32", "--crosslines", "32", "--samples", "65536")
+    assert in_process.call("simulate-survey", str(tmp_path / "s.sgy"), *size) == 2
+    assert "65535" in (error := capsys.readouterr().err)
+    assert error.count("\n") == 1
+    with pytest.raises(InputError, match="at most 65,535 samples"):
+        simulate_survey(tmp_path / "s.sgy", SurveySize(samples=65_536))
+    assert not list(tmp_path.iterdir())
 
 
 def test_the_score_of_a_mask_that_is_shifted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -133,6 +133,106 @@ def test_a_line_that_is_smaller_than_a_tile_is_mirrored(tmp_path: Path) -> None:
     assert found.masks[0, :, 0].tolist() == [1] * 20 + [0] * 80 + [1]
 
 
+def numbered(tmp_path: Path, inlines: range) -> tuple[Path, Path, np.ndarray, list[dict[int, int]]]:
+    """A survey with 4 crosslines and its masks as files; the masks, (traces, samples), and the headers."""
+    headers = segy_files.grid(inlines, range(50, 54))
+    rng = np.random.default_rng(0)
+    salt = rng.integers(0, 2, (len(headers), 30))
+    source = segy_files.write(tmp_path / "s.sgy", rng.normal(size=salt.shape), headers)
+    return source, segy_files.write(tmp_path / "m.sgy", salt, headers), salt, headers
+
+
+def test_a_file_of_one_labeled_inline_serves_as_one_of_all(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, labels, salt, headers = numbered(tmp_path, range(5, 9))
+    part = [row for row, header in enumerate(headers) if header[189] == 7]
+    alone = segy_files.write(tmp_path / "alone.sgy", salt[part], [headers[row] for row in part])
+    assert lines(source, labels, "7", tmp_path, "--name", "a") == 0
+    assert lines(source, alone, "7", tmp_path, "--name", "b") == 0
+    one, other = (competition.read_train(tmp_path / name) for name in "ab")
+    assert one.ids == other.ids
+    assert np.array_equal(one.masks, other.masks)
+    assert np.array_equal(one.masks[0, :30, :4], salt[part].T)
+    capsys.readouterr()
+    assert lines(source, alone, "6,7", tmp_path, "--name", "c") == 2
+    assert "alone.sgy has no inline 6: it is a line at inline 7" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("headers", "wrong"),
+    [
+        ([{21: 50 + n} for n in range(4)], "state no inline"),  # numbered as CDPs
+        ([{189: 5 + n, 193: 50} for n in range(4)], "a line at inline 5 to 8"),  # a crossline
+        ([{189: 7, 193: 51 + n} for n in range(4)], "crosslines 51-54"),
+    ],
+)
+def test_a_line_that_is_not_the_labeled_inline_is_refused(
+    headers: list[dict[int, int]], wrong: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, _, salt, _ = numbered(tmp_path, range(5, 9))
+    alone = segy_files.write(tmp_path / "alone.sgy", salt[:4], headers)
+    assert lines(source, alone, "7", tmp_path) == 2
+    error = capsys.readouterr().err
+    assert wrong in error
+    assert error.count("\n") == 1
+
+
+def test_inlines_with_negative_numbers_can_be_named(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    source, labels, _, _ = numbered(tmp_path, range(-6, 3))
+    assert lines(source, labels, "-6, -2,1", tmp_path, "--name", "a") == 0
+    sections = competition.read_sections(tmp_path / "a")
+    assert sections is not None
+    assert set(sections.values()) == {"inline-6", "inline-2", "inline1"}
+    capsys.readouterr()
+    assert in_process.call("score-survey", str(labels), str(labels), "--without", "-6") == 0
+    assert capsys.readouterr().out.splitlines()[1].split()[:2] == ["all", "8"]
+    assert lines(source, labels, "--6", tmp_path, "--name", "b") == 2
+
+
+@pytest.mark.parametrize(
+    ("of_survey", "of_labels", "wrong"),
+    [
+        ((4000, {}), (8000, {}), "b.sgy has a sample interval of 8 ms, "),
+        ((4000, {}), (0, {}), ""),
+        ((0, {}), (8000, {}), ""),
+        ((4000, {109: 200}), (4000, {109: 1000}), "b.sgy begins at 1000 ms, "),
+        ((4000, {109: 200}), (4000, {109: 2000, 215: -10}), ""),
+        ((4000, {109: 200}), (4000, {}), ""),
+        ((4000, {}), (4000, {109: 200}), ""),
+    ],
+)
+def test_other_samples_than_the_surveys_are_neither_labels_nor_truth(
+    of_survey: tuple[int, dict[int, int]],
+    of_labels: tuple[int, dict[int, int]],
+    wrong: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """Interval in microseconds, and headers: a delay with its scalar. What is 0 states nothing."""
+    _, _, salt, headers = numbered(tmp_path, range(5, 8))
+
+    def write(name: str, values: np.ndarray, stated: tuple[int, dict[int, int]]) -> Path:
+        numbers = [{**header, **stated[1]} for header in headers]
+        return segy_files.write(tmp_path / name, values, numbers, binary={3217: ("H", stated[0])})
+
+    source = write("a.sgy", np.random.default_rng(1).normal(size=salt.shape), of_survey)
+    predicted, labels = write("p.sgy", salt, of_survey), write("b.sgy", salt, of_labels)
+    codes = lines(source, labels, "6", tmp_path), in_process.call("score-survey", str(labels), str(predicted))
+    assert codes == ((2, 2) if wrong else (0, 0))
+    error = capsys.readouterr().err
+    assert error.count("\n") == 2 * bool(wrong)
+    assert all(wrong in line for line in error.splitlines())
+
+
+def test_a_survey_whose_name_is_none_for_a_dataset_needs_another(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, labels, _, _ = numbered(tmp_path, range(5, 8))
+    source = source.rename(tmp_path / "my survey (1).sgy")
+    assert lines(source, labels, "6", tmp_path) == 2
+    assert "--name" in capsys.readouterr().err
+    assert lines(source, labels, "6", tmp_path, "--name", "mine") == 0
+
+
 # ---------------------------------------------------------------- the score
 
 
@@ -162,4 +262,20 @@ def test_the_score_leaves_lines_out_and_knows_their_distance(
     assert in_process.call("score-survey", *files, "--without", "9") == 2
     assert "--without 9" in capsys.readouterr().err
     assert in_process.call("score-survey", files[0], str(cube(tmp_path / "c.sgy", true[:3]))) == 2
-    assert "give two masks of one survey" in capsys.readouterr().err
+    assert "give files of one survey" in capsys.readouterr().err
+
+
+def test_the_score_says_how_the_traces_of_two_files_differ(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    _, labels, salt, headers = numbered(tmp_path, range(5, 9))
+    turned = sorted(range(len(headers)), key=lambda row: headers[row][193])
+    other = segy_files.write(tmp_path / "turned.sgy", salt[turned], [headers[row] for row in turned])
+    assert in_process.call("score-survey", str(other), str(labels)) == 2
+    assert "turned.sgy has the traces of" in (error := capsys.readouterr().err)
+    assert "in another order" in error
+    shifted = [{**header, 189: header[189] + 1} for header in headers]
+    other = segy_files.write(tmp_path / "shifted.sgy", salt, shifted)
+    assert in_process.call("score-survey", str(other), str(labels)) == 2
+    error = capsys.readouterr().err
+    assert "trace 1 is inline 6, crossline 50 in" in error
+    assert "inline 5, crossline 50 in" in error
+    assert error.count("\n") == 1

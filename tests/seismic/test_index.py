@@ -110,6 +110,105 @@ def test_coordinates_decide_between_two_full_grids(tmp_path: Path) -> None:
     assert {c.bytes: c.kind for c in geometry.candidates}["189/193"] == "volume"
 
 
+def irregular(inline: int, crossline: int, counter: tuple[int, int]) -> list[dict[int, int]]:
+    """Headers of 12 inlines of 10 traces whose first crossline wanders by up to 4; ``counter``: bytes that hide it."""
+    starts = (3, 0, 4, 1, 2, 4, 0, 3, 1, 4, 2, 0)
+    return [
+        {counter[0]: i, counter[1]: n + 1, inline: i, crossline: 50 + start + n}
+        for i, start in enumerate(starts, 20)
+        for n in range(10)
+    ]
+
+
+def located(headers: list[dict[int, int]], inline: int, crossline: int) -> list[dict[int, int]]:
+    """The same with coordinates that follow these bytes."""
+    return [{**header, 181: 9000 + 25 * header[crossline], 185: 7000 + 40 * header[inline]} for header in headers]
+
+
+@pytest.mark.parametrize("counter", [(9, 21), (17, 13)])
+def test_traces_counted_anew_on_each_inline_do_not_win_by_their_full_grid(
+    counter: tuple[int, int], tmp_path: Path
+) -> None:
+    headers = irregular(189, 193, counter)
+    found = find_geometry(fields_of(tmp_path, headers))
+    assert {c.bytes: c.filled for c in found.candidates if c.kind} == {
+        "189/193": 10 / 14,
+        "{}/{}".format(*counter): 1,
+    }
+    assert found.chosen is not None
+    assert (found.chosen.bytes, found.chosen.misfit) == ("189/193", None)
+    assert [c.bytes for c in found.others] == ["{}/{}".format(*counter)]
+    found = find_geometry(fields_of(tmp_path, located(headers, 189, 193)))
+    assert (found.chosen and found.chosen.bytes, found.others) == ("189/193", ())
+
+
+def test_coordinates_decide_against_the_earlier_pair(tmp_path: Path) -> None:
+    headers = irregular(9, 21, (189, 193))
+    counted = find_geometry(fields_of(tmp_path, headers))
+    assert (counted.chosen and counted.chosen.bytes, [c.bytes for c in counted.others]) == ("189/193", ["9/21"])
+    found = find_geometry(fields_of(tmp_path, located(headers, 9, 21)))
+    assert (found.chosen and found.chosen.bytes, found.others) == ("9/21", ())
+
+
+@pytest.mark.parametrize(("wrong", "bytes_", "other"), [(95, "189/193", "9/21"), (2095, "9/21", "189/193")])
+def test_an_earlier_pair_is_not_believed_if_its_grid_is_nearly_empty(
+    wrong: int, bytes_: str, other: str, tmp_path: Path
+) -> None:
+    headers = [{189: i, 193: x, 9: i, 21: x} for i in range(10) for x in range(10)]
+    headers[7][193] = wrong  # 100 traces in 960 bins or in 20,960
+    found = find_geometry(fields_of(tmp_path, headers))
+    assert (found.chosen and found.chosen.bytes, [c.bytes for c in found.others]) == (bytes_, [other])
+
+
+def test_other_bytes_with_the_same_places_are_no_other_choice(tmp_path: Path) -> None:
+    # 9/21 have the same numbers, 17/13 count from 1; 5/21 say nothing.
+    headers = [{189: i, 193: x, 9: i, 21: x, 17: i + 1, 13: x - 49} for i in range(4) for x in range(50, 55)]
+    found = find_geometry(fields_of(tmp_path, headers))
+    assert [c.bytes for c in found.candidates if c.kind == "volume"] == ["189/193", "9/21", "17/13"]
+    assert found.others == ()
+    skipped = [{**header, 193: header[193] + (header[193] > 52)} for header in headers]
+    assert [c.bytes for c in find_geometry(fields_of(tmp_path, skipped)).others] == ["9/21"]  # 17/13 say the same
+
+
+@pytest.mark.parametrize(("x", "y"), [(0, 0), (10**8, -(10**8))])
+def test_a_few_wrong_coordinates_do_not_spoil_the_fit(x: int, y: int, tmp_path: Path) -> None:
+    headers = located(irregular(189, 193, (17, 13)), 189, 193)
+    for n in (5, 6, 7, 64, 100, 119):  # a twentieth
+        headers[n] |= {181: x, 185: y}
+    found = find_geometry(fields_of(tmp_path, headers))
+    assert (found.chosen and found.chosen.bytes, found.others) == ("189/193", ())
+    misfits = {c.bytes: c.misfit for c in found.candidates if c.kind}
+    assert misfits["189/193"] == pytest.approx(0, abs=1e-6)
+    assert misfits["17/13"] is not None
+    assert 1 < misfits["17/13"] < 3  # the first crosslines have a standard deviation of 1.5
+    for n in range(20, 40):
+        headers[n] |= {181: x, 185: y}
+    misfit = find_geometry(fields_of(tmp_path, headers)).candidates[0].misfit
+    assert misfit is not None
+    assert (misfit < 0.5) == (x == 0)  # all that have none are left out, however many; not all that are wrong
+
+
+def test_coordinates_of_too_few_traces_say_nothing(tmp_path: Path) -> None:
+    headers = segy_files.grid(range(6), range(8))
+    one_line = [{**header, 181: 100 + header[193], 185: 5} if header[189] == 2 else header for header in headers]
+    constant = [{**header, 181: 7, 185: 5} if n else header for n, header in enumerate(headers)]
+    for some in (one_line, constant, [{181: 1, **headers[0]}, *headers[1:]]):
+        chosen = find_geometry(fields_of(tmp_path, some)).chosen
+        assert (chosen and chosen.bytes, chosen and chosen.misfit) == ("189/193", None)
+
+
+def test_volumes_that_may_be_shots(tmp_path: Path) -> None:
+    shots = [{9: shot, 17: shot, 13: c, 21: 2 * shot + c} for shot in range(1, 9) for c in range(1, 13)]
+    fields = fields_of(tmp_path, shots)
+    assert (find_geometry(fields).kind, find_geometry(fields).may_be_shots) == ("volume", True)
+    assert not find_geometry(fields, 9, 21).may_be_shots  # the user says what they are
+    assert not find_geometry(fields, as_line=True).may_be_shots
+    stacked = [{9: i, 21: x} for i in range(4) for x in range(5)]
+    assert find_geometry(fields_of(tmp_path, stacked)).may_be_shots
+    assert not find_geometry(fields_of(tmp_path, located(stacked, 9, 21))).may_be_shots
+    assert not find_geometry(fields_of(tmp_path, segy_files.grid(range(4), range(5)))).may_be_shots
+
+
 def test_lines(tmp_path: Path) -> None:
     cdp = find_geometry(fields_of(tmp_path, [{21: 100 + 2 * n, 5: n} for n in range(9)]))
     assert (cdp.kind, cdp.chosen and cdp.chosen.bytes) == ("line", "CDP 21")
@@ -156,6 +255,7 @@ def test_public_files(name: str, kind: str) -> None:
         assert geometry.chosen.inline == Axis(111, 133, 1, 23, 1.0)
         assert geometry.chosen.crossline == Axis(875, 892, 1, 18, 1.0)
         assert {c.bytes for c in geometry.candidates if c.kind == "volume"} == {"189/193", "9/21", "9/17"}
+        assert geometry.others == ()
 
 
 def test_bytes_named_by_the_user(tmp_path: Path) -> None:
@@ -199,7 +299,9 @@ def test_coordinates_with_their_scalar(tmp_path: Path) -> None:
 
 def test_delays_with_their_scalar(tmp_path: Path) -> None:
     headers = [{109: 10_000, 215: -10}, {109: 7, 215: 100}, {109: -8}]
-    assert delays_ms(fields_of(tmp_path, headers)).tolist() == [1000, 700, -8]
+    fields = fields_of(tmp_path, headers)
+    assert delays_ms(fields).tolist() == [1000, 700, -8]
+    assert find_geometry(fields, as_line=True).delays_ms == (-8, 1000)
     assert delays_ms(read_index(read_layout(segy_files.public("delay-scalar.sgy")))).tolist() == [1000]
 
 

@@ -15,6 +15,7 @@ from saltseg.seismic.scan import Bins, scan, warnings
 from saltseg.seismic.volume import Survey
 
 RNG = np.random.default_rng(0)
+BYTES = ("inline_byte", "crossline_byte")
 
 
 def test_a_real_file() -> None:
@@ -142,6 +143,54 @@ def test_notes_name_what_varies(tmp_path: Path) -> None:
     for part in ("50 to 83 samples", "2000 to 2033 µs", "begin at 0 to 12 ms", "offsets (byte 37) vary", "spikes"):
         assert part in notes
     assert "crossline numbers are irregular" in notes
+
+
+def warned(path: Path, *bytes_: int) -> list[str]:
+    """What a prediction and its record warn of; the report has each sentence once."""
+    survey, notes = Survey.open(path, *bytes_), scan(path, **dict(zip(BYTES, bytes_, strict=False))).notes
+    found = list(warnings(survey.layout, survey.geometry, sample_amplitudes(survey.layout)))
+    assert [notes.count(text) for text in found] == [1] * len(found)
+    return found
+
+
+def test_other_bytes_that_number_a_volume_are_warned_of(tmp_path: Path) -> None:
+    headers = [{189: i, 193: i % 3 + x, 17: i, 13: x, 9: x, 21: i} for i in range(6) for x in range(8)]
+    (found,) = warned(segy_files.write(tmp_path / "a.sgy", RNG.normal(size=(48, 4)), headers))
+    assert "bytes 189/193 are used" in found
+    assert found.endswith("--inline-byte 9 --crossline-byte 21 or --inline-byte 17 --crossline-byte 13")
+    assert warned(tmp_path / "a.sgy", 17, 13) == []
+
+
+def test_coordinates_that_contradict_the_line_numbers_are_warned_of(tmp_path: Path) -> None:
+    first = [{189: 1, 193: k, 181: 1000 + 25 * k} for k in range(1, 31)]
+    second = [{189: 2, 193: k, 181: 90_000, 185: 7000 + 31 * k} for k in range(1, 36)]  # at a right angle, far away
+    path = segy_files.write(tmp_path / "a.sgy", RNG.normal(size=(65, 4)), first + second)
+    for bytes_ in ((), (189, 193)):
+        (found,) = warned(path, *bytes_)
+        assert "bins off a regular grid of the line numbers at bytes 189/193; name other bytes" in found
+
+
+@pytest.mark.parametrize(("shift", "count"), [(40, 0), (120, 1)])
+def test_coordinates_may_be_half_a_bin_off(shift: int, count: int, tmp_path: Path) -> None:
+    # Every other crossline lies aside, in bins of 100: 0.2 or 0.6 bins from the grid in the middle.
+    headers = [{189: i, 193: x, 181: 100 * x, 185: 100 * i + shift * (x % 2)} for i in range(6) for x in range(8)]
+    assert len(warned(segy_files.write(tmp_path / "a.sgy", RNG.normal(size=(48, 4)), headers))) == count
+
+
+def test_what_may_be_shots_is_warned_of(tmp_path: Path) -> None:
+    headers = [{17: shot, 13: channel} for shot in range(8) for channel in range(12)]
+    path = segy_files.write(tmp_path / "a.sgy", RNG.normal(size=(96, 4)), headers)
+    (found,) = warned(path)
+    assert "bytes 17/13 may number shots" in found
+    assert "if these are shots or gathers, stack first" in found
+    assert warned(path, 17, 13) == []
+
+
+def test_delays_that_vary_are_warned_of(tmp_path: Path) -> None:
+    headers = [{189: 1, 193: k, 109: 0 if k < 30 else 2000, 215: -10} for k in range(60)]
+    (found,) = warned(segy_files.write(tmp_path / "a.sgy", RNG.normal(size=(60, 4)), headers))
+    assert "traces begin at 0 to 200 ms" in found
+    assert warned(segy_files.write(tmp_path / "a.sgy", RNG.normal(size=(30, 4)), headers[30:])) == []
 
 
 @pytest.mark.parametrize(("offset", "bytes_"), [(7, (None, None)), (7, (9, 21)), (0, (9, 21))])

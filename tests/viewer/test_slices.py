@@ -5,7 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from example import CROSSLINES, FIRST_CROSSLINE, INLINES, SAMPLES, TUNED, SurveyFiles
+from example import (
+    CROSSLINE_STEP,
+    CROSSLINES,
+    FIRST_CROSSLINE,
+    FIRST_INLINE,
+    INLINES,
+    SAMPLES,
+    TUNED,
+    SurveyFiles,
+)
 
 from saltseg import io
 from saltseg.errors import InputError
@@ -14,6 +23,11 @@ from saltseg.seismic import writer
 from saltseg.seismic.volume import Survey
 from saltseg.viewer.items import Axis
 from saltseg.viewer.slices import Slices
+
+
+def headers(inline: np.ndarray, crossline: np.ndarray) -> dict[int, np.ndarray | int]:
+    """Line numbers of traces at these positions of the grid."""
+    return {189: FIRST_INLINE + inline, 193: FIRST_CROSSLINE + CROSSLINE_STEP * crossline}
 
 
 @pytest.fixture
@@ -65,7 +79,9 @@ def test_large_line_numbers_are_whole_in_titles_and_names(files: SurveyFiles, tm
     path = tmp_path / "large.sgy"
     with writer.create(path, samples=SAMPLES, interval_us=4000) as new:
         new.write({189: 1_234_567 + i, 193: 2_147_483_000 + j}, np.ones((len(i), SAMPLES)))
-    slices = Slices(Survey.open(path), files.salt)
+    shutil.copy(path, tmp_path / "salt.sgy")
+    shutil.copy(writer.sidecar_path(files.salt), tmp_path)
+    slices = Slices(Survey.open(path), tmp_path / "salt.sgy")
     item = slices.item("inline", 1)
     assert (item.title, item.name) == ("Inline 1234568", "large-inline-1234568")
     assert slices.item("crossline", 3).name == "large-crossline-2147483003"
@@ -95,7 +111,7 @@ def test_what_is_no_number_in_a_mask_is_rock(files: SurveyFiles, tmp_path: Path)
     there[1, 2] = False
     rows = np.nonzero(there)
     with writer.create(tmp_path / "t.sgy", samples=SAMPLES, interval_us=4000) as new:
-        new.write({189: rows[0], 193: rows[1]}, true[there])
+        new.write(headers(*rows), true[there])
     slices = Slices(Survey.open(files.survey), files.salt, tmp_path / "t.sgy")
     assert slices.item("inline", 0).layers["truth"][3:6, 0].tolist() == [0, 0, 1]
     assert [slices.item("time", k).layers["truth"][0, 0] for k in (3, 4, 5)] == [0, 0, 1]
@@ -107,6 +123,33 @@ def test_another_survey_is_refused(files: SurveyFiles, tmp_path: Path) -> None:
         new.write({189: np.arange(3), 193: np.arange(3)}, np.ones((3, SAMPLES)))
     with pytest.raises(InputError, match=r"other.sgy has 3 traces of 12 samples, .*s.sgy has 34 of 12"):
         Slices(Survey.open(files.survey), files.salt, other)
+
+
+def test_traces_in_another_order_are_refused(files: SurveyFiles, tmp_path: Path) -> None:
+    """Counted from the file, they would be drawn at other places."""
+    there = np.ones((INLINES, CROSSLINES), bool)
+    there[1, 2] = False
+    crossline, inline = np.nonzero(there.T)
+    truth, outputs = tmp_path / "t.sgy", Outputs(tmp_path / "salt.sgy")
+    for path in (truth, outputs.probability):
+        with writer.create(path, samples=SAMPLES, interval_us=4000) as new:
+            new.write(headers(inline, crossline), files.true[inline, crossline])
+    shutil.copy(writer.sidecar_path(files.salt), tmp_path)
+    survey = Survey.open(files.survey)
+    with pytest.raises(InputError, match=r"t.sgy has the traces of .*s.sgy in another order"):
+        Slices(survey, files.salt, truth)
+    with pytest.raises(InputError, match=r"salt.sgy has the traces of .*s.sgy in another order"):
+        Slices(survey, outputs.probability)
+
+
+def test_a_mask_of_other_lines_is_refused(files: SurveyFiles, tmp_path: Path) -> None:
+    there = np.ones((INLINES, CROSSLINES), bool)
+    there[1, 2] = False
+    inline, crossline = np.nonzero(there)
+    with writer.create(tmp_path / "t.sgy", samples=SAMPLES, interval_us=4000) as new:
+        new.write(headers(inline + 1, crossline), files.true[there])
+    with pytest.raises(InputError, match=r"trace 1 is inline 21, crossline 300 in .*t.sgy, inline 20, crossline 300"):
+        Slices(Survey.open(files.survey), files.salt, tmp_path / "t.sgy")
 
 
 @pytest.mark.parametrize(("key", "value"), [("scale", 0), ("scale", "1"), ("amplitude_half_range", None)])

@@ -55,10 +55,18 @@ def verb(name: str) -> Callable[[Verb], Verb]:
     return register
 
 
-def numbers(option: str, text: str, also: str = "") -> list[int]:
-    """The value of an option such as ``--seeds 0,1``; InputError for anything else. also: what else may be written."""
+def numbers(option: str, text: str, also: str = "", signed: bool = False) -> list[int]:
+    """The value of an option such as ``--seeds 0,1``; InputError for anything else.
+
+    Args:
+        option: its name.
+        text: its value.
+        also: what else may be written.
+        signed: whether numbers may be negative, as those of lines.
+    """
     parts = [part.strip() for part in text.split(",")]
-    if not all(part.isdecimal() for part in parts):
+    digits = [part.removeprefix("-") if signed else part for part in parts]
+    if not all(part.isdecimal() for part in digits):
         raise InputError(f"{option} {text!r}; write {f'{also}, or ' if also else ''}numbers such as 0,1")
     return [int(part) for part in parts]
 

@@ -117,6 +117,8 @@ def predict(
         return _predict_dataset(trained, views, machine, input_dir, output_dir)
     if not source.exists():
         raise InputError(f"no folder of images and no SEG-Y file {source}; check the path")
+    if source.is_file():
+        _refuse_image(run, source)
     if isinstance(trained, releases.ModelDir) and (line := releases.notice(trained.read_manifest())):
         print(f"note: {line}")
     predictions = output_dir / "predictions" / trained.name
@@ -129,6 +131,16 @@ def predict(
     opened = survey.opened(source, inline_byte, crossline_byte, as_line)
     target = to or predictions / f"{source.stem}.sgy"
     return survey.predict_survey(trained, opened, target, options, input_dir, machine, where)
+
+
+def _refuse_image(run: str, source: Path) -> None:
+    """Raise InputError for a file with the name of an image or an array; a file that is predicted is SEG-Y."""
+    from saltseg.data.image_files import FOLDER_SUFFIXES
+
+    if source.suffix.lower() in FOLDER_SUFFIXES:
+        raise InputError(f"{source} is a single image; give the folder that holds it")
+    if source.suffix.lower() == ".npy":
+        raise InputError(f"{source} is a numpy array; predict it in Python, with saltseg.load({run!r}).predict")
 
 
 def _predict_dataset(

@@ -175,8 +175,8 @@ def lines(
       saltseg lines survey.sgy --labels mask.sgy --inlines 120,160,200
       saltseg lines survey.sgy --labels masks --inlines 120,160,200       masks/120.png and so on
 
-    In a SEG-Y file of masks 0 is rock and one other value is salt. In a PNG 255 is salt; rows are samples, and columns
-    are the traces from the first to the last of the inline, gaps included.
+    In a SEG-Y file of masks 0 is rock and one other value is salt; it may hold the labeled inlines alone. In a PNG 255
+    is salt; rows are samples, and columns are the traces from the first to the last of the inline, gaps included.
 
     The usual steps follow. Train with folds.scheme=grouped, and a network is scored on lines that it did not see.
     Fine-tune from another run with --set train.init_from=file:output/runs/RUN/fold_0/network.ckpt. The prediction of
@@ -185,14 +185,15 @@ def lines(
     from saltseg.pipeline import survey_lines
 
     options = survey_lines.Options(clip, polarity == "reversed", step)
+    dataset = name or _dataset_name(survey)
     image = opened(survey, inline_byte, crossline_byte)
     masks: survey_lines.Labels
     if labels.is_dir():
         masks = survey_lines.PngLabels(labels)
     else:
-        masks = survey_lines.SegyLabels(opened(labels, inline_byte, crossline_byte))
-    chosen = numbers("--inlines", inlines)
-    made = survey_lines.make_dataset(image, masks, chosen, input_dir, name or survey.stem, options, overwrite)
+        masks = survey_lines.SegyLabels(opened(labels, inline_byte, crossline_byte), image)
+    chosen = numbers("--inlines", inlines, signed=True)
+    made = survey_lines.make_dataset(image, masks, chosen, input_dir, dataset, options, overwrite)
     for warning in made.warnings:
         print(f"warning: {warning}")
     print(f"{made.root}: {made.state}, {made.tiles} tiles of {len(set(chosen))} inlines")
@@ -202,12 +203,22 @@ def lines(
     return [*words, "--set", "folds.scheme=grouped", "--set", f"folds.count={min(5, len(set(chosen)))}"]
 
 
+def _dataset_name(survey: Path) -> str:
+    """The survey's name; raises InputError where a dataset cannot have it."""
+    from saltseg.data import competition
+
+    try:
+        return competition.check_name(survey.stem)
+    except InputError as error:
+        raise InputError(f"{error}; give another name with --name") from None
+
+
 @verb("simulate-survey")
 def simulate_survey(
     target: Annotated[Path, Argument(metavar="SURVEY", help="new SEG-Y file; the mask is NAME_mask beside it")],
     inlines: Annotated[int, Option(min=32, metavar="N", help="lines")] = 120,
     crosslines: Annotated[int, Option(min=32, metavar="N", help="traces of a line")] = 180,
-    samples: Annotated[int, Option(min=32, metavar="N", help="of a trace")] = 240,
+    samples: Annotated[int, Option(min=32, max=65535, metavar="N", help="of a trace")] = 240,
     dead_share: Annotated[float, Option(metavar="SHARE", help="of the traces that are all 0")] = 0.0,
     seed: Annotated[int, Option(min=0, metavar="SEED", help="the same seed gives the same bytes")] = 0,
 ) -> Result:
@@ -251,7 +262,7 @@ def score_survey(
     """
     from saltseg.pipeline import survey_score
 
-    left_out = numbers("--without", without) if without else []
+    left_out = numbers("--without", without, signed=True) if without else []
     found, truth = (opened(path, inline_byte, crossline_byte, as_line) for path in (predicted, true))
     total, by_distance = survey_score.score_survey(found, truth, left_out)
     rows: dict[str, Any] = {"all": total, **{f"{away} away": score for away, score in by_distance.items()}}

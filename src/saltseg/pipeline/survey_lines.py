@@ -20,10 +20,11 @@ from saltseg.errors import InputError
 from saltseg.inference import windows
 from saltseg.metrics import rle
 from saltseg.pipeline.survey import fit_scaling
+from saltseg.pipeline.survey_score import require_same_interval, require_same_start
 from saltseg.seismic import scan
 from saltseg.seismic.amplitudes import sample_amplitudes
 from saltseg.seismic.scaling import CLIP_PERCENTILE, Scaling
-from saltseg.seismic.volume import Line, Survey
+from saltseg.seismic.volume import Line, Slab, Survey
 
 NAMED = 9  # lines in a message
 
@@ -198,20 +199,31 @@ def _farthest(survey: Survey, labeled: Sequence[int]) -> Line:
 
 
 class SegyLabels:
-    """Masks in a SEG-Y file with the line numbers of the survey: 0 is rock, one other value is salt."""
+    """Masks in a SEG-Y file with the line numbers of the survey: 0 is rock, one other value is salt.
 
-    def __init__(self, labels: Survey) -> None:
-        self._labels = labels
+    Args:
+        labels: a volume, or a line that has the number of an inline.
+        survey: that is labeled.
+
+    Raises:
+        InputError: the files state different sample intervals.
+    """
+
+    def __init__(self, labels: Survey, survey: Survey) -> None:
+        require_same_interval(labels, survey)
+        self._labels, self._survey = labels, survey
         self._white: float | None = None
 
     def mask(self, line: Line) -> np.ndarray:
         """See `Labels`."""
         path = self._labels.layout.path
-        (found,) = self._labels.read(self._labels.slab("inline", line.number))
+        (found,) = self._labels.read(self._slab(line.number))
         if found.amplitudes.shape != line.amplitudes.shape or not np.array_equal(found.numbers, line.numbers):
             raise InputError(
                 f"{path}, inline {line.number}: {_size(found)}, in the survey {_size(line)}; give labels of this survey"
             )
+        both = (found.traces >= 0) & (line.traces >= 0)
+        require_same_start(self._labels, found.traces[both], self._survey, line.traces[both])
         values = np.unique(found.amplitudes[found.amplitudes != 0])
         if self._white is None and len(values):
             self._white = float(values[0])
@@ -221,6 +233,24 @@ class SegyLabels:
                 "use 0 for no salt and 1 for salt"
             )
         return (found.amplitudes != 0).astype(np.uint8)
+
+    def _slab(self, number: int) -> Slab:
+        """An inline of the file, which may hold that one alone."""
+        labels = self._labels
+        if "inline" in labels.directions:
+            return labels.slab("inline", number)
+        chosen = labels.geometry.chosen
+        if chosen is None or chosen.inline_byte is None:
+            raise InputError(
+                f"{labels.layout.path} is a line whose traces state no inline, so it has no inline {number}; "
+                f"write it to their headers, or draw {number}.png in a folder"
+            )
+        if (labels.inlines != number).any():
+            raise InputError(
+                f"{labels.layout.path} has no inline {number}: it is a line at inline {_span(labels.inlines)}; "
+                "leave the inline out, or give a file that holds it"
+            )
+        return Slab("line", 0, 1)
 
 
 class PngLabels:
@@ -241,6 +271,11 @@ class PngLabels:
                 "rows are samples, columns are traces"
             )
         return mask
+
+
+def _span(numbers: np.ndarray) -> str:
+    first, last = numbers.min(), numbers.max()
+    return f"{first}" if first == last else f"{first} to {last}"
 
 
 def _size(line: Line) -> str:

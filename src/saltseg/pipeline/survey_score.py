@@ -37,16 +37,14 @@ def score_survey(predicted: Survey, true: Survey, without: Sequence[int]) -> tup
         The score of all other inlines; and those by distance, in lines, from the nearest one left out.
 
     Raises:
-        InputError: the files have other traces or samples, or are no masks; no line is left.
+        InputError: see `require_same_traces`; a file is no mask; no line is left.
     """
-    first, second = predicted.layout, true.layout
-    same = np.array_equal(predicted.inlines, true.inlines) and np.array_equal(predicted.crosslines, true.crosslines)
-    if first.samples != second.samples or not same:
-        raise InputError(f"{first.path} and {second.path} have other traces or samples; give two masks of one survey")
+    require_same_traces(predicted, true)
     direction = predicted.directions[0]
     numbers = predicted.line_numbers(direction)
     if unknown := sorted(set(without) - set(numbers.tolist())):
-        raise InputError(f"--without {unknown[0]}: {first.path} has lines {numbers[0]} to {numbers[-1]}; correct it")
+        path = predicted.layout.path
+        raise InputError(f"--without {unknown[0]}: {path} has lines {numbers[0]} to {numbers[-1]}; correct it")
     if len(set(without)) == len(numbers):
         raise InputError(f"--without names all {len(numbers)} lines; leave some to score")
     masks = _Mask(predicted), _Mask(true)
@@ -98,3 +96,68 @@ def _count(predicted: _Mask, true: _Mask, traces: np.ndarray) -> tuple[int, int,
 def _score(counts: np.ndarray) -> SurveyScore:
     both, found, salt, size = counts.sum(0).tolist()
     return SurveyScore(len(counts), pixel_scores_from_areas(both, found, salt, size))
+
+
+# ---------------------------------------------------------------- whether two files are of one survey
+
+
+def require_same_traces(first: Survey, second: Survey) -> None:
+    """Raise InputError where two files do not hold the same samples of the same traces in the same order."""
+    one, other = first.layout, second.layout
+    if (one.traces, one.samples) != (other.traces, other.samples):
+        raise InputError(
+            f"{one.path} has {one.traces:,} traces of {one.samples:,} samples, {other.path} has {other.traces:,} of "
+            f"{other.samples:,}; give files of one survey"
+        )
+    bins = _bins(first), _bins(second)
+    if len(different := np.flatnonzero(bins[0] != bins[1])):
+        if np.array_equal(np.sort(bins[0]), np.sort(bins[1])):
+            raise InputError(
+                f"{one.path} has the traces of {other.path} in another order; write one with the order of the other"
+            )
+        trace = int(different[0])
+        raise InputError(
+            f"trace {trace + 1} is {_place(first, trace)} in {one.path}, {_place(second, trace)} in {other.path}; "
+            "give files of one survey, or name the bytes with --inline-byte and --crossline-byte"
+        )
+    require_same_interval(first, second)
+    every = np.arange(one.traces)
+    require_same_start(first, every, second, every)
+
+
+def require_same_interval(first: Survey, second: Survey) -> None:
+    """Raise InputError where two files state different sample intervals."""
+    one, other = first.layout, second.layout
+    if one.interval_ms is None or other.interval_ms is None or np.isclose(one.interval_ms, other.interval_ms):
+        return
+    raise InputError(
+        f"{one.path} has a sample interval of {one.interval_ms:g} ms, {other.path} of {other.interval_ms:g} ms; "
+        "give files with the same samples, or correct the header"
+    )
+
+
+def require_same_start(first: Survey, traces: np.ndarray, second: Survey, others: np.ndarray) -> None:
+    """Raise InputError where traces state another delay than their counterparts. A delay of 0 states nothing.
+
+    Args:
+        first, second: files with the same lines.
+        traces: of the first file, int64 (n,).
+        others: their counterparts in the second file, int64 (n,).
+    """
+    here, there = first.delays_ms[traces], second.delays_ms[others]
+    different = np.flatnonzero((here != 0) & (there != 0) & ~np.isclose(here, there))
+    if len(different):
+        at = different[0]
+        raise InputError(
+            f"trace {traces[at] + 1} of {first.layout.path} begins at {here[at]:g} ms, its counterpart in "
+            f"{second.layout.path} at {there[at]:g} ms; give files with the same samples, or correct the delays"
+        )
+
+
+def _bins(survey: Survey) -> np.ndarray:
+    """One number for the inline and the crossline number of each trace, int64 (traces,)."""
+    return survey.inlines.astype(np.int64) * 2**32 + survey.crosslines
+
+
+def _place(survey: Survey, trace: int) -> str:
+    return f"inline {survey.inlines[trace]}, crossline {survey.crosslines[trace]}"

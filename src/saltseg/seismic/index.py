@@ -12,15 +12,19 @@ import numpy as np
 from saltseg.errors import InputError
 from saltseg.seismic.axes import Axis, axis, distinct
 from saltseg.seismic.headers import Layout
-from saltseg.seismic.traces import CHANNEL, OFFSET, RECORD, Fields, coordinates
+from saltseg.seismic.traces import CHANNEL, OFFSET, RECORD, Fields, coordinates, delays_ms
 
 # Inline and crossline bytes in use: revision 1, then what older files and programs have.
 PAIRS = ((189, 193), (5, 21), (9, 21), (9, 17), (17, 13))
 CDP = 21
+SHOTS = (5, RECORD, 17)  # inline bytes that number shots in data that is not stacked
 UNIQUE = 0.8  # share of traces with a bin of their own in a stacked file; the rest are duplicates
 DENSE = 1.5  # traces per line in both directions: fewer are a line through a survey, not a volume
 SPARSE = 0.02  # share of the grid that has traces: with less, a trace has a wrong number
+FITS = 0.5  # bins: with a smaller misfit, coordinates and line numbers agree
+EMPTY = 0.1  # share of the grid filled, of that of another choice: with less, an earlier one is not believed
 _FIT_TRACES = 100_000  # for the fit of coordinates
+_LEFT_OUT = 20  # one of so many traces may have wrong coordinates
 
 
 @dataclass(frozen=True)
@@ -33,7 +37,8 @@ class Candidate:
         inline, crossline: their numbers.
         unique: share of traces with a bin of their own, in [0, 1].
         filled: share of the grid's bins that have a trace, in [0, 1].
-        misfit: root mean square distance of the coordinates from a regular grid, in bins; None where there are none.
+        misfit: root mean square distance of the coordinates from a regular grid, in bins, without coordinates of 0,0
+            and the farthest twentieth; None where there are none.
         kind: "volume", "line", or "" where the bytes number nothing.
     """
 
@@ -45,6 +50,11 @@ class Candidate:
     filled: float
     misfit: float | None
     kind: str
+
+    @property
+    def fits(self) -> bool:
+        """Whether there are coordinates, and they agree with the numbers."""
+        return self.misfit is not None and self.misfit < FITS
 
     @property
     def bytes(self) -> str:
@@ -65,14 +75,26 @@ class Geometry:
         reason: for it, one sentence.
         candidates: all that were tried.
         chosen: one of them; None for traces in the order of the file.
+        others: volumes that speak for themselves as well as the chosen one and place traces elsewhere.
         offsets_vary: whether traces have different offsets, as in data that is not stacked.
+        delays_ms: time or depth of the first sample, smallest and largest.
     """
 
     kind: str
     reason: str
     candidates: tuple[Candidate, ...]
     chosen: Candidate | None
+    others: tuple[Candidate, ...] = ()
     offsets_vary: bool = False
+    delays_ms: tuple[float, float] = (0.0, 0.0)
+
+    @property
+    def may_be_shots(self) -> bool:
+        """Whether neither offsets nor coordinates tell if the inlines are shots; False where the user named them."""
+        best, named = self.chosen, len(self.candidates) == 1
+        if self.kind != "volume" or best is None or named or self.offsets_vary:
+            return False
+        return best.inline_byte in SHOTS and not best.fits
 
 
 def find_geometry(
@@ -92,11 +114,14 @@ def find_geometry(
     if inline_byte is not None and crossline_byte is None:
         raise InputError(f"inline byte {inline_byte} without a crossline byte; give both")
     found = _find(fields, inline_byte, crossline_byte, as_line)
-    return replace(found, offsets_vary=bool(np.ptp(fields[OFFSET])))
+    delays = delays_ms(fields)
+    return replace(
+        found, offsets_vary=bool(np.ptp(fields[OFFSET])), delays_ms=(float(delays.min()), float(delays.max()))
+    )
 
 
 def _find(fields: Fields, inline_byte: int | None, crossline_byte: int | None, as_line: bool) -> Geometry:
-    """The geometry but for its offsets."""
+    """The geometry but for its offsets and delays."""
     pairs: list[tuple[int | None, int]] = [*PAIRS, (None, CDP)]
     if crossline_byte is not None:
         pairs = [(inline_byte, crossline_byte)]
@@ -157,28 +182,48 @@ def count_bins(*positions: np.ndarray) -> int:
 
 
 def _misfit(fields: Fields, i: np.ndarray, j: np.ndarray, used: np.ndarray) -> float | None:
-    """Distance of the coordinates from the best regular grid over positions, in bins; None without coordinates.
+    """Distance of the coordinates from the best regular grid over positions, in bins.
 
-    used: bool (traces,), the traces that count.
+    A few wrong coordinates must not spoil it: the farthest traces are left out, and those at 0,0.
+
+    Args:
+        fields: with the coordinates.
+        i, j: positions, int64 (traces,).
+        used: bool (traces,), the traces that count.
+
+    Returns:
+        None without coordinates, or where those that count are constant or on one line.
     """
     found, x, y = coordinates(fields)
     if found is None:
         return None
-    some = np.flatnonzero(used)[:: -(-len(i) // _FIT_TRACES)]
+    some = np.flatnonzero(used & ((x != 0) | (y != 0)))[:: -(-len(i) // _FIT_TRACES)]
     design = np.column_stack([np.ones(len(some)), i[some], j[some]]).astype(np.float64)
     target = np.column_stack([x[some], y[some]])
-    fit = np.linalg.lstsq(design, target, rcond=None)[0]
-    residual = float(np.sqrt(((target - design @ fit) ** 2).sum(1).mean()))
+    fit, _, rank, _ = np.linalg.lstsq(design, target, rcond=None)
+    if rank < 3 or not np.ptp(target, axis=0).any():
+        return None
+    near = _nearest(target - design @ fit)
+    fit = np.linalg.lstsq(design[near], target[near], rcond=None)[0]
+    distances = target - design @ fit
+    residual = float(np.sqrt((distances[_nearest(distances)] ** 2).sum(1).mean()))
     spacing = float(np.hypot(fit[1:, 0], fit[1:, 1]).min())
     return residual / spacing if spacing > 0 else float("inf")
+
+
+def _nearest(distances: np.ndarray) -> np.ndarray:
+    """Which traces are not among the farthest, int64; distances: float64 (traces, 2)."""
+    return np.argsort((distances**2).sum(1))[: len(distances) - len(distances) // _LEFT_OUT]
 
 
 def _stacked(fields: Fields, candidates: tuple[Candidate, ...], named: bool) -> Geometry | None:
     """A volume or a line whose bins hold one trace each; named: the user named the bytes."""
     volumes = [c for c in candidates if c.kind == "volume" and (named or not _by_record(fields, c))]
-    if volumes:  # the earliest of the best: misfits below half a bin and shares of the grid are compared in percent
-        best = max(volumes, key=lambda c: (c.misfit is not None and c.misfit < 0.5, round(c.filled, 2)))
-        return Geometry("volume", f"bytes {best.bytes} give each trace its own bin", candidates, best)
+    if volumes:
+        fitting = [c for c in volumes if c.fits] or volumes
+        best = _first_believed(fitting)
+        others = _elsewhere(fields, best, fitting)
+        return Geometry("volume", f"bytes {best.bytes} give each trace its own bin", candidates, best, others)
     if any(c.kind == "volume" for c in candidates):
         reason = "offsets vary between the traces of a record; if they are stacked, name the bytes of the line numbers"
         return Geometry("prestack", reason, candidates, None)
@@ -189,9 +234,29 @@ def _stacked(fields: Fields, candidates: tuple[Candidate, ...], named: bool) -> 
     return None
 
 
+def _first_believed(volumes: list[Candidate]) -> Candidate:
+    """The earliest one, unless it leaves nearly all of its grid empty and another one does not.
+
+    The fullest is no better: traces that are counted anew on each inline fill their grid, the true numbers of an
+    irregular survey do not.
+    """
+    fullest = max(c.filled for c in volumes)
+    return next(c for c in volumes if c.filled >= EMPTY * fullest)
+
+
+def _elsewhere(fields: Fields, best: Candidate, volumes: list[Candidate]) -> tuple[Candidate, ...]:
+    """Those of the volumes that place traces elsewhere than the best one; each arrangement once."""
+    kept = [best]
+    for c in volumes:
+        places = c.positions(fields)
+        if not any(np.array_equal(places, other.positions(fields)) for other in kept):
+            kept.append(c)
+    return tuple(kept[1:])
+
+
 def _by_record(fields: Fields, candidate: Candidate) -> bool:
     """Whether the inline byte numbers field records of traces with different offsets: shots, not inlines."""
-    return candidate.inline_byte in (5, RECORD, 17) and bool(np.ptp(fields[OFFSET]))
+    return candidate.inline_byte in SHOTS and bool(np.ptp(fields[OFFSET]))
 
 
 def _prestack(fields: Fields, candidates: tuple[Candidate, ...]) -> Geometry | None:

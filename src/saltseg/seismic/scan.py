@@ -100,7 +100,6 @@ def scan(
     geometry = index.find_geometry(fields, inline_byte, crossline_byte, as_line)
     amplitudes = sample_amplitudes(layout)
     coordinate_bytes, x, y = traces.coordinates(fields)
-    delays = traces.delays_ms(fields)
     pixels = layout.traces * layout.samples * (2 if geometry.kind == "volume" else 1)
     samples_bytes = 4 * layout.traces * layout.samples
     return ScanReport(
@@ -110,12 +109,12 @@ def scan(
         coordinate_bytes=coordinate_bytes,
         coordinate_ranges=(float(x.min()), float(x.max()), float(y.min()), float(y.max())),
         coordinate_scalar=int(fields[traces.COORDINATE_SCALAR][0]),
-        delay_ms=(float(delays.min()), float(delays.max())),
+        delay_ms=geometry.delays_ms,
         amplitudes=amplitudes,
         pixels=pixels,
         memory_bytes=INDEX_BYTES * layout.traces + 3 * min(SLAB_BYTES, samples_bytes),
         seconds=None if pixels_per_second is None else pixels / pixels_per_second,
-        notes=tuple(_notes(layout, fields, geometry, delays, amplitudes)),
+        notes=tuple(_notes(layout, fields, geometry, amplitudes)),
         problems=tuple(problems(layout, geometry, amplitudes)),
     )
 
@@ -134,9 +133,7 @@ def _bins(fields: traces.Fields, chosen: Candidate) -> Bins:
     return Bins(grid.size, grid.size - used, spanned - used, len(j) - used)
 
 
-def _notes(
-    layout: Layout, fields: traces.Fields, geometry: Geometry, delays: np.ndarray, amplitudes: Amplitudes
-) -> Iterator[str]:
+def _notes(layout: Layout, fields: traces.Fields, geometry: Geometry, amplitudes: Amplitudes) -> Iterator[str]:
     yield from warnings(layout, geometry, amplitudes)
     if layout.interval_ms is None:
         yield "no sample interval; times are counted in samples"
@@ -145,8 +142,6 @@ def _notes(
         yield f"trace headers state {counts.min()} to {counts.max()} samples; {layout.samples} are read from each"
     if np.ptp(intervals):
         yield f"trace headers state intervals of {intervals.min()} to {intervals.max()} µs"
-    if np.ptp(delays):
-        yield f"traces begin at {delays.min():g} to {delays.max():g} ms; rows of a section are not aligned in time"
     if layout.sample_format.unsigned:
         yield "samples are unsigned; their median is taken as zero amplitude"
     largest = max(-amplitudes.minimum, amplitudes.maximum)
@@ -157,8 +152,42 @@ def _notes(
 def warnings(layout: Layout, geometry: Geometry, amplitudes: Amplitudes) -> Iterator[str]:
     """Why a prediction may be wrong, one sentence each: numbers that contradict each other or look wrong."""
     yield from layout.notes
-    chosen = geometry.chosen
-    for name, axis in (("inline", chosen.inline), ("crossline", chosen.crossline)) if chosen else ():
+    if geometry.chosen is not None:
+        yield from _about_bytes(geometry, geometry.chosen)
+        yield from _about_numbers(geometry.chosen)
+    if geometry.offsets_vary and geometry.kind in ("line", "volume"):
+        yield f"offsets (byte {traces.OFFSET}) vary, as in data that is not stacked"
+    first, last = geometry.delays_ms
+    if first < last:
+        yield f"traces begin at {first:g} to {last:g} ms; rows of a section are not aligned in time; shift them first"
+    if amplitudes.looks_like:
+        yield f"samples look like {amplitudes.looks_like}, the header states {layout.sample_format.name}"
+
+
+def _about_bytes(geometry: Geometry, chosen: Candidate) -> Iterator[str]:
+    """What speaks against the bytes of the line numbers."""
+    if geometry.others:
+        options = [f"--inline-byte {c.inline_byte} --crossline-byte {c.crossline_byte}" for c in geometry.others]
+        yield (
+            f"the line numbers at bytes {chosen.bytes} are used; others number a volume, too, and place traces "
+            f"elsewhere: {' or '.join(options)}"
+        )
+    if chosen.misfit is not None and not chosen.fits:
+        misfit = f"{chosen.misfit:.1f}" if chosen.misfit < 1000 else "over 1000"
+        yield (
+            f"the coordinates are {misfit} bins off a regular grid of the line numbers at bytes "
+            f"{chosen.bytes}; name other bytes, or write separate lines into files of their own"
+        )
+    if geometry.may_be_shots:
+        yield (
+            f"bytes {chosen.bytes} may number shots, neither offsets nor coordinates tell; if these are shots or "
+            "gathers, stack first, else name the bytes"
+        )
+
+
+def _about_numbers(chosen: Candidate) -> Iterator[str]:
+    """Line numbers that look wrong."""
+    for name, axis in (("inline", chosen.inline), ("crossline", chosen.crossline)):
         grid = f"{axis.first} to {axis.last} in steps of {axis.step}"
         if axis.astray:
             yield (
@@ -170,10 +199,6 @@ def warnings(layout: Layout, geometry: Geometry, amplitudes: Amplitudes) -> Iter
                 f"{name} numbers are irregular: {axis.regular:.1%} of the steps are multiples of the most frequent one"
                 f"; the grid is {grid}"
             )
-    if geometry.offsets_vary and geometry.kind in ("line", "volume"):
-        yield f"offsets (byte {traces.OFFSET}) vary, as in data that is not stacked"
-    if amplitudes.looks_like:
-        yield f"samples look like {amplitudes.looks_like}, the header states {layout.sample_format.name}"
 
 
 def problems(layout: Layout, geometry: Geometry, amplitudes: Amplitudes) -> Iterator[str]:

@@ -20,6 +20,7 @@ from saltseg.synthetic.random_fields import smooth_field, smooth_line
 WAVELENGTH = 14.0  # pixels, of the training tiles
 FIRST_INLINE, FIRST_CROSSLINE, CROSSLINE_STEP = 100, 500, 2
 INTERVAL_US = 4000
+MAX_SAMPLES = 65_535  # of a trace; headers count them in 2 bytes
 _MARGIN = 12  # pixels simulated beyond the edge of a section, so that filters leave no mark on it
 _AMPLITUDE = 1000.0  # of a strong reflector, as stored
 _DIP_LIMIT = 75.0  # degrees
@@ -32,7 +33,7 @@ class SurveySize:
     """Size and defects of a simulated survey.
 
     Attributes:
-        inlines, crosslines, samples: of the full grid; at least 32 each.
+        inlines, crosslines, samples: of the full grid; at least 32 each, and at most `MAX_SAMPLES` samples.
         irregular: whether the edge is ragged and a hole is left out, else every bin has a trace.
         dead_share: share of traces that are all 0, in [0, 1).
         noise: level of the noise relative to the reflections.
@@ -75,8 +76,12 @@ def simulate_survey(
         InputError: a file exists, or a number is out of range.
     """
     size = size or SurveySize()
-    if min(size.inlines, size.crosslines, size.samples) < 32 or not 0 <= size.dead_share < 1 or seed < 0:
-        raise InputError(f"survey: {size} with seed {seed}; use sides of at least 32, dead_share in [0, 1), seed >= 0")
+    sides = min(size.inlines, size.crosslines, size.samples) >= 32 and size.samples <= MAX_SAMPLES
+    if not sides or not 0 <= size.dead_share < 1 or seed < 0:
+        raise InputError(
+            f"survey: {size} with seed {seed}; use sides of at least 32, at most {MAX_SAMPLES:,} samples, "
+            "dead_share in [0, 1), seed >= 0"
+        )
     mask_target = target.with_name(f"{target.stem}_mask{target.suffix}")
     for path in (target, mask_target):
         if path.exists():

@@ -4,11 +4,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from tqdm import tqdm
 
 from saltseg.errors import InputError
 from saltseg.pipeline.survey_files import Outputs, Record
+from saltseg.pipeline.survey_score import require_same_traces
 from saltseg.postprocessing.parameters import Postprocessing, quantize
-from saltseg.seismic.headers import Layout, read_layout
+from saltseg.seismic.headers import Layout
 from saltseg.seismic.scaling import Scaling
 from saltseg.seismic.traces import read_sample, read_traces
 from saltseg.seismic.volume import ACROSS, Slab, Survey
@@ -27,7 +29,7 @@ class Slices:
         depth: whether samples are meters, not milliseconds.
 
     Raises:
-        InputError: a file is missing, or holds another survey.
+        InputError: a file is missing, or holds another survey or its traces in another order.
     """
 
     def __init__(self, survey: Survey, probability: Path, truth: Path | None = None, depth: bool = False) -> None:
@@ -44,14 +46,12 @@ class Slices:
             self._masks["truth"] = self._layout(truth)
 
     def _layout(self, path: Path) -> Layout:
-        """The layout of a file with the traces of the survey."""
-        layout, own = read_layout(path), self.survey.layout
-        if (layout.traces, layout.samples) != (own.traces, own.samples):
-            raise InputError(
-                f"{path} has {layout.traces:,} traces of {layout.samples:,} samples, {own.path} has {own.traces:,} of "
-                f"{own.samples:,}; give files of one survey"
-            )
-        return layout
+        """The layout of a file with the traces of the survey, in the same order."""
+        _, inline_byte, crossline_byte, as_line = self.survey.arguments
+        with tqdm(desc="reading headers", unit="trace", unit_scale=True, delay=2, leave=False) as bar:
+            other = Survey.open(path, inline_byte, crossline_byte, as_line, bar.update)
+        require_same_traces(other, self.survey)
+        return other.layout
 
     def directions(self) -> list[dict[str, Any]]:
         """What can be sliced: key and title of each direction, the numbers of its slices and their unit."""
