@@ -4,7 +4,7 @@ import csv
 import json
 import re
 import shlex
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
@@ -367,9 +367,13 @@ def test_the_first_score_and_the_findings_of_the_readme() -> None:
     duration = re.search(r"Two CPU cores train two of them at a time, a pair in (\d+) minutes", text)
     assert duration
     require(duration.group(1), minutes(PUBLISHED / "tgs-lite0_42", "2"), "duration")
-    outside = re.search(r"(\d+) % of the pixels are wrongly marked as salt; without skip connections (\d+) %", text)
+    near = re.search(r"Within 2 pixels of the boundary (\d+) % of the pixels are wrong instead of (\d+) %", text)
+    outside = re.search(r"(\d+) % instead of (\d+) % are wrongly marked 3 to 10 pixels outside of the salt", text)
+    assert near
     assert outside
-    require(" ".join(outside.groups()), [wrong_outside("base"), wrong_outside("no_skips")], "skip connections")
+    for budget, found, distances in (("cpu_full", near, (-2, -1, 1, 2)), ("cpu", outside, range(-10, -2))):
+        values = [share_wrong(budget, variant, distances) for variant in ("no_skips", "base")]
+        require(" ".join(found.groups()), values, f"skip connections, {budget}")
     for start, folder, one, other, kind, sign in FINDINGS:
         found = re.search(rf"\*\*{start}[^*]*\*\*:.*?([+-]0\.\d+)(?: \[([+-]0\.\d+), ([+-]0\.\d+)\])?", text)
         assert found, start
@@ -378,11 +382,11 @@ def test_the_first_score_and_the_findings_of_the_readme() -> None:
         require(" ".join(shown), values[: len(shown)], start)
 
 
-def wrong_outside(variant: str) -> float:
-    """Share of wrong pixels, %, at 3 to 10 pixels from the salt."""
-    record = records.read(PUBLISHED / "studies" / "case_study-tgs-cpu" / f"{variant}-0.json")
+def share_wrong(budget: str, variant: str, distances: Iterable[int]) -> float:
+    """Share of wrong pixels, %, at these distances from the boundary of salt; negative ones lie outside."""
+    record = records.read(PUBLISHED / "studies" / f"case_study-tgs-{budget}" / f"{variant}-0.json")
     pixels = {distance: np.array(pair) for distance, *pair in zip(*record.details["boundary"].values(), strict=True)}
-    count, errors = sum(pixels[-distance] for distance in range(3, 11))
+    count, errors = sum(pixels[distance] for distance in distances)
     return float(100 * errors / count)
 
 
@@ -390,6 +394,7 @@ FINDINGS = [
     ("ImageNet weights", "ablations-tgs-cpu", "random", "base", records.TUNED, -1),
     ("The symmetric Lovász loss", "ablations-tgs-cpu", "symmetric_throughout", "base", records.POSTPROCESSED, 1),
     ("Longer training helps", "", "tgs-lite0_42", "tgs-lite0_resized", records.TUNED, 1),
+    ("Skip connections", "case_study-tgs-cpu_full", "no_skips", "base", records.AT_HALF, 1),
     ("Unlabeled tiles help", "", "tgs-lite0_42_student", "tgs-lite0_42_again", records.AT_HALF, 1),
 ]
 
