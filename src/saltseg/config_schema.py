@@ -8,7 +8,7 @@ import dataclasses
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, ConfigDict, Discriminator, Field, Tag
+from pydantic import AfterValidator, BeforeValidator, ConfigDict, Discriminator, Field, Tag
 from pydantic.dataclasses import dataclass
 
 from saltseg.errors import InputError
@@ -36,14 +36,23 @@ def _as_text(value: Any) -> Any:
     return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
 
 
+def _not_huge(value: int) -> int:
+    """Refuse what libraries cannot count to."""
+    if value > HUGE:
+        raise ValueError(f"it must be at most {HUGE:,}")
+    return value
+
+
+HUGE = 10**10
 LIST = BeforeValidator(_as_tuple)
 # Nothing is bent: True is no number and "3" no integer; an integer passes as a float.
 Int = Annotated[int, Field(strict=True)]
 Float = Annotated[float, Field(strict=True)]
 Bool = Annotated[bool, Field(strict=True)]
 Text = Annotated[str, Field(strict=True)]
-Positive = Annotated[int, Field(strict=True, ge=1)]
-NonNegative = Annotated[int, Field(strict=True, ge=0)]
+Positive = Annotated[int, Field(strict=True, ge=1), AfterValidator(_not_huge)]
+TwoOrMore = Annotated[int, Field(strict=True, ge=2), AfterValidator(_not_huge)]
+NonNegative = Annotated[int, Field(strict=True, ge=0), AfterValidator(_not_huge)]
 Rate = Annotated[float, Field(strict=True, ge=0)]
 Share = Annotated[float, Field(strict=True, ge=0, lt=1)]
 
@@ -203,7 +212,7 @@ class TrainConfig:
     """Optimization; the defaults are the case study's."""
 
     epochs: Positive = option(50, "passes over the training images")
-    batch_size: Annotated[Int, Field(ge=2)] = option(32, "images a step (batch norm needs two)")
+    batch_size: TwoOrMore = option(32, "images a step (batch norm needs two)")
     loss: Text = option("bce", 'names of models/losses.py and weighted sums of them: "bce + 0.5*dice"')
     second_loss: Text = option("lovasz_elu", "the loss from second_loss_start_epoch on")
     second_loss_start_epoch: NonNegative = option(0, "counted from 1; 0: never")

@@ -244,6 +244,14 @@ def assert_exactly(problems: list[Problem], expected: Expected) -> None:
     assert all(problem.fix for problem in problems)
 
 
+@pytest.mark.parametrize("name", [".", "./", ".."])
+def test_the_folder_that_one_stands_in_is_checked(make_dataset, monkeypatch, capsys, name):
+    root = make_dataset()
+    monkeypatch.chdir(root / "train" if name == ".." else root)
+    assert app.call(["check", name]) == 0
+    assert f"{root}: no problems" in capsys.readouterr().out
+
+
 def test_a_valid_dataset_has_no_problems_and_these_counts(make_dataset):
     root = make_dataset(n_train=24, n_test=6)  # a constant tile and a full mask among them
     assert check_dataset(root) == []

@@ -94,8 +94,9 @@ def check(
     from saltseg.data import check, competition, statistics
 
     root = input_dir / dataset
-    if not root.is_dir() and Path(dataset).is_dir():
+    if dataset in (".", "..") or (not root.is_dir() and Path(dataset).is_dir()):
         root = Path(dataset)
+        root = root if root.name.strip(".") else root.resolve()  # "." has no name
     elif not root.is_dir():
         root = competition.dataset_root(input_dir, dataset)
     with progress_bar(desc="checking", unit="file", delay=2, leave=False) as progress:
