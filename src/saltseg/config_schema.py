@@ -310,7 +310,9 @@ class PredictConfig:
 class Runtime:
     """How this machine computes; not part of a run's identity, not saved."""
 
-    workers: Annotated[Int, Field(ge=-1)] = option(-1, "processes that load data; -1: none on a CPU, up to 8 for a GPU")
+    workers: Annotated[Int, Field(ge=-1, le=256)] = option(
+        -1, "processes that load data; -1: none on a CPU, up to 8 for a GPU"
+    )
     predict_batch_size: Positive = option(64, "images predicted at once")
     engine: Literal["torch", "onnxruntime", "openvino"] = option(
         "torch", "what computes predictions; onnxruntime and openvino: on the processor"

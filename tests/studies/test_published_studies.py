@@ -1,6 +1,7 @@
 """The published records: of their studies as they are today, and with the numbers that were published first."""
 
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -56,13 +57,15 @@ def test_tables_have_the_numbers_that_were_published_first(study: str) -> None:
 
 
 def test_the_case_study_has_the_tables_that_were_published_first() -> None:
+    """Those of the small budget, of which the page leaves out what the large one answers by now."""
     first = (HERE / "case_study_tables.txt").read_text().splitlines()
     page = (ROOT / "docs" / "explanation" / "case_study.md").read_text()
-    assert set(first) <= set(page.splitlines())
+    assert set(first[:3]) <= set(page.splitlines())  # of the dataset
     study = case_results.read(published("case_study"))
     pictures = re.findall(r"\(case_study/(\w+)\.png\)", page)
+    small = document.blocks(replace(study, larger=None), None, data.read_tiles(study), pictures)
+    assert set(first[3:]) <= {line for block in small.values() for line in block.splitlines()}
     found = document.blocks(study, None, data.read_tiles(study), pictures)
-    assert set(first[3:]) <= {line for block in found.values() for line in block.splitlines()}
     assert re.findall(r"<!-- records: (\w+) -->", page) == list(found)
     of_records = {
         name: block for name, block in found.items() if name not in ("about", "data")
