@@ -36,7 +36,9 @@ RuntimeChanges = Annotated[
     typer.Option("--set", metavar="runtime.KEY=VALUE", help="how this machine computes; may be repeated"),
 ]
 Folds = Annotated[str, typer.Option(metavar="0,1", help="all, or numbers")]
-Parallel = Annotated[int, typer.Option(min=1, metavar="N", help="how many at a time, each a process of this machine")]
+Parallel = Annotated[
+    int, typer.Option(min=1, max=256, metavar="N", help="how many at a time, each a process of this machine")
+]
 Cluster = Annotated[
     str,
     typer.Option(metavar="ADDRESS", help="Dask scheduler whose workers do it: tcp://host:8786", show_default=False),

@@ -23,10 +23,14 @@ def prepare(
         str | None, Option(help="under input/ (default: synthetic, tgs, or the folder's own name)", show_default=False)
     ] = None,
     train: Annotated[
-        int | None, Option(min=1, metavar="N", help="synthetic: labeled tiles (default: 1000)", show_default=False)
+        int | None,
+        Option(min=1, max=1_000_000, metavar="N", help="synthetic: labeled tiles (default: 1000)", show_default=False),
     ] = None,
     test: Annotated[
-        int | None, Option(min=1, metavar="N", help="synthetic: tiles to predict (default: 500)", show_default=False)
+        int | None,
+        Option(
+            min=1, max=1_000_000, metavar="N", help="synthetic: tiles to predict (default: 500)", show_default=False
+        ),
     ] = None,
     seed: Annotated[
         int | None,
@@ -148,7 +152,7 @@ def realism(
     real: Annotated[
         str | None, Option(metavar="DATASET", help="folder under input/ with real training tiles", show_default=False)
     ] = None,
-    tiles: Annotated[int, Option(min=48, metavar="N", help="synthetic tiles to draw")] = 1000,
+    tiles: Annotated[int, Option(min=48, max=1_000_000, metavar="N", help="synthetic tiles to draw")] = 1000,
     seed: Annotated[int, Option(min=0, metavar="SEED", help="of the simulator")] = 0,
     input_dir: InputDir = INPUT,
     output_dir: OutputDir = OUTPUT,

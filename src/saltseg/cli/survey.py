@@ -216,8 +216,8 @@ def _dataset_name(survey: Path) -> str:
 @verb("simulate-survey")
 def simulate_survey(
     target: Annotated[Path, Argument(metavar="SURVEY", help="new SEG-Y file; the mask is NAME_mask beside it")],
-    inlines: Annotated[int, Option(min=32, metavar="N", help="lines")] = 120,
-    crosslines: Annotated[int, Option(min=32, metavar="N", help="traces of a line")] = 180,
+    inlines: Annotated[int, Option(min=32, max=10_000, metavar="N", help="lines")] = 120,
+    crosslines: Annotated[int, Option(min=32, max=10_000, metavar="N", help="traces of a line")] = 180,
     samples: Annotated[int, Option(min=32, max=65535, metavar="N", help="of a trace")] = 240,
     dead_share: Annotated[float, Option(metavar="SHARE", help="of the traces that are all 0")] = 0.0,
     seed: Annotated[int, Option(min=0, metavar="SEED", help="the same seed gives the same bytes")] = 0,
