@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from saltseg.training.pretraining import PretrainedDir
 
 Limit = Annotated[
-    int | None, Option(min=1, metavar="N", help="only the first N tiles by file name", show_default=False)
+    int | None, Option(min=1, max=10**9, metavar="N", help="only the first N tiles by file name", show_default=False)
 ]
 
 
