@@ -157,7 +157,7 @@ def test_without_standard_streams_no_file_gets_their_numbers(tmp_path: Path) -> 
         ("train unet --data tgs --parallel 0", "'--parallel': Input should be greater than or equal to 1 (see: salt"),
         ("train unet --data tgs --parallel 257", "'--parallel': Input should be less than or equal to 256 (see: salt"),
         ("prepare --source synthetic --train 9999999999", "'--train': Input should be less than or equal to 1000000"),
-        ("realism --tiles 9999999999", "'--tiles': Input should be less than or equal to 1000000 (see: saltseg realism"),
+        ("realism --tiles 9999999999", "'--tiles': Input should be less than or equal to 1000000 (see: saltseg"),
         ("simulate-survey a.sgy --inlines 99999", "'--inlines': Input should be less than or equal to 10000 (see: sal"),
         ("train unet --data tgs --devices two", "'--devices': Input should be a valid integer"),
         ("blend a b --name c --weights fited", "'fited' is not one of 'equal', 'fitted' (see: saltseg blend --help)"),
