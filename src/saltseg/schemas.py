@@ -291,6 +291,47 @@ def read(path: Path) -> Any:
     return check(path, value, schema, _WAYS_OUT.get(path.name, "delete it and run the step that writes it again"))
 
 
+# ---------------------------------------------------------------- details of a record of the case study
+
+
+def _counts(each: Any) -> Any:
+    return _keys(intersection=each, predicted=each, missed=each, invented=each)
+
+
+_THRESHOLDS = Annotated[list[Whole], Field(min_length=256, max_length=256)]
+_TOTALS = _keys(thresholds=_counts(_THRESHOLDS), n=Whole, images_with_salt=Whole, pixels=Whole, true_pixels=Whole)
+_SIDE = _keys(pixel_accuracy=Score, score_at_half=Score)
+_MEAN_OVER_ONE = _keys(alone=Score, together=Score, gain=Change, interval=ChangeInterval)
+_EPOCHS = Annotated[
+    list[_keys(epoch=float, train_loss=float, valid_loss=float, learning_rate=float)], Field(min_length=1)
+]
+CASE_DETAILS = _keys(  # see `saltseg.studies.case_study.measure.details`
+    folds=Annotated[list[Whole], Field(min_length=1)],
+    image_folds=Annotated[str, Field(pattern="^[0-9]+$")],
+    pixel_accuracy=Score,
+    totals=_TOTALS,
+    tuned=_counts(Whole),
+    boundary=_keys(distance=list[int], pixels=list[Whole], errors=list[Whole]),
+    curves=list[_EPOCHS],
+    train=_SIDE,
+    valid=_SIDE,
+    parameters=Whole,
+    operations=Whole,
+    ensemble=NotRequired[
+        _keys(
+            folds=list[Whole],
+            n=Whole,
+            trained=Whole,
+            score_at_half=_MEAN_OVER_ONE,
+            score_tuned_cv=_MEAN_OVER_ONE,
+            alone=_TOTALS,
+            together=_TOTALS,
+        )
+        | None
+    ],
+)
+
+
 def check(path: Path, value: Any, schema: Any, way_out: str) -> Any:
     """``value``, read from ``path``, if it is what ``schema`` (any type that pydantic knows) describes.
 

@@ -169,6 +169,17 @@ def test_padding_and_cropping_are_inverse_and_reflect() -> None:
     assert pad_to_multiple(padded, 16) is padded
 
 
+@pytest.mark.parametrize(("multiple", "shortest"), [(16, 6), (32, 12)])
+def test_each_side_may_be_as_short_as_its_own_reflection_allows(multiple: int, shortest: int) -> None:
+    for side in range(shortest, 2 * multiple):
+        for other in (shortest, multiple + 1):
+            for height, width in ((side, other), (other, side)):
+                padded = pad_to_multiple(torch.zeros(1, 1, height, width), multiple)
+                assert (padded.shape[-2] % multiple, padded.shape[-1] % multiple) == (0, 0)
+    with pytest.raises(InputError, match=f"too small to reflect to {multiple}"):
+        pad_to_multiple(torch.zeros(1, 1, shortest - 1, 4 * multiple), multiple)
+
+
 def test_an_image_too_small_to_reflect_is_refused() -> None:
     with pytest.raises(InputError, match="image of 5x5 pixels is too small to reflect to 16"):
         UNet(1).eval()(torch.rand(1, 1, 5, 5))

@@ -79,7 +79,7 @@ def details(**changed: Any) -> dict[str, Any]:
         "curves": [[{"epoch": 2.0, **row}, {"epoch": 4.0, **row}]] * 2,
         "train": {"pixel_accuracy": 0.95, "score_at_half": 0.7},
         "valid": {"pixel_accuracy": 0.9, "score_at_half": 0.6},
-        "parameters": 1000, "operations": 2_000_000, "milliseconds": 1.5, "ensemble": None,
+        "parameters": 1000, "operations": 2_000_000, "ensemble": None,
     }  # fmt: skip
     return made | changed
 

@@ -68,7 +68,7 @@ def test_two_records_make_blocks_that_say_what_is_missing(tmp_path, undrawn) -> 
     assert left_out & set(pictures) == set()
     for names in ("`plateau`", "`strided_conv`, `average_pool`", "`add`, `max`, `min`"):
         assert f"*Not measured yet: {names}.*" in text
-    assert "at 0.5 worse by 0.200 [−0.200, −0.200]" in text
+    assert "| `no_skips` | `base` | worse by 0.200 [−0.200, −0.200] |" in text
     assert "| `add` |" not in text
     assert "the data of these records was not in `input/fake`" in text
     assert "| commits | 0123456789ab, not recorded |" in text
@@ -89,7 +89,7 @@ def test_a_larger_budget_answers_for_what_it_compares_and_the_smaller_one_for_th
     assert text["pooling"].count("| `base` | 0.2500 | 90.0 % | 0.800 |") == 1
     assert "Not measured" not in text["pooling"] + text["about"]
     # Skips: one of them, the other three with a base of their own; the figures need all, so they are of the smaller.
-    assert [text["skips"].count(row) for row in ("0.800 |", "0.500 |  | 0.500 |")] == [2, 1]
+    assert [text["skips"].count(row) for row in ("0.800 |", "| 0.500 | 0.500 | 0.500 |")] == [2, 4]
     assert text["skips"].index("| `add` |") < text["skips"].index("| `no_skips` |")
     assert (own in text["boundary"], full in text["boundary"]) == (True, False)
     # The larger `fcn_same_parameters` has no `narrow` to be compared with: the smaller budget answers.
@@ -121,11 +121,16 @@ def test_what_a_variant_is_compared_with_stands_beside_it(tmp_path) -> None:
 
 def test_a_larger_budget_that_compares_nothing_or_other_data_is_not_used(tmp_path) -> None:
     large = case_sweep(tmp_path, "cpu_full")
+    write(large, case_record(large, "max"))
+    assert case(tmp_path, "base", "add").larger is None  # not even a base
+    large.record_path("max", 0).unlink()
     write(large, case_record(large))
     assert case(tmp_path, "base", "add").larger is None
     write(large, case_record(large, "add"))
     study = case(tmp_path, "base", "add")
     assert [part.sweep.budget_name for part, _ in study.parts(variants.SKIPS)] == ["cpu_full"]
+    odd = case(tmp_path, "base", "add", {"variant": "min", "seed": 7})
+    assert "| `min` | `base` | not compared: no training" in document.compared(odd, variants.SKIPS)
     write(large, case_record(large, dataset_hash="ef" * 32), case_record(large, "add", dataset_hash="ef" * 32))
     with pytest.raises(InputError, match="cpu and cpu_full differ in dataset_hash; remove those of one and rerun"):
         case(tmp_path, "base", "add")
@@ -176,7 +181,7 @@ def test_no_result_is_typed_into_the_page_but_facts_about_the_networks() -> None
     definitions = {"0.50", "0.55", "0.95", "0.5", "0.7", "0.05", "0.1", "0.2", "0.001", "0.00001", "1.59"}
     definitions |= {"5.1", "5.2", "5.3", "5.4"}
     assert set(re.findall(r"\d+\.\d+", PROSE)) <= definitions
-    assert not re.search(r"\d\s*%", PROSE.replace("[95 %]", ""))
+    assert not re.search(r"\d\s*%", PROSE.replace("95 % bootstrap interval", ""))
     assert set(re.findall(r"\d+(?:,\d{3})+", PROSE)) == {"2,161,361", "268,435,456"}
 
 
@@ -221,8 +226,20 @@ def test_a_row_of_the_table(tmp_path) -> None:
     )
     rows = document.table(study, ["base", "add", "fcn_same_parameters"]).splitlines()
     assert len(rows) == 4  # header, rule, base, one variant: nothing of what was not measured
-    assert rows[2] == "| `base` | 0.2500 | 90.0 % | 0.700 |  | 0.500 |  | 1,000 | 0.002 | 1.50 | 6.0 | 1,234 |"
-    assert rows[3].startswith("| `fcn_same_parameters` (against `narrow`) | 0.2500 | 90.0 % | 0.600 | +0.200 [+0.200,")
+    assert rows[2] == "| `base` | 0.2500 | 90.0 % | 0.700 | 0.500 | 0.500 | 1,000 | 0.002 | 6.0 | 1,234 |"
+    assert rows[3].startswith("| `fcn_same_parameters` | 0.2500 | 90.0 % | 0.600 | 0.500 | 0.500 | 1,000 |")
+
+
+def test_networks_of_the_narrow_one_s_parameters_are_compared_with_base_and_with_its_other_seeds_too(tmp_path) -> None:
+    rival, silent = {"variant": "fcn_same_parameters", "tuned": "7"}, {"variant": "narrow", "half": "a0a0aa0a00"}
+    alone = document.blocks(case(tmp_path, "base", silent, rival), None, [], [])["necessary"]
+    assert "image by image:\n\n- `fcn_same_parameters` better by 0.200 [+0.200, +0.200]" in alone
+    assert "Its other seeds" not in alone
+    others = ({"variant": "narrow", "seed": seed, "tuned": "6"} for seed in (1, 2))
+    study = case(tmp_path / "others", "base", silent, rival, *others)
+    text = document.blocks(study, None, [], [])["necessary"]
+    line = "- `fcn_same_parameters` better by 0.100 [+0.100, +0.100]"
+    assert f"Its other seeds score 0.600 and 0.600 tuned. Against their mean, image by image:\n\n{line}\n" in text
 
 
 def test_errors_before_and_after_each_change(tmp_path) -> None:

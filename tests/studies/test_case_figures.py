@@ -23,8 +23,8 @@ def test_where_patience_would_have_ended_a_training(record) -> None:
     losses = {2: 0.5, 4: 0.4, 6: 0.45, 8: 0.41, 10: 0.39, 12: 0.6}
     rows = [{"epoch": float(epoch), "valid_loss": loss} for epoch, loss in losses.items()]
     made = record(folds=[3], curves=[rows])
-    assert stops(made, patience=4) == [(3, 10, 0.39, 0.6, 8)]
-    assert stops(made, patience=6) == [(3, 10, 0.39, 0.6, 12)]
+    assert stops(made, patience=4) == [(3, 10, 0.39, 0.6, 8, 4, 0.4)]
+    assert stops(made, patience=6) == [(3, 10, 0.39, 0.6, 12, 10, 0.39)]
 
 
 def test_where_a_plateau_lowered_the_rate_and_what_was_kept(record) -> None:

@@ -1,7 +1,7 @@
 """Records of the case study weighed against the noise between trainings, and what they say in words."""
 
 import pytest
-from study_records import case, case_record, case_sweep, record, write
+from study_records import case, case_record, case_sweep, details, record, write
 
 from saltseg.errors import InputError
 from saltseg.metrics.bootstrap import MeanInterval
@@ -24,11 +24,15 @@ def test_gains_are_over_base_or_the_narrow_network(tmp_path) -> None:
     assert gains["no_skips"] == (pytest.approx((-0.2,) * 3), pytest.approx((0.1,) * 3))
     assert gains["narrow"] == (pytest.approx((-0.3,) * 3), pytest.approx((-0.5,) * 3))
     assert gains["fcn_same_parameters"] == (pytest.approx((0.2,) * 3), pytest.approx((-0.1,) * 3))
-    assert document.answers(study, ["base", "no_skips", "add", "fcn_same_parameters"]).splitlines() == [
-        "- `no_skips` against `base`: tuned better by 0.100 [+0.100, +0.100] (by fold +0.100, +0.100); at 0.5 worse by "
-        "0.200 [−0.200, −0.200]",
-        "- `fcn_same_parameters` against `narrow`: tuned worse by 0.100 [−0.100, −0.100] (by fold −0.100, −0.100); at "
-        "0.5 better by 0.200 [+0.200, +0.200]",
+    up, down = "better by 0.{0}00 [+0.{0}00, +0.{0}00]".format, "worse by 0.{0}00 [−0.{0}00, −0.{0}00]".format
+    shown = ["base", "no_skips", "add", "fcn_same_parameters"]
+    assert document.answers(study, shown).splitlines() == [
+        f"- `no_skips` against `base`: {up(1)}",
+        f"- `fcn_same_parameters` against `narrow`: {down(1)}",
+    ]
+    assert document.verdicts(study, shown).splitlines()[2:] == [  # post-processed scores are as tuned
+        f"| `no_skips` | `base` | {down(2)} | {up(1)} | +0.100, +0.100 | {up(1)} |",
+        f"| `fcn_same_parameters` | `narrow` | {up(2)} | {down(1)} | −0.100, −0.100 | {down(1)} |",
     ]
     assert study.gain_of_tuning() == pytest.approx((0.2,) * 3)
 
@@ -41,8 +45,19 @@ def test_gains_are_means_over_shared_seeds_and_their_noise_is_that_between_seeds
     assert "not compared" in document.answers(study, ["max"])
     # gains 0.2 and -0.1: variance 0.045; the mean of two has its root over √2
     assert study.sigma("add") == pytest.approx((0.045 / 2) ** 0.5)
-    brief = document.answers(study, ["add"], brief=True)
-    assert brief.endswith("higher by 0.050 [+0.050, +0.050], within the noise between trainings")
+    answer = document.answers(study, ["add"])
+    assert answer.endswith("higher by 0.050 [+0.050, +0.050], within the noise between trainings")
+
+
+def test_the_noise_is_known_for_each_score_and_a_second_seed_of_base_alone_takes_none_away(tmp_path) -> None:
+    study = case(tmp_path, "base", {"seed": 1, "tuned": "9"}, {"variant": "add", "tuned": "5555599999"})
+    # folds of add gain 0 and 0.4: variance 0.08, of their mean 0.04
+    assert study.gain_noise(TUNED) == study.sigma("add") == pytest.approx(0.2)
+    halves = (("base", 0, "2"), ("base", 1, "8"), ("add", 0, "4"), ("add", 1, "7"))
+    several = case(tmp_path / "half", *({"variant": name, "seed": seed, "half": half} for name, seed, half in halves))
+    assert several.sigma("add", AT_HALF) == pytest.approx((0.045 / 2) ** 0.5)
+    assert several.sigma("add", TUNED) == 0
+    assert "within the noise between trainings | no detectable" in document.verdicts(several, ["add"])
 
 
 def test_means_over_seeds(tmp_path) -> None:
@@ -50,8 +65,8 @@ def test_means_over_seeds(tmp_path) -> None:
         "train": {"pixel_accuracy": 0.97, "score_at_half": 0.8},
         "valid": {"pixel_accuracy": 1, "score_at_half": 0.5},
     }
-    study = case(tmp_path, "base", {"seed": 1, "changed": sides | {"milliseconds": 2.5}})
-    assert study.mean("base", "milliseconds") == pytest.approx(2.0)
+    study = case(tmp_path, "base", {"seed": 1, "changed": sides | {"pixel_accuracy": 0.8}})
+    assert study.mean("base", "pixel_accuracy") == pytest.approx(0.85)
     assert study.mean("base", "train", "pixel_accuracy") == pytest.approx(0.96)
     assert study.gap("base") == pytest.approx(0.75 - 0.55)
     assert study.gap("base", "pixel_accuracy") == pytest.approx(0.96 - 0.95)
@@ -65,8 +80,11 @@ def test_the_noise_of_training_is_what_folds_disagree_by_beyond_what_images_expl
     # flip_tta has the networks of base, and the epochs of plateau are selected: neither says anything of training
     assert study.training_noise(TUNED) == study.sigma("add") == pytest.approx((0.01 / 2) ** 0.5)
     assert study.sigma("flip_tta") is None
-    assert "(by fold +0.100, +0.300)" in document.answers(study, ["add"])
-    assert document.answers(study, ["max"], brief=True).endswith("within the noise between trainings")
+    other = {"curves": [[{**row, "train_loss": 0.3} for row in fold] for fold in details()["curves"]]}
+    again = case(tmp_path / "other", "base", {"variant": "flip_tta", "tuned": "9999911111", "changed": other})
+    assert again.sigma("flip_tta") == again.training_noise(TUNED) > 0  # trained by another processor or code
+    assert "| +0.100, +0.300 |" in document.verdicts(study, ["add"])
+    assert document.answers(study, ["max"]).endswith("within the noise between trainings")
     spread = case(tmp_path / "spread", "base", {"variant": "add", "tuned": "5555a5555a"})
     assert spread.training_noise(TUNED) == 0  # images explain more than the folds disagree by
 
@@ -83,11 +101,16 @@ def test_a_training_that_marks_nothing_makes_comparisons_void_and_other_seeds_ar
         {"variant": "fcn_same_parameters", "tuned": "7"},
     )
     assert (study.silent("narrow"), study.silent("fcn_same_parameters"), study.silent("base")) == ([1], [], [])
-    assert study.gain_over_other_seeds("fcn_same_parameters") == pytest.approx((0.2,) * 3)
+    assert [record.seed for record in study.speaking("narrow")] == [1, 2]
+    gain, sigma = study.gain_over("fcn_same_parameters", study.speaking("narrow"))
+    assert gain == pytest.approx((0.2,) * 3)
+    assert sigma == pytest.approx(0.1)  # 0.4 and 0.6: deviation 0.1414, of their mean 0.1
     assert study.training_noise(TUNED) is None  # nothing else is left to judge it by
-    assert "void, since at 0.5 nothing at all is marked by `narrow` in fold 1" in document.answers(
-        study, ["fcn_same_parameters"]
-    )
+    where = "at 0.5 nothing at all is marked by `narrow` in fold 1"
+    assert f"void, since {where}" in document.answers(study, ["fcn_same_parameters"])
+    table = document.verdicts(study, ["fcn_same_parameters"])
+    assert ("| `fcn_same_parameters` (void) |" in table, table.endswith(f"*Void: {where}.*")) == (True, True)
+    assert case(tmp_path / "wrong", {"half": "5555500000"}).silent("base") == []  # all wrong, but something is marked
     assert study.noise is None  # seeds of narrow alone say nothing about base
 
 
@@ -119,8 +142,13 @@ def test_records_that_do_not_serve_are_refused(tmp_path) -> None:
     of = case_sweep(tmp_path)
     for made, message in (
         (case_record(of, "add"), r"no record of base in .*; train it with: .* --data fake --budget cpu --only base$"),
-        (record(of), r"base-0.json has no 'folds'; remove it and rerun: saltseg study case_study --data fake"),
+        (record(of), r"base-0.json: no folds in it; remove it and rerun: saltseg study case_study --data fake"),
+        (case_record(of, changed={"totals": {}}), r"base-0.json: \S+ .*thresholds.*; remove it and rerun"),
+        (case_record(of, changed={"curves": []}), "base-0.json: its scores, folds and counts do not belong together"),
+        (case_record(of, changed={"image_folds": "00"}), "base-0.json: its scores, folds and counts do not belong"),
+        (case_record(of, changed={"train": {"pixel_accuracy": 2}}), r"base-0.json: train\.\S+ "),
     ):
         write(of, made)
-        with pytest.raises(InputError, match=message):
+        with pytest.raises(InputError, match=message) as refused:
             results.read(of)
+        assert "\n" not in str(refused.value)

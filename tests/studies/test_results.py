@@ -125,7 +125,7 @@ def test_what_does_not_compare_is_refused_in_one_line(tmp_path) -> None:
     refused("base and focal in .* differ in folds_hash", replace(focal, folds_hash="other"))
     refused("differ in device", replace(focal, device="gpu"))
     refused(r"differ in precision \(32, bf16\)", replace(focal, precision="bf16"))
-    refused("differ in n ", replace(focal, n=1, passed={"score_tuned_cv": "5"}))
+    refused("differ in n ", replace(focal, n=1, passed=dict.fromkeys(focal.passed, "5")))
     settings = focal.settings | {"train.learning_rate": 0.5}
     refused(
         r"other settings than the study has now \(train.learning_rate: 0.5 → 0.0005\)",

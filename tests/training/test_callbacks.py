@@ -21,6 +21,7 @@ from saltseg.models import checkpoints, losses, zoo
 from saltseg.models.losses import binary_cross_entropy
 from saltseg.runs import FoldDir
 from saltseg.training import fold as fold_module
+from saltseg.training import trainer
 from saltseg.training.callbacks import EpochLog
 
 FIXED = ["train.checkpoint=last", "train.schedule=constant"]
@@ -201,7 +202,8 @@ def test_looking_at_the_validation_images_less_often_changes_nothing_else(tmp_pa
         assert all(two[name] == "nan" for name in unseen)
 
 
-@pytest.mark.parametrize("late", [3, 4])  # the last: trained to the end, and still not finished
+# At the first look at the validation images, later, and at the end: trained to it, and still not finished.
+@pytest.mark.parametrize("late", [1, 3, 4])
 @pytest.mark.parametrize("keep", ["last", "snapshots"])
 def test_a_loss_that_stops_being_finite_is_no_finished_training(
     tmp_path: Path, keep: str, late: int, monkeypatch: pytest.MonkeyPatch
@@ -210,15 +212,15 @@ def test_a_loss_that_stops_being_finite_is_no_finished_training(
     monkeypatch.setitem(losses.LOSSES, "dice", lambda logits, masks: logits.sum() * math.nan)
     broken = [
         "train.epochs=4",
-        f"train.second_loss_start_epoch={late}",
-        "train.second_loss=dice",
+        *(["train.loss=dice"] if late == 1 else [f"train.second_loss_start_epoch={late}", "train.second_loss=dice"]),
         f"train.checkpoint={keep}",
     ]
     cosine = ["train.schedule=cosine", "train.schedule.num_cycles=2"]
-    for _ in range(2):  # starting again does not make it better
+    for _ in range(2):
         with pytest.raises(InputError, match=r"^tiny: the validation loss is not finite; lower train.learning_rate"):
             train(tmp_path / "fold_0", *broken, *cosine)
         assert not FoldDir(tmp_path / "fold_0").finished()
+        monkeypatch.setattr(trainer, "make_trainer", None)  # starting again trains no more
 
 
 def test_the_last_epoch_must_be_looked_at() -> None:

@@ -57,8 +57,8 @@ def study(
       label_efficiency  what initial weights gain with 100, 300, 1,000 and all labels
       case_study        the questions of the case study about its U-Net
 
-    Budgets: cpu takes hours on two cores; cpu_full (case_study) has the case study's own size and takes 15 hours; gpu
-    is full length, gpu_offline the same without a model hub; tiny is for tests.
+    Budgets: cpu takes hours on two cores; cpu_full (case_study) has the case study's own size and takes a day; gpu is
+    full length, gpu_offline the same without a model hub; tiny is for tests.
 
     Each finished training leaves a record with the score of every image in output/published/studies/. Table and chart
     are made from the records. What has a record is not trained again, here or on another machine; an interrupted

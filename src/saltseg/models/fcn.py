@@ -1,7 +1,7 @@
 """A fully convolutional network without down-sampling: convolutions at the full size of the image, one after another.
 
-It answers the case study's question 5.3, whether an encoder and a decoder are needed at all. With dilations its
-receptive field is as large as a U-Net's (Yu and Koltun 2016, arXiv 1511.07122).
+It answers the case study's question 5.3, whether an encoder and a decoder are needed at all. Dilations widen its
+receptive field at the same cost (Yu and Koltun 2016, arXiv 1511.07122).
 """
 
 from collections.abc import Sequence

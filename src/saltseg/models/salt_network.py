@@ -84,7 +84,7 @@ class SaltNetwork(nn.Module):
             self.presence = nn.Linear(_part(network, "encoder", config).out_channels[-1], 1)
 
     def forward(self, image: Tensor) -> Tensor:
-        """Float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), any height and width."""
+        """Float (N, C, H, W) in [0, 1] → logits (N, 1, H, W), for any H and W of at least 12 pixels."""
         return self.outputs(image).logits
 
     def outputs(self, image: Tensor) -> Outputs:

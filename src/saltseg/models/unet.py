@@ -124,12 +124,16 @@ class UNet(nn.Module):
 
 
 def pad_to_multiple(image: Tensor, multiple: int) -> Tensor:
-    """Reflect-pad (N, C, H, W) so that height and width are multiples; the larger half below and to the right."""
+    """Reflect-pad (N, C, H, W) so that height and width are multiples; the larger half below and to the right.
+
+    Raises:
+        InputError: a side is too short: of fewer than 6 pixels for 16, of fewer than 12 for 32.
+    """
     vertical, horizontal = (-size % multiple for size in image.shape[-2:])
     if not vertical and not horizontal:
         return image
     top, left = vertical // 2, horizontal // 2
-    if max(vertical - top, horizontal - left) >= min(image.shape[-2:]):
+    if vertical - top >= image.shape[-2] or horizontal - left >= image.shape[-1]:
         raise InputError(
             f"image of {image.shape[-2]}x{image.shape[-1]} pixels is too small to reflect to {multiple}; enlarge it"
         )

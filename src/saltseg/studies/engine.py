@@ -119,6 +119,7 @@ def _run_is_here(sweep: Sweep, training: Training) -> bool:
 
 def _check_before(sweep: Sweep, pending: Sequence[Training]) -> None:
     """Refuse what would fail after hours."""
+    recorded = [record for own in results.read(sweep).values() for record in own]
     for training in pending:
         for need in _lacking(sweep, training):
             path = sweep.record_path(need, training[1])
@@ -136,7 +137,7 @@ def _check_before(sweep: Sweep, pending: Sequence[Training]) -> None:
     if sweep.images is None:
         raise InputError(f"the study {sweep.study.name} learns from images without labels; give --images FOLDER")
     given = _unlabeled_hash(sweep.images, sweep.budget.unlabeled)
-    for record in (record for own in results.read(sweep).values() for record in own):
+    for record in recorded:
         if sweep.study.variants[record.variant].unlabeled and record.unlabeled_hash not in (None, given):
             raise InputError(
                 f"{record.variant} was trained with other images without labels than those of {sweep.images}; give the "

@@ -95,6 +95,8 @@ def read(path: Path) -> Record:
     """Read a record; raises InputError for a damaged one."""
     record = schemas.check(path, io.read_json(path), Record, "remove it and rerun the study")
     lengths = {len(digits) for digits in record.passed.values() if digits is not None}
+    if lacking := [kind for kind in KINDS if kind not in record.passed or kind not in record.scores]:
+        raise InputError(f"{path} has no {lacking[0]}; remove it and rerun the study")
     if lengths != {record.n}:
         raise InputError(f"{path} holds scores of {sorted(lengths)} images, not {record.n}; remove it and rerun")
     return record

@@ -89,15 +89,17 @@ def seed_noise(of_variant: Mapping[str, Sequence[Record]], reference: str = "") 
     if reference and len(of_variant.get(reference, ())) < 2:
         return None
     main = main_kind([record for own in of_variant.values() for record in own])
-    return _pooled([[record.scores[main] or 0.0 for record in own] for own in of_variant.values()])
+    return pooled([[record.scores[main] or 0.0 for record in own] for own in of_variant.values()])
 
 
 def gain_noise(results: Sequence[VariantResult]) -> float | None:
     """Standard deviation (n - 1) of a gain from seed to seed, pooled over the variants that have several."""
-    return _pooled([result.per_seed for result in results if result.reference and result.per_seed])
+    return pooled([result.per_seed for result in results if result.reference and result.per_seed])
 
 
-def _pooled(groups: Sequence[Sequence[float]]) -> float | None:
+def pooled(groups: Sequence[Sequence[float]]) -> float | None:
+    """Standard deviation (n - 1) within groups, pooled over those of several values; None without such a group."""
+    groups = [values for values in groups if len(values)]
     freedom = sum(len(values) - 1 for values in groups)
     spread = sum(((np.array(values) - np.mean(values)) ** 2).sum() for values in groups)
     return float(np.sqrt(spread / freedom)) if freedom else None

@@ -80,7 +80,7 @@ def fit(
     if begun.get("pseudo_labels_hash", pseudo_labels_hash) != pseudo_labels_hash:
         way_out = f"remove {directory.path.parent} and train again"  # all folds: one teacher for one score
         raise InputError(f"{title} was begun with other labels than its teacher gives now; {way_out}")
-    if state is not None and _trained(state, len(rows), train.epochs, patience):
+    if state is not None and _trained(state, rows, settings, patience):
         return _require_finite(rows, settings, title)
     module = make_module(state is None)
     if devices > 1:
@@ -217,11 +217,12 @@ def _way_out(directory: FoldDir) -> str:
     return f"delete {directory.path} and train again; {older}"
 
 
-def _trained(state: dict, epochs_done: int, epochs: int, patience: int) -> bool:
-    """Whether the checkpoint is of a finished training, which was killed before or during prediction."""
-    stopping = state["callbacks"]["EarlyStopping"]
-    diverged = stopping["stopped_epoch"] > 0  # or out of patience
-    return epochs_done >= epochs or stopping["wait_count"] >= patience or diverged
+def _trained(state: dict, rows: Sequence[Row], settings: Config, patience: int) -> bool:
+    """Whether the checkpoint is of a finished training, which was killed before or during prediction, or diverged."""
+    train = settings.train
+    validated = bool(rows) and len(rows) % train.val_every_n_epochs == 0
+    diverged = validated and not math.isfinite(rows[-1]["valid_loss"])
+    return len(rows) >= train.epochs or state["callbacks"]["EarlyStopping"]["wait_count"] >= patience or diverged
 
 
 def silence() -> None:

@@ -16,7 +16,7 @@ from saltseg.studies import charts
 from saltseg.studies.case_study import data, pixels, training
 from saltseg.studies.case_study.data import Dataset, PredictedTiles
 from saltseg.studies.case_study.pixels import ThresholdCurve
-from saltseg.studies.case_study.results import CaseStudy, interval, read, signed, verdict
+from saltseg.studies.case_study.results import CaseStudy, read, signed, verdict
 from saltseg.studies.case_study.variants import (
     BASE,
     GAP,
@@ -29,14 +29,15 @@ from saltseg.studies.case_study.variants import (
     SKIPS,
     VARIANTS,
 )
-from saltseg.studies.records import AT_HALF, TUNED, Record
+from saltseg.studies.records import KINDS, TUNED, Record
 from saltseg.studies.sweep import Sweep
 from saltseg.studies.tables import markdown_table
 
 COLUMNS = (
-    "variant", "log-loss", "pixel accuracy", "score at 0.5", "gain [95 %]", "score, tuned", "gain [95 %]",
-    "parameters", "GFLOP", "ms / image", "s / epoch", "MiB",
+    "variant", "log-loss", "pixel accuracy", "score at 0.5", "tuned", "with all steps",
+    "parameters", "GFLOP", "s / epoch", "MiB",
 )  # fmt: skip
+VERDICTS = ("variant", "against", "gain at 0.5", "tuned", "by fold", "with all steps")
 # before → after, but for the fourth: what precision another threshold alone has at the recall after
 CHANGES = (
     "what changes", "precision", "recall", "precision before at the recall after", "images with all salt missed",
@@ -152,15 +153,15 @@ def blocks(
         "totals": base.details["totals"], "ensemble": base.details.get("ensemble"),
         "variants": VARIANTS, "questions": QUESTIONS, "pooling": POOLING, "skips": SKIPS, "necessary": NECESSARY,
         "gap": GAP, "images": IMAGES, "improves": IMPROVES, "curves": curves, "curve": curves[BASE],
-        "half": pixels.THRESHOLD_HALF.threshold, "TUNED": TUNED, "AT_HALF": AT_HALF,
+        "half": pixels.THRESHOLD_HALF.threshold, "TUNED": TUNED, "KINDS": KINDS,
         "calibrations": {variant: pixels.calibration(curve) for variant, curve in curves.items()},
         "distances": boundaries(study),
         "skip_curves": {v: pixels.curve_of(study.best(SKIPS).records[v]) for v in study.best(SKIPS).measured(SKIPS)},
-        "pixels": pixels, "training": training,
+        "pixels": pixels, "training": training, "verdict_of": lambda found: verdict(*found),
         "picture": lambda name, text, variants=(): picture(study, name, text, variants) if name in pictures else "",
         "compared": lambda variants: compared(study, variants), "budget": budget,
         "before_and_after": lambda variants: before_and_after(study, variants),
-        "answers": lambda variants, brief=False: all_answers(study, variants, brief), "own_answers": answers,
+        "answers": lambda variants: all_answers(study, variants), "verdicts": verdicts,
         "missing": lambda variants: missing(study, variants),
     })  # fmt: skip
     texts = {name: "".join(block(context)).strip() for name, block in template.blocks.items()}
@@ -193,39 +194,36 @@ def budget(study: CaseStudy) -> str:
 
 
 def compared(study: CaseStudy, variants: Sequence[str]) -> str:
-    """The table and the verdicts of each budget that answers for some of ``variants``, and what is missing."""
+    """The tables of each budget that answers for some of ``variants``, and what is missing."""
     texts, parts = list[str](), study.parts(variants)
     for part, names in parts:
         if study.larger:
             texts.append(f"**{_capital(budget(part))}:**")
-        texts += [table(part, names), answers(part, names)]
+        texts += [table(part, names), verdicts(part, names)]
     return "\n\n".join(filter(None, (*texts, missing(study, variants))))
 
 
-def all_answers(study: CaseStudy, variants: Sequence[str], brief: bool = False) -> str:
+def all_answers(study: CaseStudy, variants: Sequence[str]) -> str:
     """`answers` of each budget that answers for some of ``variants``, which is named where there are two."""
     texts = []
     for part, names in study.parts(variants):
         note = f" (budget `{part.sweep.budget_name}`)" if study.larger else ""
-        texts += [f"{line}{note}" for line in answers(part, names, brief).splitlines()]
+        texts += [f"{line}{note}" for line in answers(part, names).splitlines()]
     return "\n".join(texts)
 
 
 def table(study: CaseStudy, variants: Sequence[str]) -> str:
-    """A row for each of ``variants`` that has a record; gains are over base or what the row says."""
+    """A row for each of ``variants`` that has a record."""
     rows = []
     for variant in study.measured(variants):
-        result, records = study.results[variant], study.records[variant]
+        records = study.records[variant]
         details = records[0].details
-        reference = study.reference(variant)
-        losses, accuracy = np.mean([r.log_loss for r in result.records]), study.mean(variant, "pixel_accuracy")
+        losses, accuracy = np.mean([r.log_loss for r in records]), study.mean(variant, "pixel_accuracy")
         rows.append((
-            f"`{variant}`" + (f" (against `{reference}`)" if reference not in ("", BASE) else ""),
-            f"{losses:.4f}", percent(accuracy),
-            f"{study.score(variant, AT_HALF):.3f}", interval(result.gains[AT_HALF]),
-            f"{study.score(variant):.3f}", interval(result.gains[TUNED]),
+            f"`{variant}`", f"{losses:.4f}", percent(accuracy),
+            *(f"{study.score(variant, kind):.3f}" for kind in KINDS),
             f"{details['parameters']:,}", f"{details['operations'] / 1e9:.3f}",
-            f"{study.mean(variant, 'milliseconds'):.2f}", f"{study.seconds_per_epoch(variant):.1f}",
+            f"{study.seconds_per_epoch(variant):.1f}",
             f"{max(record.peak_memory_mb or 0 for record in records):,}",
         ))  # fmt: skip
     return markdown_table(COLUMNS, rows)
@@ -261,23 +259,41 @@ def _changes(before: ThresholdCurve, after: Sequence[float]) -> tuple[str, ...]:
     return precision, recall, percent(before.precision_at(after[1])), missed, invented
 
 
-def answers(study: CaseStudy, variants: Sequence[str], brief: bool = False) -> str:
-    """A line of verdicts for each measured variant that is compared with another; brief: on the tuned score alone."""
+def answers(study: CaseStudy, variants: Sequence[str]) -> str:
+    """A line with the verdict on the tuned score of each measured variant that is compared with another."""
     lines = []
     for variant in study.measured(variants):
         if not (reference := study.reference(variant)):
             continue
-        gains = study.results[variant].gains
-        text = verdict(gains[TUNED], study.sigma(variant))
-        if gains[TUNED] is not None and not brief:
-            of_folds = ", ".join(signed(float(part.mean())) for part in study.fold_gains(variant))
-            half = verdict(gains[AT_HALF], study.sigma(variant, AT_HALF))
-            text = f"tuned {text} (by fold {of_folds}); at 0.5 {half}"
-        if silent := [name for name in (variant, reference) if study.silent(name)]:
-            where = ", ".join(f"`{name}` in fold {' and '.join(map(str, study.silent(name)))}" for name in silent)
+        text = verdict(study.results[variant].gains[TUNED], study.sigma(variant))
+        if where := _silent(study, (variant, reference)):
             text = f"void, since at 0.5 nothing at all is marked by {where} (by the numbers: {text})"
         lines.append(f"- `{variant}` against `{reference}`: {text}")
     return "\n".join(lines)
+
+
+def verdicts(study: CaseStudy, variants: Sequence[str]) -> str:
+    """A table with the verdict on every score of each measured variant that is compared with another."""
+    rows, void = [], dict[str, None]()
+    for variant in study.measured(variants):
+        if not (reference := study.reference(variant)):
+            continue
+        gains, where = study.results[variant].gains, _silent(study, (variant, reference))
+        if where:
+            void[where] = None
+        every = [verdict(gains[kind], study.sigma(variant, kind)) for kind in KINDS]
+        of_folds = ", ".join(signed(float(part.mean())) for part in study.fold_gains(variant))
+        rows.append((f"`{variant}`{' (void)' if where else ''}", f"`{reference}`", *every[:2], of_folds, every[2]))
+    if not rows:
+        return ""
+    notes = [f"*Void: at 0.5 nothing at all is marked by {where}.*" for where in void]
+    return "\n\n".join((markdown_table(VERDICTS, rows), *notes))
+
+
+def _silent(study: CaseStudy, variants: Sequence[str]) -> str:
+    """Which of the variants mark nothing at 0.5, and where; "" if all mark something."""
+    silent = [(name, study.silent(name)) for name in variants]
+    return ", ".join(f"`{name}` in fold {' and '.join(map(str, folds))}" for name, folds in silent if folds)
 
 
 def missing(study: CaseStudy, variants: Sequence[str]) -> str:

@@ -1,6 +1,5 @@
 """What a record of the case study holds beside scores: pixel errors, cost, curves, and predicted tiles beside it."""
 
-import time
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +15,6 @@ from saltseg.data import competition, folds
 from saltseg.inference import predict
 from saltseg.metrics import bootstrap, pixels
 from saltseg.models import checkpoints, precision, zoo
-from saltseg.models.salt_network import outputs
 from saltseg.pipeline.workspace import Workspace
 from saltseg.postprocessing import threshold_search
 from saltseg.postprocessing.areas import Areas, areas
@@ -27,7 +25,6 @@ from saltseg.studies.case_study.variants import BASE, SHOWN
 from saltseg.studies.records import AT_HALF, TUNED
 
 REACH = 20  # pixels from the boundary within which errors are counted one by one; the last bins hold the others
-TIMED = 16  # images of a batch whose prediction is timed
 
 
 def details(
@@ -43,7 +40,7 @@ def details(
         `totals`. ``tuned``: as its thresholds, one number each, with threshold and minimum area fitted on the other
         folds. ``boundary``: see `errors_by_distance`. ``curves``: rows of each fold's log. ``train``, ``valid``: means
         over folds at 0.5, on a sample of the training images and on the validation images. ``parameters``,
-        ``operations``, ``milliseconds``: see `cost`. ``ensemble``: see `ensemble`; of the base only.
+        ``operations``: see `cost`. ``ensemble``: see `ensemble`; of the base only.
     """
     finished, variant = run.finished_folds(), path.stem.rpartition("-")[0]
     numbers = [fold.number for fold in finished]
@@ -200,25 +197,11 @@ def errors_by_distance(predicted: np.ndarray, true: np.ndarray) -> dict[str, lis
     return {"distance": distances.tolist(), "pixels": pixels[kept].tolist(), "errors": errors[kept].tolist()}
 
 
-def cost(settings: Config) -> dict[str, Any]:
-    """Parameters, floating-point operations of a prediction (a multiplication and an addition are two), milliseconds.
-
-    The time is the fastest of five batches, per image, of the bare network on this machine, whatever else it does.
-    """
-    network = zoo.build(settings.model, pretrained=False).eval().to(memory_format=torch.channels_last)
-    size = settings.data.size
-    images = torch.rand(TIMED, settings.model.in_channels, size, size).contiguous(memory_format=torch.channels_last)
-    seconds = []
-    with torch.no_grad():
-        for _ in range(5):
-            started = time.perf_counter()
-            outputs(network, images)
-            seconds.append(time.perf_counter() - started)
-    return {
-        "parameters": zoo.parameters(network),
-        "operations": operations(network, images[:1]),
-        "milliseconds": 1000 * min(seconds) / TIMED,
-    }
+def cost(settings: Config) -> dict[str, int]:
+    """Parameters, and floating-point operations of a prediction: a multiplication and an addition are two."""
+    network = zoo.build(settings.model, pretrained=False).eval()
+    image = torch.rand(1, settings.model.in_channels, settings.data.size, settings.data.size)
+    return {"parameters": zoo.parameters(network), "operations": operations(network, image)}
 
 
 def operations(network: nn.Module, image: torch.Tensor) -> int:

@@ -3,22 +3,20 @@
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from saltseg import schemas
 from saltseg.errors import InputError
 from saltseg.metrics.bootstrap import MeanInterval, mean_interval
 from saltseg.studies import results
 from saltseg.studies.case_study.variants import BASE, LARGER, PLATEAU
-from saltseg.studies.records import AT_HALF, TUNED, Record
+from saltseg.studies.records import AT_HALF, KINDS, TUNED, Record
 from saltseg.studies.results import VariantResult
 from saltseg.studies.sweep import Sweep
 
-DETAILS = (  # see `saltseg.studies.case_study.measure.details`
-    *("folds", "image_folds", "pixel_accuracy", "totals", "tuned", "boundary", "curves", "train", "valid"),
-    *("parameters", "operations", "milliseconds"),
-)
 NORMAL_95 = 1.96  # half the width of a 95 % interval in standard deviations
 
 
@@ -30,7 +28,7 @@ class CaseStudy:
         results: each variant compared with its reference.
         noise: see `saltseg.studies.results.seed_noise`; None unless base has several seeds.
         larger: the same dataset on a larger budget, which answers for the comparisons that it has, if there are any.
-        least_noise: by kind of score, the least that `sigma` assumes, because few variants tell little about it.
+        least_noise: by kind of score, the least that `gain_noise` takes, because few variants tell little about it.
     """
 
     sweep: Sweep
@@ -49,7 +47,7 @@ class CaseStudy:
         if self.larger is None:
             return [(self, own)]
         answered = self.larger.compared(variants)
-        rest = [variant for variant in self.compared(variants) if variant not in answered]
+        rest = [variant for variant in own if self.reference(variant) and variant not in answered]
         parts = [(study, names) for study, names in ((self.larger, answered), (self, rest)) if names]
         with_references = [
             (study, [v for v in study.measured(variants) if v in {*names, *map(study.reference, names)}])
@@ -101,30 +99,58 @@ class CaseStudy:
     def sigma(self, variant: str, kind: str = TUNED) -> float | None:
         """Standard deviation of the variant's mean gain between trainings, if known.
 
-        Where there are several seeds, from seed to seed, pooled over all variants (of the tuned score alone); else
-        `training_noise`. None for a variant that is the same network as base.
+        None for a variant that is the same network as its reference.
         """
-        if not _is_retrained(self.records[variant][0]):
+        noise = self.gain_noise(kind)
+        if noise is None or not self._retrained(variant):
             return None
-        if self.noise is not None:
-            noise = results.gain_noise(list(self.results.values())) if kind == TUNED else None
-            return None if noise is None else noise / len(self.results[variant].per_seed) ** 0.5
-        return self.assumed_noise(kind)
+        return noise / max(1, len(self._seed_gains(variant, kind))) ** 0.5
 
-    def assumed_noise(self, kind: str) -> float | None:
-        """`training_noise`, but no less than `least_noise`; None where neither is known."""
+    def gain_noise(self, kind: str) -> float | None:
+        """Standard deviation of the gain of one training over another.
+
+        From seed to seed, pooled over the variants that are compared over several; where there are none,
+        `training_noise`, but no less than `least_noise`. None where none is known.
+        """
+        between_seeds = results.pooled([self._seed_gains(name, kind) for name in self.results])
+        if between_seeds is not None:
+            return between_seeds
         known = [noise for noise in (self.training_noise(kind), self.least_noise.get(kind)) if noise is not None]
         return max(known, default=None)
 
     def fold_gains(self, variant: str, kind: str = TUNED) -> list[np.ndarray]:
         """What each image gains, mean over seeds, an array for each fold; [] without a gain."""
-        result = self.results[variant]
-        if not result.reference:
+        gains = self._gains(variant, kind)
+        if gains is None:
             return []
-        of_seed = {record.seed: record for record in self.records[result.reference]}
-        pairs = [(record, of_seed[record.seed]) for record in result.records]
-        mean, folds = results.differences(pairs, kind).mean(axis=0), _folds(result.records[0])
-        return [mean[folds == index] for index in np.unique(folds)]
+        folds = _folds(self.results[variant].records[0])
+        return [gains.mean(axis=0)[folds == index] for index in np.unique(folds)]
+
+    def _pairs(self, variant: str) -> list[tuple[Record, Record]]:
+        """Each record of a variant that counts with the one that it is compared with; [] without a reference."""
+        result = self.results[variant]
+        of_seed = {record.seed: record for record in self.records.get(result.reference, ())}
+        return [(record, of_seed[record.seed]) for record in result.records] if result.reference else []
+
+    def _gains(self, variant: str, kind: str) -> np.ndarray | None:
+        """What each image gains with each seed, float64 (seeds, images); None without a gain."""
+        if self.results[variant].gains[kind] is None:
+            return None
+        return results.differences(self._pairs(variant), kind)
+
+    def _seed_gains(self, variant: str, kind: str) -> list[float]:
+        """The gain of each seed; [] without a gain, and for a variant that is the same network as its reference."""
+        gains = self._gains(variant, kind) if self._retrained(variant) else None
+        return [] if gains is None else gains.mean(axis=1).tolist()
+
+    def _retrained(self, variant: str) -> bool:
+        """Whether a variant has networks of its own; one that changes the prediction alone has those of its reference.
+
+        Such a one is trained again all the same, with the same curves unless processor or code are others.
+        """
+        if any(not change.startswith("predict.") for change in self.records[variant][0].changes):
+            return True
+        return any(one.details["curves"] != other.details["curves"] for one, other in self._pairs(variant))
 
     def training_noise(self, kind: str) -> float | None:
         """Standard deviation of a gain between trainings, estimated by how far the folds disagree.
@@ -135,7 +161,7 @@ class CaseStudy:
         excess = []
         for variant in (name for name in self.records if name != PLATEAU):
             parts, void = self.fold_gains(variant, kind), self.silent(variant) or self.silent(self.reference(variant))
-            if len(parts) > 1 and not void and _is_retrained(self.records[variant][0]):
+            if len(parts) > 1 and not void and self._retrained(variant):
                 total = np.var([part.mean() for part in parts], ddof=1) / len(parts)
                 excess.append(total - sum(part.var(ddof=1) / len(part) for part in parts) / len(parts) ** 2)
         return float(np.sqrt(max(0.0, np.mean(excess)))) if excess else None
@@ -145,17 +171,22 @@ class CaseStudy:
         records = self.results[variant].records if variant in self.results else ()
         return sorted({fold for record in records for fold in _silent(record)})
 
-    def gain_over_other_seeds(self, variant: str) -> MeanInterval | None:
-        """The tuned gain over the mean of its reference's trainings with other seeds that mark something in every fold.
+    def speaking(self, variant: str) -> list[Record]:
+        """The trainings of a variant that mark something in every fold."""
+        return [record for record in self.records.get(variant, ()) if not _silent(record)]
 
-        Paired by image alone. None where there is no such training.
+    def gain_over(self, variant: str, others: Sequence[Record]) -> tuple[MeanInterval, float | None]:
+        """The tuned gain over the mean of trainings of another variant, paired by image alone.
+
+        Returns:
+            The gain; its standard deviation between trainings, if known: `gain_noise`, and how far ``others`` scatter
+            where there are several.
         """
-        seeds = {record.seed for record in self.records[variant]}
-        others = [r for r in self.records[self.reference(variant)] if r.seed not in seeds and not _silent(r)]
-        if not others:
-            return None
         mean = np.mean([record.images(TUNED) for record in others], axis=0)
-        return mean_interval(np.mean([record.images(TUNED) - mean for record in self.records[variant]], axis=0))
+        gain = mean_interval(np.mean([record.images(TUNED) - mean for record in self.records[variant]], axis=0))
+        scatter = results.pooled([[record.images(TUNED).mean() for record in others]])
+        known = [self.gain_noise(TUNED), None if scatter is None else scatter / len(others) ** 0.5]
+        return gain, math.hypot(*(sigma for sigma in known if sigma is not None)) if any(known) else None
 
     def gain_of_tuning(self) -> MeanInterval:
         """What a tuned threshold and minimum area, cross-fitted, give base over threshold 0.5."""
@@ -169,15 +200,10 @@ def _folds(record: Record) -> np.ndarray:
 
 
 def _silent(record: Record) -> list[int]:
-    """Folds in which every image scores 0 or 1 at 0.5, as without any network."""
+    """Folds in which every image scores 0 or 1 at 0.5 and some score 1, as where nothing is marked."""
     scores, folds = record.images(AT_HALF), _folds(record)
-    every = enumerate(record.details["folds"])
-    return [number for index, number in every if np.isin(scores[folds == index], (0, 1)).all()]
-
-
-def _is_retrained(record: Record) -> bool:
-    """Whether a variant has networks of its own; one that changes the prediction alone has those of base."""
-    return any(not change.startswith("predict.") for change in record.changes)
+    every = [(number, scores[folds == index]) for index, number in enumerate(record.details["folds"])]
+    return [number for number, own in every if np.isin(own, (0, 1)).all() and own.any()]
 
 
 def read(sweep: Sweep) -> CaseStudy:
@@ -192,17 +218,25 @@ def read(sweep: Sweep) -> CaseStudy:
     if BASE not in found:
         raise InputError(f"no record of base in {sweep.folder}; train it with: {command} --only {BASE}")
     for record in (record for own in found.values() for record in own):
-        if lacking := [key for key in DETAILS if key not in record.details]:
-            path = sweep.record_path(record.variant, record.seed)
-            raise InputError(f"{path} has no {lacking[0]!r}; remove it and rerun: {command}")
+        _require_details(sweep.record_path(record.variant, record.seed), record, f"remove it and rerun: {command}")
     study = CaseStudy(sweep, found, compared, results.seed_noise(found, BASE))
     return replace(study, larger=_read_larger(study))
+
+
+def _require_details(path: Path, record: Record, way_out: str) -> None:
+    """Raises InputError unless a record has what `saltseg.studies.case_study.measure.details` gives, of its images."""
+    details = schemas.check(path, record.details, schemas.CASE_DETAILS, way_out)
+    folds, boundary = details["folds"], details["boundary"]
+    images, curves = details["image_folds"], details["curves"]
+    whole = len(images) == record.n and set(map(int, images)) == set(range(len(folds))) and len(curves) == len(folds)
+    if not whole or len({len(column) for column in boundary.values()}) > 1 or record.passed.get(TUNED) is None:
+        raise InputError(f"{path}: its scores, folds and counts do not belong together; {way_out}")
 
 
 def _read_larger(study: CaseStudy) -> CaseStudy | None:
     """The records of the larger budget; None where there is no such budget, or nothing is compared in it yet."""
     name = LARGER.get(study.sweep.budget_name)
-    if name is None or not any((sweep := replace(study.sweep, budget_name=name)).folder.glob("*.json")):
+    if name is None or not any((sweep := replace(study.sweep, budget_name=name)).folder.glob(f"{BASE}-*.json")):
         return None
     larger = read(sweep)
     for key in ("dataset_hash", "folds_hash"):
@@ -211,7 +245,7 @@ def _read_larger(study: CaseStudy) -> CaseStudy | None:
                 f"the records of the budgets {study.sweep.budget_name} and {name} differ in {key}; remove those of one "
                 f"and rerun: saltseg study case_study --data {sweep.data} --budget {name}"
             )
-    noise = {kind: sigma for kind in (AT_HALF, TUNED) if (sigma := study.training_noise(kind)) is not None}
+    noise = {kind: sigma for kind in KINDS if (sigma := study.training_noise(kind)) is not None}
     return replace(larger, least_noise=noise) if larger.compared(list(larger.records)) else None
 
 

@@ -30,11 +30,12 @@ from saltseg.studies.records import Record
 
 def stops(
     record: Record, patience: int = Config().train.early_stopping_patience
-) -> list[tuple[int, int, float, float, int]]:
+) -> list[tuple[int, int, float, float, int, int, float]]:
     """What an early stop after ``patience`` epochs without a better validation loss would have done.
 
     Returns:
-        For each fold: its number, the epoch of the lowest loss, that loss, the last loss, the epoch of the stop.
+        For each fold: its number, the epoch of the lowest loss and that loss, the last loss; the epoch of the stop, the
+        epoch whose weights it keeps and their loss.
     """
     found = []
     for fold, rows in zip(record.details["folds"], record.details["curves"], strict=True):
@@ -45,7 +46,8 @@ def stops(
             elif row["epoch"] - best["epoch"] >= patience:
                 end = row
                 break
-        found.append((fold, int(lowest["epoch"]), _loss(lowest), _loss(rows[-1]), int(end["epoch"])))
+        stopped = int(end["epoch"]), int(best["epoch"]), _loss(best)
+        found.append((fold, int(lowest["epoch"]), _loss(lowest), _loss(rows[-1]), *stopped))
     return found
 
 

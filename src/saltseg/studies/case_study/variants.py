@@ -106,7 +106,7 @@ STUDY = Study(
             },
             folds=(0, 1),
         ),
-        # The case study's own size and all images of a fold: about 40 minutes per variant, on two cores with both folds
+        # The case study's own size and all images of a fold: 40 to 55 minutes for base, on two cores with both folds
         # side by side.
         "cpu_full": Budget(
             {
