@@ -374,6 +374,10 @@ def test_the_first_score_and_the_findings_of_the_readme() -> None:
     for budget, found, distances in (("cpu_full", near, (-2, -1, 1, 2)), ("cpu", outside, range(-10, -2))):
         values = [share_wrong(budget, variant, distances) for variant in ("no_skips", "base")]
         require(" ".join(found.groups()), values, f"skip connections, {budget}")
+    further = re.search(r"at 0.5 without them, and by (-0\.\d+ \[-0\.\d+, -0\.\d+\]) post-processed", text)
+    assert further
+    skips = gain(PUBLISHED / "studies" / "case_study-tgs-cpu_full", "no_skips", "base", records.POSTPROCESSED)
+    require(further.group(1), skips[0], "skip connections, post-processed")
     for start, folder, one, other, kind, sign in FINDINGS:
         found = re.search(rf"\*\*{start}[^*]*\*\*:.*?([+-]0\.\d+)(?: \[([+-]0\.\d+), ([+-]0\.\d+)\])?", text)
         assert found, start
