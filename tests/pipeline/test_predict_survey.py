@@ -10,6 +10,7 @@ import tracemalloc
 from collections.abc import Callable
 from pathlib import Path
 
+import cv2
 import in_process
 import numpy as np
 import pytest
@@ -24,7 +25,8 @@ from saltseg.models import checkpoints
 from saltseg.pipeline import survey_slabs
 from saltseg.pipeline.survey_files import Outputs
 from saltseg.postprocessing.parameters import quantize
-from saltseg.seismic import amplitudes
+from saltseg.reporting import survey_page
+from saltseg.seismic import amplitudes, writer
 from saltseg.seismic.headers import read_layout
 from saltseg.seismic.scaling import Scaling
 from saltseg.seismic.traces import read_traces
@@ -129,6 +131,32 @@ def test_warnings_are_printed_once_and_before_anything_is_predicted(
     assert ["2000 µs" in warnings[0], "gray levels of this survey" in warnings[1]] == [True, True]
     assert len(warnings) == 2
     assert "warning: " not in "".join(before[1:]) + capsys.readouterr().out
+
+
+def test_the_page_says_which_tiles_the_gray_levels_were_compared_with(
+    tmp_path: Path, predict: Callable[..., int], trained: Trained, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The run's, where its dataset is here unchanged; else simulated ones. An older record does not say which."""
+    source, dice = volume(tmp_path / "a.sgy"), np.random.default_rng(0)
+    for path in (trained.root / "train" / "images").iterdir():
+        path.write_bytes(cv2.imencode(".png", dice.integers(0, 20, (101, 101), np.uint8))[1].tobytes())
+    trained.write_provenance()
+    for name, compared, text in (
+        ("training", "training", "the tiles that the run was trained on"),
+        ("changed", "simulated", "simulated tiles, since the training tiles are missing or have changed"),
+    ):
+        if name == "changed":
+            next((trained.root / "train" / "images").iterdir()).write_bytes(b"another")
+        assert predict(source, "--to", tmp_path / f"{name}.sgy") == 0
+        outputs = Outputs(tmp_path / f"{name}.sgy")
+        record = outputs.read_record()
+        assert record["histogram_reference"] == compared
+        assert f"between this survey and {text}<" in outputs.page.read_text()
+        assert f"levels away from those of {text};" in capsys.readouterr().out
+    sidecar = writer.sidecar_path(outputs.probability)
+    io.write_json(sidecar, {key: value for key, value in io.read_json(sidecar).items() if "reference" not in key})
+    (older,) = survey_page.warnings(outputs.read_record())
+    assert "or of simulated ones" in older
 
 
 def test_polarity_and_one_direction(tmp_path: Path, predict: Callable[..., int]) -> None:
@@ -319,8 +347,7 @@ def test_memory_does_not_grow_with_the_survey(
     tmp_path: Path, predict: Callable[..., int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Two cubes, one twice as long, whose slabs are small beside them; a stand-in for the network."""
-    from saltseg.reporting import survey_page
-    from saltseg.seismic import traces, writer
+    from saltseg.seismic import traces
 
     monkeypatch.setattr(survey_slabs, "SLAB_BYTES", 2**18)
     monkeypatch.setattr(amplitudes, "MAX_VALUES", 10_000)

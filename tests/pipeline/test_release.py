@@ -79,6 +79,13 @@ def test_what_was_measured(scored: Trained) -> None:
         assert f"saltseg {command}" in card
 
 
+def test_a_card_says_of_gray_values_what_holds_for_its_kind_of_data(scored: Trained) -> None:
+    """Tiles of `saltseg lines` have one scale for their survey."""
+    assert "stretched to 0" not in make(scored).card.read_text()
+    recorded(scored, synthetic=True)
+    assert "Every training tile was stretched to 0 … 255 by itself" in make(scored, "own", terms=None).card.read_text()
+
+
 def test_the_score_is_that_of_the_post_processing_that_is_released(scored: Trained) -> None:
     """The tiles of a fold have 0, 20, 40 and 101 rows: at 0.5 no salt is found, at 60/255 all of it."""
     write_faint_oof(scored)

@@ -3,9 +3,11 @@
 from pathlib import Path
 
 import numpy as np
+import pytest
 import segy_files
 
 from saltseg.pipeline.survey_slices import three_slices
+from saltseg.reporting import survey_page
 from saltseg.seismic.results import Results
 from saltseg.seismic.scaling import Scaling
 from saltseg.seismic.volume import Survey
@@ -37,4 +39,23 @@ def test_the_slices_show_the_values_of_their_bins(tmp_path: Path) -> None:
     assert np.array_equal(time.probability, np.where(here, values[bins, 4], 0))
     assert np.array_equal(time.salt, here & (values[bins, 4] > 100))
     assert np.array_equal(time.image, np.where(here, Scaling(0, 100).apply(amplitudes[bins, 4].astype(np.float32)), 0))
-    assert (time.x_label, time.y_label, time.extent) == ("crossline", "inline", (500, 506, 10, 12))
+    assert (time.x_label, time.y_label, time.extent) == ("crossline", "inline", (499, 507, 9.5, 12.5))
+    assert inline.extent == (499, 507, -2, 22)  # 6 samples of 4 ms from 0 ms
+    assert crossline.extent == (9.5, 12.5, -2, 22)
+
+
+def test_a_section_of_one_trace_or_one_sample_is_a_pixel_wide(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    for traces, samples in ((1, 6), (5, 1), (1, 1)):
+        amplitudes = np.arange(traces * samples).reshape(traces, samples) - 2
+        path = segy_files.write(tmp_path / f"{traces}-{samples}.sgy", amplitudes, [{21: n} for n in range(traces)])
+        survey = Survey.open(path, as_line=True)
+        results = Results(tmp_path / f"{traces}-{samples}", survey, "key", ["line"])
+        for slab in results.missing():
+            results.write(slab, survey.read(slab), [np.full((samples, traces), 200, np.uint8)])
+        counts = np.zeros(traces, np.int64), np.zeros(samples, np.int64)
+        (line,) = three_slices(results, results, Scaling(0, 100), *counts)
+        left, right, top, bottom = line.extent
+        assert right - left == traces
+        assert bottom - top == (4 * samples if samples > 1 else 1)
+        assert survey_page.draw(line)
+    assert not recwarn.list

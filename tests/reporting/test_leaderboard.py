@@ -10,7 +10,7 @@ from fake_run import make_blend, reset
 from saltseg import io, runs
 from saltseg.cli import analyze
 from saltseg.errors import InputError
-from saltseg.reporting import leaderboard, page, run_summary
+from saltseg.reporting import leaderboard, page, plots, run_summary
 
 
 def rescore(run, score):
@@ -51,6 +51,8 @@ def test_the_estimate_for_the_mean_of_five_networks(fake):
     assert five.submitted_estimate == (pytest.approx(score + gain), gain, interval)
     half = replace(five, postprocess={**five.postprocess, "selected": "half"})
     assert half.submitted_estimate.score == pytest.approx(0.5375 + 0.0092)
+    others = {"postprocessing_from": "other", "postprocessing": {"threshold": 60, "min_area": 9}}
+    assert replace(five, postprocessing_source=others).submitted_estimate is None
     simulated = replace(five, provenance={**five.provenance, "synthetic": True})
     assert simulated.submitted_estimate is None
 
@@ -69,7 +71,10 @@ def test_a_run_that_was_scored_before_its_other_folds_were_trained(fake):
     assert rest not in " ".join(leaderboard.read(fake.output).notes)
     io.write_json(fake.run.postprocess, io.read_json(fake.run.postprocess) | {"folds": [0]})
     board = leaderboard.read(fake.output)
-    assert board.rows[0].folds == "1/2"
+    (row,) = board.rows
+    assert row.folds == "1/2"
+    assert (row.mean("score_at_half"), row.std("score_at_half"), row.seconds) == (0.9, None, 3600)  # of fold 0
+    assert row.tta_gain == pytest.approx(0.02)
     assert board.notes[-1].startswith(f"The scores of small are of fold 0, while folds 0, 1 are finished; {rest}")
 
 
@@ -94,7 +99,46 @@ def test_order_and_blends(make_run):
     assert board.rows[3].cross_fitted is None
 
 
-@pytest.mark.parametrize("file", ["postprocess", "provenance", "config", "solution_score"])
+def test_runs_on_different_data_of_one_name_are_not_ranked_together(make_run, undrawn, monkeypatch):
+    fake, charts = make_run("old-high"), []
+    monkeypatch.setattr(plots, "score_intervals", lambda rows: charts.append([name for name, *_ in rows]) or b"a chart")
+    rescore(fake.run, 0.9)
+    for name, score, hash_ in (("new-low", 0.7, "ef" * 32), ("old-low", 0.6, None), ("new-high", 0.8, "ef" * 32)):
+        run = make_run(name).run
+        rescore(run, score)
+        io.write_json(run.provenance, run.read_provenance() | ({"dataset_hash": hash_} if hash_ else {}))
+    board = leaderboard.read(fake.output)
+    old, new = ["old-high", "old-low"], ["new-high", "new-low"]
+    assert [[row.name for row in rows] for _, rows in board.datasets] in ([old, new], [new, old])
+    text = leaderboard.html(board)
+    assert charts in ([old, new], [new, old])
+    assert f"<h2>tgs-tiny, sha256 {'ef' * 8}</h2>" in text
+    assert f"tgs-tiny, sha256 {'ef' * 8}: new-high, new-low" in " ".join(leaderboard.table(board).split())
+    for name in new:
+        io.remove(fake.output / "runs" / name)
+    board = leaderboard.read(fake.output)
+    assert "sha256" not in leaderboard.table(board)
+    assert "<h2>tgs-tiny</h2>" in leaderboard.html(board)
+
+
+def test_a_submission_with_another_runs_post_processing_is_named(fake):
+    used = {"postprocessing_from": "other", "postprocessing": {"threshold": 60, "min_area": 9}}
+    io.write_json(fake.run.postprocessing_source, used)
+    assert "The submission of small has the post-processing of other" in " ".join(leaderboard.read(fake.output).notes)
+    fake.run.postprocess.unlink()  # no scores of its own beside
+    assert "post-processing of other" not in " ".join(leaderboard.read(fake.output).notes)
+
+
+def test_a_score_of_exactly_0_is_in_the_chart(fake, undrawn):
+    content = io.read_json(fake.run.postprocess)
+    content["cross_fitted"] |= {"score": 0.0, "interval": [0.0, 0.0]}
+    io.write_json(fake.run.postprocess, content)
+    text = leaderboard.html(leaderboard.read(fake.output))
+    assert text.count("<img") == 1
+    assert "No run is tuned yet" not in text
+
+
+@pytest.mark.parametrize("file", ["postprocess", "provenance", "config", "solution_score", "postprocessing_source"])
 def test_a_damaged_run_is_left_out_and_named(make_run, undrawn, file):
     fake, bad = make_run("good"), make_run("bad").run
     getattr(bad, file).write_text("{")
@@ -202,18 +246,22 @@ def test_networks_that_predict_an_image(make_run):
 
 
 def test_the_table_fits_a_terminal_and_its_columns_line_up(make_run):
-    long = make_run("a-rather-long-name-of-a-run-that-somebody-typed")
+    dataset = "tgs-with-a-long-name"
+    long = make_run("a-rather-long-name-of-a-run-that-somebody-typed", dataset=dataset)
     rescore(long.run, 0.84567)
-    rescore(make_run("b").run, 0.8)
+    rescore(make_run("b", dataset=dataset).run, 0.8)
     blend = make_blend(long, "a-rather-long-name-of-a-blend-that-somebody-typed", ["b"])
     rescore(blend, 0.7)
     lines = leaderboard.table(leaderboard.read(long.output)).splitlines()
-    assert max(map(len, lines)) <= 160
+    assert max(map(len, lines)) == 160
     assert lines[2].index("0.8457 [0.8357, 0.8557]") == lines[3].index("0.8000 [0.7900, 0.8100]")
-    assert lines[2].startswith("a-rather-long-name-of-a…")
+    assert lines[2].startswith("a-rather-long-name-of-a…  tgs-wit…  ")
     assert lines[4].startswith("a-rather-long-n… (blend)")
     assert "+0.0300" in lines[2]
     assert "2 h 00 min" in lines[2]
+    record = io.read_json(long.run.fold(0).metrics)
+    io.write_json(long.run.fold(0).metrics, record | {"seconds": 360_000})  # over 100 hours
+    assert max(map(len, leaderboard.table(leaderboard.read(long.output)).splitlines())) == 160
 
 
 def test_the_page(fake):

@@ -3,11 +3,12 @@
 import base64
 import html
 import re
+from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
-from fake_run import make_blend, reset
+from fake_run import make_blend, reset, scores
 
 from saltseg import io
 from saltseg.cli import analyze
@@ -35,6 +36,15 @@ def test_the_page_needs_nothing_from_outside(fake, undrawn):
     ):
         assert not re.search(pattern, page), pattern
     assert page.startswith("<!DOCTYPE html>")
+
+
+def test_every_class_of_a_page_has_a_rule():
+    folder = Path(report.__file__).parent
+    style = (folder / "page.html.j2").read_text()
+    for template in folder.glob("*.html.j2"):
+        for names in re.findall(r'class="([a-z ]+)"', template.read_text()):
+            for name in names.split():
+                assert re.search(rf"\.{name}\b", style), (template.name, name)
 
 
 def test_pictures_are_four_charts_and_six_galleries(fake):
@@ -225,6 +235,45 @@ def test_scores_of_fewer_folds_than_are_finished_are_named(fake, undrawn):
     assert "test predictions are of" not in caveats_of(fake.run)
 
 
+def test_another_runs_post_processing_is_shown_and_named(fake, undrawn, monkeypatch):
+    applied = []
+    monkeypatch.setattr(report.gallery, "score", lambda found, labeled, used: applied.append(used))
+    tune(fake.run)
+    own = run_summary.read(fake.run).postprocessing
+    assert "the submission averages 2" in caveats_of(fake.run)
+    used = {"postprocessing_from": "other", "postprocessing": {"threshold": 60, "min_area": 9}}
+    io.write_json(fake.run.postprocessing_source, used)
+    text = text_of(report.build(fake.run, fake.workspace))
+    assert applied == [Postprocessing(threshold=60, min_area=9)] * 2  # training and validation tiles
+    shown = caveats.describe_postprocessing(Postprocessing(threshold=60, min_area=9))
+    assert f"Post-processing in use, that of the run other: {shown}." in text
+    assert "Masks use the post-processing of other, which was tuned on that run's predictions" in text
+    assert "Scores are of the run's own post-processing" in text
+    assert "submission averages" not in text  # networks of another run
+    card = " ".join(caveats.of_fold(run_summary.read(fake.run), 0))
+    assert "other, which" not in card  # a model is released with the run's own
+    tune(fake.run, "half")
+    text = text_of(report.build(fake.run, fake.workspace))
+    assert "masks use threshold 0.5" not in text
+    assert "None of them is in use" not in text
+    fake.run.postprocess.unlink()
+    text = caveats_of(fake.run)
+    assert "Masks use the post-processing of other" in text
+    assert "threshold 0.5" not in text
+    assert "cross-fitted" not in text
+    fake.run.postprocessing_source.unlink()
+    assert "masks use threshold 0.5" in caveats_of(fake.run)
+    io.write_json(fake.run.postprocess, scores())
+    assert run_summary.read(fake.run).postprocessing == own
+
+
+def test_means_over_folds_are_of_the_scored_ones(fake, undrawn):
+    rescored(fake.run, [1])
+    text = text_of(report.build(fake.run, fake.workspace))
+    assert "mean over scored folds training validation gap" in text
+    assert "score at 0.5 (mAP) 0.7500 0.1750 −0.5750" in text  # of fold 1
+
+
 def test_a_card_of_one_fold_says_nothing_about_others_and_no_mean(fake):
     tune(fake.run)
     record(fake.run.fold(1), diverged_at_epoch=4)
@@ -234,7 +283,9 @@ def test_a_card_of_one_fold_says_nothing_about_others_and_no_mean(fake):
     assert ["fold 1 diverged" in card for card in cards] == [False, True]
     for card in cards:
         assert "averages" not in card
-        assert "Tuning changed the score at 0.5" in card
+        assert "95 % interval" not in card  # of the images of both folds
+        assert "Tuning changed the score" not in card
+        assert "vary with the random seed" in card
         assert "lowest loss on its own validation images" in card
 
 
@@ -378,7 +429,7 @@ def test_post_processing_steps_are_shown_with_their_gains(fake, undrawn):
     io.write_json(fake.run.postprocess, content | {"steps": steps, "selected": "tuned"})
     text = text_of(report.build(fake.run, fake.workspace))
     assert "threshold 0.6000 +0.0625 +0.0500 to +0.0800 yes hysteresis 0.5900 −0.0100 −0.0300 to +0.0000 no" in text
-    assert "None of them is in use" not in text
+    assert "has none of them" not in text
     assert "the cross-fitted score above selects the steps anew without each fold" in text
     flat = "Which of the 2 post-processing steps are used was selected by the cross-fitted score itself"
     assert flat not in text
@@ -387,7 +438,7 @@ def test_post_processing_steps_are_shown_with_their_gains(fake, undrawn):
     assert flat in text_of(report.build(fake.run, fake.workspace))
     io.write_json(fake.run.postprocess, content | {"steps": steps, "selected": "half", "why": "the experiment says so"})
     text = text_of(report.build(fake.run, fake.workspace))
-    assert "None of them is in use: the experiment says so." in text
+    assert "The run's own post-processing has none of them: the experiment says so." in text
     assert "Which of the" not in text
 
 

@@ -119,6 +119,7 @@ def predict_survey(
         outputs.require_space(survey, len(directions))
         results = Results(outputs.parts, survey, key, directions, survey_slabs.slab_bytes(survey))
         masks = Results(outputs.parts / "masks", survey, key, directions[:1], survey_slabs.slab_bytes(survey))
+        distance, compared_with = _histogram_distance(data, amplitudes, scaling)
         record = {
             "run": source.name,
             "directions": list(directions),
@@ -126,7 +127,8 @@ def predict_survey(
             "polarity": "reversed" if reverse else "as stored",
             "amplitude_center": scaling.center,
             "amplitude_half_range": scaling.half_range,
-            "histogram_distance": _histogram_distance(data, amplitudes, scaling),
+            "histogram_distance": distance,
+            "histogram_reference": compared_with,
             "warnings": list(scan.warnings(survey.layout, survey.geometry, amplitudes)),
             "postprocessing": postprocessing.to_dict(),
         }
@@ -200,16 +202,20 @@ def _gray_scale(data: _Data | None, survey: Survey, options: Options, run: str) 
     return clip if options.clip is None else options.clip, reverse if options.reverse is None else options.reverse
 
 
-def _histogram_distance(data: _Data | None, amplitudes: Amplitudes, scaling: Scaling) -> float:
-    """Of the survey's gray levels from those of the run's training tiles, or of simulated ones without those."""
-    reference = gray.REFERENCE_HISTOGRAM
+def _histogram_distance(data: _Data | None, amplitudes: Amplitudes, scaling: Scaling) -> tuple[float, str]:
+    """Of the survey's gray levels from those of the run's training tiles, or of simulated ones without those.
+
+    Returns:
+        The distance; "training" or "simulated".
+    """
     if data is not None and data.unchanged:
         with suppress(InputError):
             ids = competition.train_ids(data.root)
             paths = [data.root / "train" / "images" / f"{id_}.png" for id_ in ids[:: -(-len(ids) // TILES)]]
             found = gray.histogram(np.stack([image_files.read_image(path, competition.SHAPE) for path in paths]))
-            reference = found if found.any() else reference  # every tile may be of one gray level
-    return gray.histogram_distance(amplitudes, scaling, reference)
+            if found.any():  # every tile may be of one gray level
+                return gray.histogram_distance(amplitudes, scaling, found), "training"
+    return gray.histogram_distance(amplitudes, scaling), "simulated"
 
 
 # ---------------------------------------------------------------- from probabilities to files

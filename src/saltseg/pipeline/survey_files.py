@@ -26,6 +26,7 @@ class Record(TypedDict):
 
     Attributes:
         scale: what a value of 1 is stored as.
+        histogram_reference: the tiles that gray levels were compared with; absent in older files.
         warnings: what in the survey's headers or amplitudes speaks against the prediction; absent in older files.
     """
 
@@ -37,6 +38,7 @@ class Record(TypedDict):
     amplitude_center: float
     amplitude_half_range: float
     histogram_distance: float
+    histogram_reference: NotRequired[Literal["training", "simulated"]]
     warnings: NotRequired[list[str]]
     postprocessing: dict[str, Any]
     traces: int

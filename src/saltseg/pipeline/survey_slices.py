@@ -20,7 +20,7 @@ class Slice:
     Attributes:
         title: what it shows.
         x_label, y_label: of its axes, the vertical one downwards.
-        extent: first and last number along x, first and last along y.
+        extent: left, right, upper and lower edge of the picture, half a step beyond the first and the last numbers.
         image: uint8 (H, W), gray as the network sees it.
         probability: uint8 (H, W), 255ths.
         salt: uint8 (H, W), {0, 1}.
@@ -79,6 +79,12 @@ def _most(counts: np.ndarray) -> int:
     return int(counts.argmax()) if counts.any() else len(counts) // 2
 
 
+def _edges(first: float, last: float, pixels: int) -> tuple[float, float]:
+    """Outer edges of pixels whose middles run from the first to the last number; the step of a single one is 1."""
+    half = (last - first) / (pixels - 1) / 2 if pixels > 1 else 0.5
+    return first - half, last + half
+
+
 def _section(results: Results, masks: Results, scaling: Scaling, direction: str, position: int, depth: bool) -> Slice:
     survey = results.survey
     (line,) = survey.read(Slab(direction, position, position + 1))
@@ -89,7 +95,8 @@ def _section(results: Results, masks: Results, scaling: Scaling, direction: str,
         x_label=ACROSS[direction],
         y_label=label,
         extent=(
-            float(line.numbers[0]), float(line.numbers[-1]), first, first + interval * (survey.layout.samples - 1),
+            *_edges(float(line.numbers[0]), float(line.numbers[-1]), len(line.numbers)),
+            *_edges(first, first + interval * (survey.layout.samples - 1), survey.layout.samples),
         ),
         image=scaling.apply(line.amplitudes),
         probability=quantize(results.section(direction, position)),
@@ -114,7 +121,10 @@ def _time_slice(results: Results, masks: Results, scaling: Scaling, sample: int,
         title=f"{name.capitalize()} slice at {here}",
         x_label="crossline",
         y_label="inline",
-        extent=(chosen.crossline.first, chosen.crossline.last, chosen.inline.first, chosen.inline.last),
+        extent=(
+            *_edges(chosen.crossline.first, chosen.crossline.last, chosen.crossline.length),
+            *_edges(chosen.inline.first, chosen.inline.last, chosen.inline.length),
+        ),
         image=np.where(grid >= 0, image[grid], 0),
         probability=np.where(grid >= 0, probability[grid], 0),
         salt=np.where(grid >= 0, salt[grid], 0),

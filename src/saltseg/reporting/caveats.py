@@ -1,6 +1,6 @@
 """The caveats of a page: how each number was selected, and in which direction that biases it."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 
 from saltseg import provenance
@@ -10,22 +10,34 @@ from saltseg.reporting import page
 from saltseg.reporting.run_summary import RunSummary
 
 SELECTION_BIAS = "which raises out-of-fold scores, by 0.003 to 0.006 where a top team measured it"
+SEEDS = (
+    "Scores also vary with the random seed: by 0.007 to 0.009 (one standard deviation) in this project's short "
+    "trainings, by 0.001 to 0.002 in the long ones of 2018's teams."
+)
+Topic = Callable[[RunSummary], Iterator[str]]
 
 
 def caveats(summary: RunSummary) -> list[str]:
     """Plain sentences about data, checkpoints, ensembling, post-processing, folds and noise."""
     # The post-processing is fitted on out-of-fold images, which fewer networks predict than test images.
-    averaged = averaging(summary.networks_per_fold, summary.networks) if summary.tuned else []
-    return [*_unfinished(summary), *_of_any(summary), *averaged]
+    own = summary.tuned and not summary.postprocessing_from
+    averaged = averaging(summary.networks_per_fold, summary.networks) if own else []
+    return [*_unfinished(summary), *_said(summary, TOPICS), *averaged]
 
 
 def of_fold(summary: RunSummary, fold: int) -> list[str]:
-    """The same for the networks of one fold, which says nothing about other folds or the mean over folds."""
-    return _of_any(replace(summary, metrics=[metrics for metrics in summary.metrics if metrics["fold"] == fold]))
+    """The same for the networks of one fold with the run's own post-processing.
+
+    It says nothing about other folds, the mean over folds, or intervals over the images of several.
+    """
+    metrics = [metrics for metrics in summary.metrics if metrics["fold"] == fold]
+    alone = replace(summary, metrics=metrics, postprocessing_source={})
+    if summary.postprocess is None or summary.postprocess["folds"] == [fold]:
+        return _said(alone, TOPICS)
+    return [*_said(alone, [topic for topic in TOPICS if topic not in (_gain, _sampling)]), SEEDS]
 
 
-def _of_any(summary: RunSummary) -> list[str]:
-    topics = (_data, _checkpoint, _lineage, _weights, _postprocessing, _other_images)
+def _said(summary: RunSummary, topics: Sequence[Topic]) -> list[str]:
     return [sentence for topic in topics for sentence in topic(summary)]
 
 
@@ -152,9 +164,16 @@ def _weights(summary: RunSummary) -> Iterator[str]:
 
 
 def _postprocessing(summary: RunSummary) -> Iterator[str]:
-    content = summary.postprocess
+    content, other = summary.postprocess, summary.postprocessing_from
+    if other:
+        own = " The cross-fitted score is of the run's own post-processing." if content else ""
+        yield (
+            f"Masks use the post-processing of {other}, which was tuned on that run's predictions; so do the scores of "
+            f"single tiles and those on test images.{own}"
+        )
     if content is None:
-        yield "No post-processing has been tuned yet: masks use threshold 0.5."
+        if not other:
+            yield "No post-processing has been tuned yet: masks use threshold 0.5."
         return
     if content["cross_fit_groups"] == "folds":
         how = "each fold is scored with the post-processing fitted on the other folds"
@@ -163,15 +182,27 @@ def _postprocessing(summary: RunSummary) -> Iterator[str]:
             "there is only one fold, so its images were divided at random and each part is scored with the "
             "post-processing fitted on the other parts; all parts share one network, which makes this weaker evidence"
         )
+    yield f"Compare tuned post-processing by the cross-fitted score: {how}."
+
+
+def _gain(summary: RunSummary) -> Iterator[str]:
+    """What tuning the run's own post-processing changed."""
+    content = summary.postprocess
+    if content is None:
+        return
     mean, (low, high) = content["tuning_gain"]["mean"], content["tuning_gain"]["interval"]
     verdict = "a gain" if low > 0 else "a loss" if high < 0 else "no significant difference"
-    yield f"Compare tuned post-processing by the cross-fitted score: {how}."
     changed = f"the score at 0.5 by {page.gain(mean)} (95 % interval {page.gain(low)} to {page.gain(high)}): {verdict}."
-    if not summary.tuned:
-        yield f"Tuning was tried and is not used: masks use threshold 0.5. It would change {changed}"
-        return
-    yield f"Tuning changed {changed}"
-    if "steps" in content and not content["cross_fitted"].get("nested"):
+    if summary.tuned:
+        yield f"Tuning changed {changed}"
+    else:
+        used = "the run's own post-processing is" if summary.postprocessing_from else "masks use"
+        yield f"Tuning was tried and is not used: {used} threshold 0.5. It would change {changed}"
+
+
+def _steps(summary: RunSummary) -> Iterator[str]:
+    content = summary.postprocess
+    if content and summary.tuned and "steps" in content and not content["cross_fitted"].get("nested"):
         yield (
             f"Which of the {len(content['steps'])} post-processing steps are used was selected by the cross-fitted "
             "score itself, which raises it slightly."
@@ -190,19 +221,25 @@ def averaging(fitted: int, submitted: int) -> list[str]:
 
 
 def _other_images(summary: RunSummary) -> Iterator[str]:
-    """What scores on other images depend on: the folds, and the noise of sampling and of training."""
+    """How scores on other images depend on the folds."""
     if any(config and config.folds.scheme != "grouped" for config in summary.configs.values()):
         yield (
             "Folds were assigned tile by tile. Neighboring tiles of one seismic section can be in different folds, so "
             "scores on a new section may be lower."
         )
+
+
+def _sampling(summary: RunSummary) -> Iterator[str]:
+    """The noise of sampling and of training."""
     if summary.postprocess:
         low, high = summary.postprocess["cross_fitted"]["interval"]
         yield (
             f"With {summary.postprocess['n']:,} images the 95 % interval is {high - low:.3f} wide. It covers the "
-            f"sampling of {summary.by}s only. Scores also vary with the random seed: by 0.007 to 0.009 (one standard "
-            "deviation) in this project's short trainings, by 0.001 to 0.002 in the long ones of 2018's teams."
+            f"sampling of {summary.by}s only. {SEEDS}"
         )
+
+
+TOPICS = (_data, _checkpoint, _lineage, _weights, _postprocessing, _gain, _steps, _other_images, _sampling)
 
 
 def learning_curve_hint(summary: RunSummary) -> str:

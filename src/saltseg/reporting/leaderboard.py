@@ -1,6 +1,7 @@
 """All runs and blends in one table, best first."""
 
 import textwrap
+from collections import Counter
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
@@ -16,6 +17,7 @@ ORIENTATION = (
     "0.87163, bronze 0.85918, median 0.81665. It was scored on other images, with ensembles; out-of-fold scores of "
     "single networks do not compare with it."
 )
+WIDTH = 160  # characters of the text's longest line
 HEADER = (
     *("run", "dataset", "folds", "fold mean", "at 0.5", "argmax", "cross-fitted"),
     *("mean est.", "checkpoint", "TTA", "public", "private", "time"),
@@ -28,6 +30,11 @@ OLDER = (
     "The steps of the post-processing of {} were selected on all folds, which raises the cross-fitted score a little; "
     "saltseg tune makes it anew."
 )
+OTHER_POSTPROCESSING = (
+    "The submission of {name} has the post-processing of {other}: public and private are of it, the other scores of "
+    "the run's own."
+)
+OTHER_DATA = "Data of one name differ, so that scores of these groups of rows do not compare: {}."
 OTHER_FOLDS = "The scores of {name} are of {folds}; saltseg predict {name}, then saltseg tune {name}, takes in all."
 CHECKPOINTS = (
     "Checkpoint: which weights predict. best: of the epoch with the lowest loss on the validation images, "
@@ -44,19 +51,44 @@ class Leaderboard:
     damaged: list[str]
 
     @property
+    def datasets(self) -> list[tuple[str, list[RunSummary]]]:
+        """Rows of the same data, with its name, and its hash where other data have that name, too."""
+        groups = [list(rows) for _, rows in groupby(self.rows, key=_data)]
+        count = Counter(rows[0].dataset for rows in groups)
+        return [(_title(rows[0]) if count[rows[0].dataset] > 1 else rows[0].dataset, rows) for rows in groups]
+
+    @property
     def notes(self) -> list[str]:
         """What is said below the table."""
         notes = [CHECKPOINTS, ESTIMATE, ORIENTATION] if any(row.competition for row in self.rows) else [CHECKPOINTS]
         older = [row.name for row in self.rows if row.postprocess and not row.postprocess["cross_fitted"].get("nested")]
         notes += [OLDER.format(", ".join(older))] if older else []
+        several = [
+            f"{title}: {', '.join(r.name for r in rows)}" for title, rows in self.datasets if title != rows[0].dataset
+        ]
+        notes += [OTHER_DATA.format("; ".join(several))] if several else []
+        notes += [
+            OTHER_POSTPROCESSING.format(name=r.name, other=r.postprocessing_from)
+            for r in self.rows
+            if r.postprocess and r.postprocessing_from
+        ]
         return notes + [OTHER_FOLDS.format(name=r.name, folds=r.other_folds) for r in self.rows if r.other_folds]
+
+
+def _data(r: RunSummary) -> tuple[bool, str, str]:
+    """What a run is scored on: only rows of the same data compare."""
+    return r.synthetic, r.dataset, str(r.provenance["dataset_hash"])
+
+
+def _title(r: RunSummary) -> str:
+    return f"{r.dataset}, sha256 {r.provenance['dataset_hash'][:16]}"
 
 
 def read(output_dir: Path) -> Leaderboard:
     """All runs and blends under `output_dir`, dataset by dataset, best cross-fitted score first.
 
-    Real datasets come before simulated ones, in alphabetical order; rows without a score come last. A damaged run is
-    left out and named.
+    Real datasets come before simulated ones, in alphabetical order; data of one name that differ stand apart; rows
+    without a score come last. A damaged run is left out and named.
 
     Raises:
         InputError: no run can be read.
@@ -70,14 +102,17 @@ def read(output_dir: Path) -> Leaderboard:
     if not rows:
         why = damaged[0] if damaged else f"no run in {output_dir / 'runs'}"
         raise InputError(f"{why}; train one with saltseg run, or give --output")
-    rows.sort(key=lambda r: (r.synthetic, r.dataset, r.cross_fitted is None, -(r.cross_fitted or 0), r.name))
+    rows.sort(key=lambda r: (*_data(r), r.cross_fitted is None, -(r.cross_fitted or 0), r.name))
     return Leaderboard(rows, damaged)
 
 
 def table(board: Leaderboard) -> str:
-    """Plain text for a terminal of 160 columns."""
+    """Plain text for a terminal of 160 columns; where a row is longer, names of datasets are cut."""
     cells = [HEADER, *(_cells(r) for r in board.rows)]
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
+    excess = max(0, sum(widths) + 2 * (len(widths) - 1) - WIDTH)
+    widths[1] = max(5, widths[1] - excess)
+    cells = [(run, page.shortened(dataset, widths[1]), *rest) for run, dataset, *rest in cells]
     aligned = [f"<{width}" if column < 2 else f">{width}" for column, width in enumerate(widths)]
     lines = ["  ".join(map(format, row, aligned)).rstrip() for row in cells]
     lines.insert(1, "-" * max(map(len, lines)))
@@ -128,10 +163,9 @@ def _diverged(r: RunSummary) -> str:
 def html(board: Leaderboard) -> str:
     """The same as one self-contained page, with a chart per dataset."""
     datasets = []
-    for dataset, group in groupby(board.rows, key=lambda r: r.dataset):
-        rows = list(group)
-        scores = [(r.name, r.cross_fitted, r.interval) for r in rows if r.cross_fitted and r.interval]
-        datasets.append((dataset, rows, plots.score_intervals(scores) if scores else None))
+    for title, rows in board.datasets:
+        scores = [(r.name, r.cross_fitted, r.interval) for r in rows if r.cross_fitted is not None and r.interval]
+        datasets.append((title, rows, plots.score_intervals(scores) if scores else None))
     diverged = {r.name: _diverged(r) for r in board.rows if r.diverged}
     return page.render("leaderboard.html.j2", board=board, datasets=datasets, diverged=diverged)
 

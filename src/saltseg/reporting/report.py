@@ -117,7 +117,7 @@ def _settings(summary: RunSummary) -> list[str]:
 
 
 def _gap(summary: RunSummary) -> list[tuple[str, str, str, str]]:
-    """Training beside validation, means over finished folds: name, training, validation, gap."""
+    """Training beside validation, means over scored folds: name, training, validation, gap."""
     if not summary.metrics:
         return []
     metrics = [

@@ -34,6 +34,7 @@ class RunSummary:
         metrics: ``metrics.json`` of every finished fold, in order.
         postprocess: ``postprocess.json``; None unless it belongs to the present out-of-fold predictions.
         solution: ``solution_score.json``, or nothing.
+        postprocessing_source: ``postprocessing_source.json``, or nothing: another run's post-processing in use.
         configs: by name, of the run or of every run that a blend averages; None for a run that is gone.
     """
 
@@ -42,6 +43,7 @@ class RunSummary:
     metrics: list[dict[str, Any]]
     postprocess: dict[str, Any] | None
     solution: dict[str, Any]
+    postprocessing_source: dict[str, Any]
     configs: dict[str, Config | None]
 
     @property
@@ -154,14 +156,25 @@ class RunSummary:
         return f"{len(self.scored)}/{self.planned or len(self.scored)}"
 
     @property
+    def scored_metrics(self) -> list[dict[str, Any]]:
+        """`metrics` of the folds in `scored`."""
+        return [fold for fold in self.metrics if fold["fold"] in self.scored]
+
+    @property
     def tuned(self) -> bool:
-        """Whether masks use tuned post-processing instead of threshold 0.5."""
+        """Whether the run's own post-processing is a tuned one instead of threshold 0.5."""
         return self.postprocess is not None and self.postprocess["selected"] == "tuned"
 
     @property
     def postprocessing(self) -> Postprocessing:
-        """The post-processing of the masks; threshold 0.5 until one is tuned."""
-        return Postprocessing.from_dict(self.postprocess["postprocessing"]) if self.postprocess else THRESHOLD_HALF
+        """The post-processing of the masks: another run's where one was given, else its own, else threshold 0.5."""
+        used = self.postprocessing_source or self.postprocess
+        return Postprocessing.from_dict(used["postprocessing"]) if used else THRESHOLD_HALF
+
+    @property
+    def postprocessing_from(self) -> str:
+        """The other run whose post-processing is in use; "" where it is the run's own."""
+        return str(self.postprocessing_source.get("postprocessing_from", ""))
 
     @property
     def at_half(self) -> float | None:
@@ -181,10 +194,13 @@ class RunSummary:
     def submitted_estimate(self) -> "Estimate | None":
         """What to expect of the submission of a run on the competition's data that averages five networks; else None.
 
-        The gain of the mean was measured with one recipe; other recipes get it, too.
+        The gain of the mean was measured with one recipe; other recipes get it, too. With another run's post-processing
+        there is no score to add it to.
         """
         score = self.cross_fitted if self.tuned else self.at_half
         if score is None or not self.competition or (self.networks_per_fold, self.networks) != (1, 5):
+            return None
+        if self.postprocessing_from:
             return None
         gain, interval = FIVE_OVER_ONE["tuned" if self.tuned else "half"]
         return Estimate(score + gain, gain, interval)
@@ -201,14 +217,15 @@ class RunSummary:
 
     @property
     def tta_gain(self) -> float | None:
-        """Mean over folds of the score at 0.5 with all views minus with one; None where only one is used."""
-        scores = [(f["score_at_half"], f["score_at_half_no_tta"]) for f in self.metrics if len(f["tta"]) > 1]
+        """Mean over scored folds of the score at 0.5 with all views minus with one; None where only one is used."""
+        scores = [(f["score_at_half"], f["score_at_half_no_tta"]) for f in self.scored_metrics if len(f["tta"]) > 1]
         gains = [with_tta - without for with_tta, without in scores if None not in (with_tta, without)]
         return float(np.mean(gains)) if gains else None
 
     @property
     def seconds(self) -> float | None:
-        return float(sum(fold["seconds"] for fold in self.metrics)) if self.metrics else None
+        """Training time of the scored folds."""
+        return float(sum(fold["seconds"] for fold in self.scored_metrics)) if self.scored_metrics else None
 
     @property
     def best_epochs(self) -> dict[int, int]:
@@ -221,17 +238,17 @@ class RunSummary:
         return {fold["fold"]: fold["diverged_at_epoch"] for fold in self.metrics if fold.get("diverged_at_epoch")}
 
     def mean(self, key: str) -> float | None:
-        """Mean of a metric over the finished folds that have it."""
+        """Mean of a metric over the scored folds that have it."""
         values = self._values(key)
         return float(np.mean(values)) if values else None
 
     def std(self, key: str) -> float | None:
-        """Standard deviation (n - 1) of a metric over folds; None for fewer than two."""
+        """Standard deviation (n - 1) of a metric over scored folds; None for fewer than two."""
         values = self._values(key)
         return float(np.std(values, ddof=1)) if len(values) > 1 else None
 
     def _values(self, key: str) -> list[float]:
-        return [fold[key] for fold in self.metrics if fold.get(key) is not None]
+        return [fold[key] for fold in self.scored_metrics if fold.get(key) is not None]
 
     def logs(self) -> dict[int, list[dict[str, float]]]:
         """Fold -> rows of its log.csv, for every fold that finished an epoch, in order."""
@@ -241,12 +258,14 @@ class RunSummary:
 def read(run: runs.RunDir) -> RunSummary:
     """Read a run or blend; InputError for files that are there but cannot be read."""
     postprocess = schemas.read(run.postprocess) if run.postprocess.is_file() else None
+    source = run.postprocessing_source
     return RunSummary(
         run=run,
         provenance=run.read_provenance(),
         metrics=[schemas.read(fold.metrics) for fold in run.finished_folds()],
         postprocess=postprocess if postprocess is not None and tune.is_current(run, postprocess) else None,
         solution=schemas.read(run.solution_score) if run.solution_score.is_file() else {},
+        postprocessing_source=schemas.read(source) if source.is_file() else {},
         configs=_configs(run),
     )
 

@@ -35,6 +35,7 @@ def render(prediction: Prediction) -> str:
         record=record,
         facts=facts,
         warnings=warnings(record),
+        reference=reference(record),
         pictures=[(section.title, draw(section)) for section in prediction.slices],
     )
 
@@ -44,11 +45,21 @@ def warnings(record: Mapping[str, Any]) -> list[str]:
     found = [f"{text[:1].upper()}{text[1:]}." for text in record.get("warnings", ())]
     if record["histogram_distance"] > WARN_DISTANCE:
         found.append(
-            f"The gray levels of this survey are {record['histogram_distance']:.0f} levels away from those that the "
-            f"run was trained on; over {WARN_DISTANCE:.0f} a prediction deserves no trust. Try another clip "
+            f"The gray levels of this survey are {record['histogram_distance']:.0f} levels away from those of "
+            f"{reference(record)}; over {WARN_DISTANCE:.0f} a prediction deserves no trust. Try another clip "
             "percentile, or train on lines of this survey (saltseg lines)."
         )
     return found
+
+
+def reference(record: Mapping[str, Any]) -> str:
+    """What the gray levels of a survey were compared with; older records do not say."""
+    missing = "the training tiles are missing or have changed"
+    return {
+        "training": "the tiles that the run was trained on",
+        "simulated": f"simulated tiles, since {missing}",
+        "": f"the tiles that the run was trained on, or of simulated ones where {missing}",
+    }[record.get("histogram_reference", "")]
 
 
 def draw(section: Slice) -> bytes:
@@ -56,8 +67,6 @@ def draw(section: Slice) -> bytes:
     figure = new_figure((WIDTH, 2 * PANEL_HEIGHT))
     upper, lower = figure.subplots(2, 1, sharex=True)
     left, right, top, bottom = section.extent
-    if left == right:  # a single trace
-        left, right = left - 0.5, right + 0.5
     extent = (left, right, bottom, top)
     for axes, title, values, cmap, highest in (
         (upper, "seismic, salt outlined", section.image, "gray", 255),
