@@ -117,6 +117,16 @@ def test_a_damaged_model_does_not_hide_the_survey(files: SurveyFiles, tmp_path: 
         content.read(str(model.path), None, tmp_path, tmp_path)
 
 
+def test_a_damaged_post_processing_does_not_hide_the_survey(whole: Trained, files: SurveyFiles) -> None:
+    whole.run.postprocess.write_text("{")
+    slices = Slices(Survey.open(files.survey), files.salt)
+    found = content.read("tiny-run", slices, whole.input, whole.output)
+    assert (found.networks, found.tiles, found.slices, found.postprocessing) == (None, None, slices, TUNED)
+    assert found.notes[0].startswith(f"of tiny-run: {whole.run.postprocess}")
+    with pytest.raises(InputError, match="postprocess"):
+        read(whole)
+
+
 def test_nothing_to_show_is_an_error_with_every_reason(trained: Trained) -> None:
     with pytest.raises(InputError, match=r"no checkpoint at .* \| there are no tiles: "):
         read(trained)

@@ -1,5 +1,6 @@
 """What the server answers, and what it refuses."""
 
+import asyncio
 import http.client
 import json
 import struct
@@ -126,7 +127,8 @@ def test_another_site_may_not_send(port: int) -> None:
     "path",
     [
         "/server.py", "/static/app.js", "/../server.py", "/..%2fserver.py", "//etc/passwd", "/api/tiles/../state",
-        "/api/tiles/-1", "/api/tiles/a", "/api/tiles/1.png", "/api/slices/inline/../0", "/api/slices/..%2f..%2fs/0",
+        f"/api/tiles/{'9' * 5000}", f"/api/slices/inline/{'9' * 5000}", "/api/tiles/-1", "/api/tiles/a",
+        "/api/tiles/1.png", "/api/slices/inline/../0", "/api/slices/..%2f..%2fs/0",
     ],
 )  # fmt: skip
 def test_no_address_names_a_file(port: int, path: str) -> None:
@@ -192,6 +194,22 @@ def test_a_large_file_is_refused_before_it_is_read(port: int) -> None:
 def test_a_file_of_unknown_size_is_read_up_to_the_limit(port: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(server, "MAX_BYTES", 1000)
     assert "is larger than" in refusal(port, "/api/image", "PUT", body=iter([b"x" * 600] * 2), encode_chunked=True)
+
+
+def test_a_page_that_leaves_while_it_sends_is_no_error() -> None:
+    messages = iter([{"type": "http.request", "body": b"a part", "more_body": True}, {"type": "http.disconnect"}])
+    sent = []
+
+    async def receive() -> dict:
+        return next(messages)
+
+    async def send(message: dict) -> None:
+        sent.append(message)
+
+    scope = {"type": "http", "method": "PUT", "path": "/api/mask", "query_string": b"", "root_path": ""}
+    scope |= {"headers": [(b"host", server.HOST.encode())], "http_version": "1.1", "scheme": "http"}
+    asyncio.run(server.create_app(Content("", TUNED))(scope, receive, send))
+    assert sent[0]["status"] == 409
 
 
 # ---------------------------------------------------------------- one image at a time

@@ -56,6 +56,13 @@ def test_lines_hold_what_the_files_hold(slices: Slices, files: SurveyFiles) -> N
     assert vars(item.y) == vars(Axis("time (ms)", 0, 4))
 
 
+def test_where_no_trace_is_slices_are_black(slices: Slices) -> None:
+    for direction, position, place in (("inline", 1, np.s_[:, 2]), ("crossline", 2, np.s_[:, 1]), ("time", 5, (1, 2))):
+        image = slices.item(direction, position).layers["image"]
+        assert not image[place].any()
+        assert image.any()
+
+
 def test_time_slices_have_inlines_downwards_and_nothing_in_the_missing_bin(slices: Slices, files: SurveyFiles) -> None:
     item = slices.item("time", 5)
     np.testing.assert_array_equal(item.layers["probability"], files.probability[:, :, 5])

@@ -62,7 +62,12 @@ def read(
     networks = tiles = None
     notes: list[str] = []
     if isinstance(source, RunDir):
-        postprocessing = tune.postprocessing_of(source)
+        try:
+            postprocessing = tune.postprocessing_of(source)
+        except InputError as error:
+            if slices is None:
+                raise
+            return Content(source.name, postprocessing, slices=slices, notes=(f"of {source.name}: {error}",))
     try:
         found = trained.load(source, runtime=runtime)
         networks, postprocessing = Networks(source.name, found), found.postprocessing

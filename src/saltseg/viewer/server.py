@@ -11,9 +11,10 @@ from pathlib import Path
 import uvicorn
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
+from starlette.convertors import IntegerConvertor, register_url_convertor
 from starlette.middleware import Middleware
 from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import FileResponse, JSONResponse, Response
 from starlette.routing import Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -47,6 +48,15 @@ HEADERS = {
 }
 
 
+class _Position(IntegerConvertor):
+    """A number in an address, of so few digits that Python reads it."""
+
+    regex = "[0-9]{1,9}"
+
+
+register_url_convertor("position", _Position())
+
+
 def create_app(content: Content) -> Starlette:
     """The application that answers the page."""
     routes = [
@@ -54,8 +64,8 @@ def create_app(content: Content) -> Starlette:
         *(Route(f"/{name}", partial(_file, name)) for name in FILES),
         Route("/api/state", partial(_state, content)),
         Route("/api/progress", partial(_progress, content)),
-        Route("/api/tiles/{index:int}", partial(_tile, content)),
-        Route("/api/slices/{direction:str}/{position:int}", partial(_slice, content)),
+        Route("/api/tiles/{index:position}", partial(_tile, content)),
+        Route("/api/slices/{direction:str}/{position:position}", partial(_slice, content)),
         Route("/api/image", partial(_image, content), methods=["PUT"]),
         Route("/api/mask", _mask, methods=["PUT"]),
     ]
@@ -65,7 +75,7 @@ def create_app(content: Content) -> Starlette:
             Middleware(_Headers),
             Middleware(TrustedHostMiddleware, allowed_hosts=[HOST, "localhost"]),  # against DNS rebinding
         ],
-        exception_handlers={InputError: _refused, Abandoned: _abandoned},
+        exception_handlers={InputError: _refused, Abandoned: _abandoned, ClientDisconnect: _abandoned},
     )
 
 

@@ -67,7 +67,7 @@ class Slices:
         return [*lines, {"key": TIME, "title": name.capitalize(), "numbers": numbers, "unit": unit.strip("()")}]
 
     def item(self, direction: str, position: int) -> Item:
-        """One slice; raises InputError where there is none, or a file cannot be read."""
+        """One slice, black where there is no trace; raises InputError where there is none, or a file cannot be read."""
         found = next((one for one in self.directions() if one["key"] == direction), None)
         if found is None or not 0 <= position < len(found["numbers"]):
             raise InputError(f"no slice {direction} {position}; reload the page")
@@ -90,7 +90,7 @@ class Slices:
             return values.T
 
         step = float(line.numbers[1] - line.numbers[0]) if len(line.numbers) > 1 else 1.0
-        layers = self._layers(self._scaling.apply(line.amplitudes), section)
+        layers = self._layers(np.where(here, self._scaling.apply(line.amplitudes), np.uint8(0)), section)
         x, y = Axis(ACROSS[direction], float(line.numbers[0]), step), Axis(*self.survey.vertical_axis(self.depth))
         return Item(title, name, layers, x, y)
 

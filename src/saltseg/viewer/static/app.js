@@ -38,6 +38,7 @@ function show(found, from) {
   const fits = !item || item.height !== found.height || item.width !== found.width;
   item = found;
   source = from;
+  if (from !== "tiles") $("list").selectedIndex = -1; // so that the same tile can be chosen again
   say("");
   $("readout").textContent = "";
   $("title").textContent = item.title;
@@ -148,6 +149,8 @@ function typed(input) {
 
 // ---------------------------------------------------------------- images, tiles, slices
 
+/** Of the upload under way, which asks for its progress; null without one. */
+let timer = null;
 async function upload(file, kind) {
   if (kind === "mask" && source !== "image") return;
   if (file.size > state.max_bytes) {
@@ -155,24 +158,35 @@ async function upload(file, kind) {
     return;
   }
   say(`reading ${file.name} …`);
-  const timer = setInterval(showProgress, 500);
+  try {
+    await file.slice(0, 1).arrayBuffer();
+  } catch {
+    say(`${file.name} cannot be read; is it a folder?`, true);
+    return;
+  }
+  clearInterval(timer);
+  const mine = (timer = setInterval(() => showProgress(mine), 500));
   try {
     const found = await asked(`/api/${kind}`, { method: "PUT", body: file });
-    clearInterval(timer);
+    stop(mine);
     if (found && kind === "image") {
-      $("list").selectedIndex = -1;
       show({ ...found, title: file.name, name: file.name.replace(/\.[^.]*$/, "") }, "image");
     } else if (found) {
       addTruth(found, file.name);
     }
   } finally {
-    clearInterval(timer);
+    stop(mine);
   }
 }
 
-async function showProgress() {
+function stop(mine) {
+  clearInterval(mine);
+  if (timer === mine) timer = null;
+}
+
+async function showProgress(mine) {
   const { done, total, seconds_left: left } = await askProgress();
-  if (total) say(`predicting: window ${done} of ${total}${left === null ? "" : `, ${Math.ceil(left)} s left`}`);
+  if (total && timer === mine) say(`predicting: window ${done} of ${total}${left === null ? "" : `, ${Math.ceil(left)} s left`}`);
 }
 
 function addTruth(found, name) {
@@ -366,7 +380,12 @@ function element(name, properties) {
 }
 
 async function start() {
-  state = await askState();
+  try {
+    state = await askState();
+  } catch (error) {
+    say(error.message, true);
+    return;
+  }
   fill();
   connect();
   setParameters(state.postprocessing);

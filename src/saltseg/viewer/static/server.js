@@ -1,5 +1,6 @@
 /* What saltseg.viewer.server answers. */
 
+const SILENT = "saltseg view does not answer; is it still running?";
 let newest = null;
 
 /**
@@ -16,7 +17,7 @@ export async function ask(url, options = {}) {
     return decode(await response.arrayBuffer());
   } catch (error) {
     if (mine.signal.aborted) return null;
-    throw error instanceof TypeError ? new Error("saltseg view does not answer; is it still running?") : error;
+    throw error instanceof TypeError ? new Error(SILENT) : error;
   }
 }
 
@@ -37,12 +38,20 @@ async function reason(response) {
   }
 }
 
-/** What the page can show. */
+/** What the page can show; an error has one line to show. */
 export async function askState() {
-  return (await fetch("/api/state")).json();
+  try {
+    return await (await fetch("/api/state")).json();
+  } catch {
+    throw new Error(SILENT);
+  }
 }
 
-/** Of the image that is being predicted: windows done and total, seconds left. */
+/** Of the image that is being predicted: windows done and total, seconds left; nothing without an answer. */
 export async function askProgress() {
-  return (await fetch("/api/progress")).json();
+  try {
+    return await (await fetch("/api/progress")).json();
+  } catch {
+    return {};
+  }
 }
