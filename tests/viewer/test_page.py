@@ -339,6 +339,14 @@ def test_a_server_that_is_gone_is_said_at_the_start(opened: Opened) -> None:
     opened.problems.clear()
 
 
+def test_a_server_that_fails_is_said_at_the_start(opened: Opened) -> None:
+    opened.page.route("**/api/state", lambda route: route.fulfill(status=500, body="Internal Server Error"))
+    opened.page.reload()
+    opened.has("message", "the server failed (500); its terminal says why")
+    assert all("500 (Internal Server Error)" in problem for problem in opened.problems)  # the browser's own line
+    opened.problems.clear()
+
+
 @pytest.mark.parametrize(
     ("name", "content", "words"),
     [

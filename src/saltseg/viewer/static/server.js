@@ -40,11 +40,11 @@ async function reason(response) {
 
 /** What the page can show; an error has one line to show. */
 export async function askState() {
-  try {
-    return await (await fetch("/api/state")).json();
-  } catch {
+  const response = await fetch("/api/state").catch(() => {
     throw new Error(SILENT);
-  }
+  });
+  if (!response.ok) throw new Error(await reason(response));
+  return response.json();
 }
 
 /** Of the image that is being predicted: windows done and total, seconds left; nothing without an answer. */
