@@ -230,6 +230,20 @@ def test_a_row_of_the_table(tmp_path) -> None:
     assert rows[3].startswith("| `fcn_same_parameters` | 0.2500 | 90.0 % | 0.600 | 0.500 | 0.500 | 1,000 |")
 
 
+def test_variants_are_compared_with_all_trainings_of_base_too(tmp_path) -> None:
+    """Tuned 0.4 and 0.8, deviation 0.283: the noise of a gain is 0.4."""
+    tuned = (("base", 0, "4"), ("base", 1, "8"), ("add", 0, "5"))
+    study = case(tmp_path, *({"variant": name, "seed": seed, "tuned": score} for name, seed, score in tuned))
+    assert study.gain_noise(TUNED) == pytest.approx(0.4)
+    text = document.compared(study, variants.SKIPS)
+    assert "| `base` | 0.2500 | 90.0 % | 0.500 (0.500, 0.500) | 0.600 (0.400, 0.800) | 0.600 (0.400, 0.800) |" in text
+    assert "| `add` | `base` | no detectable difference: +0.000 [+0.000, +0.000] | higher by 0.100" in text
+    _, _, over_both = text.partition("Against the mean of the 2 trainings of `base`, image by image:")
+    assert "| `add` | no detectable difference: +0.000 [+0.000, +0.000] | lower by 0.100 [−0.100, −0.100]," in over_both
+    alone = case(tmp_path / "alone", "base", "add")
+    assert "Against the mean" not in document.compared(alone, variants.SKIPS)
+
+
 def test_networks_of_the_narrow_one_s_parameters_are_compared_with_base_and_with_its_other_seeds_too(tmp_path) -> None:
     rival, silent = {"variant": "fcn_same_parameters", "tuned": "7"}, {"variant": "narrow", "half": "a0a0aa0a00"}
     alone = document.blocks(case(tmp_path, "base", silent, rival), None, [], [])["necessary"]

@@ -81,15 +81,16 @@ def differences(pairs: Sequence[tuple[Record, Record]], kind: str) -> NDArray[np
     return np.array([one.images(kind) - other.images(kind) for one, other in pairs])
 
 
-def seed_noise(of_variant: Mapping[str, Sequence[Record]], reference: str = "") -> float | None:
+def seed_noise(of_variant: Mapping[str, Sequence[Record]], reference: str = "", kind: str = "") -> float | None:
     """Standard deviation (n - 1) of the score between trainings that differ in the seed only, pooled over variants.
 
-    None where no variant has several seeds, or ``reference`` has not: other variants alone may be odd ones.
+    Of the score of this kind; "": the `main_kind` of all. None where no variant has several seeds, or ``reference`` has
+    not: other variants alone may be odd ones.
     """
     if reference and len(of_variant.get(reference, ())) < 2:
         return None
-    main = main_kind([record for own in of_variant.values() for record in own])
-    return pooled([[record.scores[main] or 0.0 for record in own] for own in of_variant.values()])
+    kind = kind or main_kind([record for own in of_variant.values() for record in own])
+    return pooled([[record.scores[kind] or 0.0 for record in own] for own in of_variant.values()])
 
 
 def gain_noise(results: Sequence[VariantResult]) -> float | None:

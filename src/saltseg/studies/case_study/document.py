@@ -199,7 +199,7 @@ def compared(study: CaseStudy, variants: Sequence[str]) -> str:
     for part, names in parts:
         if study.larger:
             texts.append(f"**{_capital(budget(part))}:**")
-        texts += [table(part, names), verdicts(part, names)]
+        texts += [table(part, names), verdicts(part, names), over_all_seeds(part, names)]
     return "\n\n".join(filter(None, (*texts, missing(study, variants))))
 
 
@@ -221,12 +221,21 @@ def table(study: CaseStudy, variants: Sequence[str]) -> str:
         losses, accuracy = np.mean([r.log_loss for r in records]), study.mean(variant, "pixel_accuracy")
         rows.append((
             f"`{variant}`", f"{losses:.4f}", percent(accuracy),
-            *(f"{study.score(variant, kind):.3f}" for kind in KINDS),
+            *(_scores(records, kind) for kind in KINDS),
             f"{details['parameters']:,}", f"{details['operations'] / 1e9:.3f}",
             f"{study.seconds_per_epoch(variant):.1f}",
             f"{max(record.peak_memory_mb or 0 for record in records):,}",
         ))  # fmt: skip
     return markdown_table(COLUMNS, rows)
+
+
+def _scores(records: Sequence[Record], kind: str) -> str:
+    """The mean score of trainings; of several, each one in parentheses behind it."""
+    if not all(record.passed[kind] for record in records):
+        return "–"
+    every = [float(record.images(kind).mean()) for record in records]
+    mean = f"{np.mean(every):.3f}"
+    return mean if len(every) == 1 else f"{mean} ({', '.join(f'{score:.3f}' for score in every)})"
 
 
 def before_and_after(study: CaseStudy, variants: Sequence[str]) -> str:
@@ -288,6 +297,24 @@ def verdicts(study: CaseStudy, variants: Sequence[str]) -> str:
         return ""
     notes = [f"*Void: at 0.5 nothing at all is marked by {where}.*" for where in void]
     return "\n\n".join((markdown_table(VERDICTS, rows), *notes))
+
+
+def over_all_seeds(study: CaseStudy, variants: Sequence[str]) -> str:
+    """The verdicts against the mean of all trainings of base, where it has seeds that the others have not."""
+    base, rows = study.records[BASE], []
+    for variant in study.measured(variants):
+        own = study.records[variant]
+        if study.reference(variant) != BASE or not {r.seed for r in base} - {r.seed for r in own}:
+            continue
+        known = (
+            all(r.passed[kind] for r in (*base, *own) for kind in KINDS) and len({r.nested for r in (*base, *own)}) == 1
+        )
+        if known and not study.silent(variant):
+            rows.append((f"`{variant}`", *(verdict(*study.gain_over(variant, base, kind)) for kind in KINDS)))
+    if not rows:
+        return ""
+    heading = f"Against the mean of the {len(base)} trainings of `base`, image by image:"
+    return f"{heading}\n\n{markdown_table(('variant', *VERDICTS[2:4], VERDICTS[5]), rows)}"
 
 
 def _silent(study: CaseStudy, variants: Sequence[str]) -> str:

@@ -109,14 +109,16 @@ class CaseStudy:
     def gain_noise(self, kind: str) -> float | None:
         """Standard deviation of the gain of one training over another.
 
-        From seed to seed, pooled over the variants that are compared over several; where there are none,
-        `training_noise`, but no less than `least_noise`. None where none is known.
+        From seed to seed, pooled over the variants that are compared over several; where there are none, the largest of
+        `training_noise`, `least_noise` and what the scores of base with several seeds scatter by. None where none is
+        known.
         """
         between_seeds = results.pooled([self._seed_gains(name, kind) for name in self.results])
         if between_seeds is not None:
             return between_seeds
-        known = [noise for noise in (self.training_noise(kind), self.least_noise.get(kind)) if noise is not None]
-        return max(known, default=None)
+        scatter = results.seed_noise({BASE: self.records[BASE]}, BASE, kind)
+        known = (self.training_noise(kind), self.least_noise.get(kind), None if scatter is None else 2**0.5 * scatter)
+        return max((noise for noise in known if noise is not None), default=None)
 
     def fold_gains(self, variant: str, kind: str = TUNED) -> list[np.ndarray]:
         """What each image gains, mean over seeds, an array for each fold; [] without a gain."""
@@ -175,17 +177,17 @@ class CaseStudy:
         """The trainings of a variant that mark something in every fold."""
         return [record for record in self.records.get(variant, ()) if not _silent(record)]
 
-    def gain_over(self, variant: str, others: Sequence[Record]) -> tuple[MeanInterval, float | None]:
-        """The tuned gain over the mean of trainings of another variant, paired by image alone.
+    def gain_over(self, variant: str, others: Sequence[Record], kind: str = TUNED) -> tuple[MeanInterval, float | None]:
+        """The gain over the mean of trainings of another variant, paired by image alone.
 
         Returns:
             The gain; its standard deviation between trainings, if known: `gain_noise`, and how far ``others`` scatter
             where there are several.
         """
-        mean = np.mean([record.images(TUNED) for record in others], axis=0)
-        gain = mean_interval(np.mean([record.images(TUNED) - mean for record in self.records[variant]], axis=0))
-        scatter = results.pooled([[record.images(TUNED).mean() for record in others]])
-        known = [self.gain_noise(TUNED), None if scatter is None else scatter / len(others) ** 0.5]
+        mean = np.mean([record.images(kind) for record in others], axis=0)
+        gain = mean_interval(np.mean([record.images(kind) - mean for record in self.records[variant]], axis=0))
+        scatter = results.pooled([[record.images(kind).mean() for record in others]])
+        known = [self.gain_noise(kind), None if scatter is None else scatter / len(others) ** 0.5]
         return gain, math.hypot(*(sigma for sigma in known if sigma is not None)) if any(known) else None
 
     def gain_of_tuning(self) -> MeanInterval:
