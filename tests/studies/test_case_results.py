@@ -101,8 +101,8 @@ def test_a_training_that_marks_nothing_makes_comparisons_void_and_other_seeds_ar
         {"variant": "fcn_same_parameters", "tuned": "7"},
     )
     assert (study.silent("narrow"), study.silent("fcn_same_parameters"), study.silent("base")) == ([1], [], [])
-    assert [record.seed for record in study.speaking("narrow")] == [1, 2]
-    gain, sigma = study.gain_over("fcn_same_parameters", study.speaking("narrow"))
+    assert [record.seed for record in study.not_silent("narrow")] == [1, 2]
+    gain, sigma = study.gain_over("fcn_same_parameters", study.not_silent("narrow"))
     assert gain == pytest.approx((0.2,) * 3)
     assert sigma == pytest.approx(0.1)  # 0.4 and 0.6: deviation 0.1414, of their mean 0.1
     assert study.training_noise(TUNED) is None  # nothing else is left to judge it by

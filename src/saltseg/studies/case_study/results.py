@@ -173,7 +173,7 @@ class CaseStudy:
         records = self.results[variant].records if variant in self.results else ()
         return sorted({fold for record in records for fold in _silent(record)})
 
-    def speaking(self, variant: str) -> list[Record]:
+    def not_silent(self, variant: str) -> list[Record]:
         """The trainings of a variant that mark something in every fold."""
         return [record for record in self.records.get(variant, ()) if not _silent(record)]
 
